@@ -1,0 +1,1 @@
+"""Experiments on gradient descent with real data: ``python -m experiments NAME``."""

@@ -1,0 +1,1 @@
+"""The derivations: a topic a file, Function, functional, Module and SPECS together."""
