@@ -1,0 +1,92 @@
+"""Mini-batch gradient descent. Bottou, Curtis & Nocedal (2018), SIAM Review 60, 223-311, algorithm 4.1."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+from torch_backprop.optim.arguments import check_batch_size, check_choice
+from torch_backprop.optim.descent import Descent
+from torch_backprop.optim.open_group import OpenGroup
+from torch_backprop.optim.update import Rate
+
+
+class MiniBatchGD(Descent):
+    r"""Mini-batch gradient descent: one update per b examples, whatever the loader's batch size.
+
+        theta <- theta - lr * sum_{i in G} w_i grad l_i(theta) / sum_{i in G} w_i        |G| = b
+
+    Args:
+        params: see `Descent`, as for all arguments not listed here.
+        lr: learning rate per update.
+        batch_size: b, the number of examples per update.
+        last: what becomes of a last group of r < b examples. "own": divide by its own weight, as a loader
+            with drop_last=False would. "drop": make no update. "expected": as "own", times r / b, as if the
+            missing gradients were zero. "carry": fill it up from the next pass (`flush` does as "own").
+        momentum: mu in [0, 1).
+        dampening: tau in [0, 1].
+        nesterov: use Nesterov's momentum.
+        weight_decay: lambda.
+        maximize: ascend instead.
+        max_norm: bound of the 2-norm of each group's mean gradient, or None.
+        reduction: "mean" or "sum".
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+        >>> import torch
+        >>> theta = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        >>> optimizer = MiniBatchGD([theta], lr=0.5, batch_size=2)
+        >>> loader = torch.tensor([1.0, 2.0, 3.0, 6.0]).split(3)
+        >>> for y in optimizer.epoch(loader):
+        ...     cost = optimizer.step(lambda y: ((theta - y) ** 2).mean() / 2, y)
+        >>> theta.item(), optimizer.updates, optimizer.examples_seen
+        (2.625, 2, 4)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor | Rate,
+        batch_size: int,
+        *,
+        last: str = "own",
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        maximize: bool = False,
+        max_norm: float | None = None,
+        reduction: str = "mean",
+    ) -> None:
+        check_batch_size(batch_size)
+        check_choice("last", last, ("own", "drop", "expected", "carry"))
+        self.group_size = self.batch_size = int(batch_size)
+        self.last = last
+        super().__init__(
+            params,
+            lr,
+            momentum=momentum,
+            dampening=dampening,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            maximize=maximize,
+            max_norm=max_norm,
+            reduction=reduction,
+        )
+
+    def flush(self) -> None:
+        """Close the open group as `last` says. Does nothing if it has no examples."""
+        if self.last == "drop":
+            self._group = OpenGroup()
+        else:
+            self._close(self._group.examples / self.batch_size if self.last == "expected" else 1.0)
+
+    def end_epoch(self) -> None:
+        """Close the open group, or with ``last="carry"`` leave it open."""
+        if self.last != "carry":
+            self.flush()
+
+    def _identity(self) -> dict[str, Any]:
+        return {**super()._identity(), "batch_size": self.batch_size}

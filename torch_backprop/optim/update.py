@@ -1,0 +1,126 @@
+r"""Updates of the parameters from a mean gradient, by the formulas of torch.optim.SGD.
+
+With mean gradient g, learning rate eta, weight decay lambda, momentum mu and dampening tau:
+
+    g <- g + lambda theta        b <- mu b + (1 - tau) g   (the first b is g)
+    d <- b, or g + mu b with Nesterov's momentum            theta <- theta - eta d
+
+Polyak (1964) for b; Sutskever et al. (2013), ICML, for Nesterov's form.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from torch_backprop.optim.arguments import check_group, check_max_norm, require
+from torch_backprop.optim.open_group import Gradients
+
+Rate = Callable[[int], float]
+
+
+class Updater(torch.optim.Optimizer):
+    """Parameter groups with their settings, and the update of them all from one set of gradients.
+
+    The arguments are those of `Descent`; `updates` counts the updates made.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], max_norm: float | None) -> None:
+        check_max_norm(max_norm)
+        self.max_norm = max_norm
+        self.updates = 0
+        self._rates: list[Callable[[int], Any] | None] = []
+        self._update_hooks: OrderedDict[int, Callable[[Any], None]] = OrderedDict()
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own; a callable `lr` is called before each update.
+
+        Raises:
+            ValueError: if a setting is out of its range.
+        """
+        settings = {**self.defaults, **param_group}
+        check_group(settings)
+        rate = settings["lr"] if callable(settings["lr"]) else None
+        super().add_param_group({**settings, "lr": rate(self.updates)} if rate else param_group)
+        self._rates.append(rate)
+
+    def register_update_hook(self, hook: Callable[[Any], None]) -> RemovableHandle:
+        """Call ``hook(optimizer)`` after every update; ``.remove()`` on the returned handle ends that."""
+        handle = RemovableHandle(self._update_hooks)
+        self._update_hooks[handle.id] = hook
+        return handle
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch keeps hooks, and what a scheduler wraps around step, out of copies and pickles; so do we.
+        own = {
+            key: value for key, value in vars(self).items() if key != "step" and not key.endswith("_hooks")
+        }
+        return {**own, **super().__getstate__()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.__dict__.setdefault("_update_hooks", OrderedDict())
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def _update(self, gradients: Gradients) -> None:
+        """Move the parameters against the mean gradient of a group; no gradient at all is no update."""
+        if not gradients:
+            return
+        self._set_rates()
+        with torch.no_grad():
+            if self.max_norm is not None:
+                gradients = clipped(gradients, self.max_norm)
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter in gradients:
+                        move(parameter, gradients[parameter], group, self.state)
+        self.updates += 1
+        for hook in list(self._update_hooks.values()):
+            hook(self)
+
+    def _set_rates(self) -> None:
+        for group, rate in zip(self.param_groups, self._rates, strict=True):
+            if rate is not None:
+                scheduled = "initial_lr" in group
+                require(not scheduled, "lr", rate, "a number where a scheduler sets it: use one of the two")
+                lr = rate(self.updates)
+                require(0 <= lr < math.inf, f"lr({self.updates})", lr, "a finite number of at least 0")
+                group["lr"] = lr
+
+
+def move(theta: Tensor, gradient: Tensor, group: Mapping[str, Any], state: Mapping[Tensor, dict]) -> None:
+    """Update `theta` in place; `group` has the settings and ``state[theta]`` keeps the momentum buffer."""
+    if group["maximize"]:
+        gradient = -gradient
+    if group["weight_decay"] != 0:
+        gradient = gradient.add(theta, alpha=group["weight_decay"])
+    if group["momentum"] != 0:
+        gradient = _with_momentum(gradient, group, state[theta])
+    theta.add_(gradient, alpha=-float(group["lr"]))
+
+
+def _with_momentum(gradient: Tensor, group: Mapping[str, Any], state: dict[str, Tensor]) -> Tensor:
+    if "momentum_buffer" not in state:
+        state["momentum_buffer"] = buffer = gradient.clone()
+    else:
+        buffer = state["momentum_buffer"].mul_(group["momentum"])
+        buffer.add_(gradient, alpha=1 - group["dampening"])
+    return gradient.add(buffer, alpha=group["momentum"]) if group["nesterov"] else buffer
+
+
+def clipped(gradients: Gradients, max_norm: float) -> Gradients:
+    """Scale all gradients alike so that their joint 2-norm is at most `max_norm`, as clip_grad_norm_ does.
+
+    Pascanu, Mikolov & Bengio (2013), arXiv:1211.5063, algorithm 1.
+    """
+    norms = [torch.linalg.vector_norm(gradient) for gradient in gradients.values()]
+    norm = torch.linalg.vector_norm(torch.stack([value.to(norms[0]) for value in norms]))
+    scale = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    return {parameter: gradient * scale.to(gradient.device) for parameter, gradient in gradients.items()}
