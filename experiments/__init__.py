@@ -1,1 +1,1 @@
-"""Experiments on gradient descent with real data: ``python -m experiments NAME``."""
+"""Experiments on gradient descent: ``python -m experiments`` says which there are."""

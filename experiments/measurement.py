@@ -1,0 +1,145 @@
+"""What is measured while a model trains, on a clock that runs only while it trains."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from experiments import interrupt
+from experiments.data import Table
+from experiments.model import Diverged
+
+# Takes the epochs done so far, a fraction included, and the cost just seen.
+Progress = Callable[[float, float], None]
+# Between two epochs' ends the first epoch is measured at these updates, for logarithmic axes.
+EARLY = frozenset(round(2 ** (half / 2)) for half in range(64))
+
+
+@dataclass
+class Outcome:
+    """What a training has come to so far.
+
+    Attributes:
+        points: Measurements in order; `seconds` are those spent training, and nothing else.
+        start: Digest of the initial parameters.
+        orders: Digest of the order in which each epoch's examples were served.
+        score: Test accuracy, or R2; None until the end.
+        last_finite_update: Set if the cost ceased to be finite.
+    """
+
+    variant: str
+    lr: float
+    points: list[dict[str, Any]] = field(default_factory=list)
+    start: str = ""
+    orders: list[str] = field(default_factory=list)
+    score: float | None = None
+    last_finite_update: int | None = None
+    finished: bool = False
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the cost ceased to be finite."""
+        return self.last_finite_update is not None
+
+
+class Measurement(Checkpoint):
+    """Measures cost and score after chosen updates, and keeps a checkpoint of every epoch's end.
+
+    A Lightning `Checkpoint`, because those alone are called after the module's own end of epoch, where
+    DescentMixin closes the last group. Its clock stands still while it measures or writes.
+    """
+
+    def __init__(self, outcome: Outcome, data: Table, progress: Progress, keep: Callable[[Trainer], None]) -> None:
+        self.outcome, self.data, self.progress, self.keep = outcome, data, progress, keep
+        self.seconds, self.resumed = 0.0, 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the outcome and the clock in checkpoints."""
+        return {"outcome": asdict(self.outcome), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint's outcome and clock."""
+        self.seconds = state_dict["seconds"]
+        vars(self.outcome).update(state_dict["outcome"])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the start, and be called after every update from here on."""
+        optimizer = trainer.optimizers[0]
+        optimizer.register_update_hook(lambda _: self._after_update(trainer))
+        self.resumed = time.perf_counter()
+        if not self.outcome.points:
+            self.outcome.start = digest(pl_module)
+            self._measure(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+        """Move the bar, and log the cost once for each loader batch."""
+        interrupt.check()
+        seen, cost = trainer.optimizers[0].examples_seen, outputs["loss"].item()
+        self.progress(seen / self.data.order.examples, cost)
+        for logger in trainer.loggers:
+            logger.log_metrics({"cost_while_training": cost}, step=seen)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep a checkpoint."""
+        self._pause()
+        served = self.data.order.served
+        self.outcome.orders = [served[epoch] for epoch in sorted(served)]
+        self.keep(trainer)
+        self.resumed = time.perf_counter()
+
+    def _after_update(self, trainer: Trainer) -> None:
+        optimizer = trainer.optimizers[0]
+        first_epoch = optimizer.examples_seen < self.data.order.examples
+        ends_epoch = optimizer.examples_seen % self.data.order.examples == 0
+        if ends_epoch or (first_epoch and optimizer.updates in EARLY):
+            self._pause()
+            self._measure(trainer)
+            self.resumed = time.perf_counter()
+
+    def _measure(self, trainer: Trainer) -> None:
+        module, optimizer = trainer.lightning_module, trainer.optimizers[0]
+        train, validation = self.data.parts["train"], self.data.parts["validation"]
+        cost, _ = module.measure(train.x.to(module.device), train.y.to(module.device))
+        if not math.isfinite(cost):
+            raise Diverged(optimizer.updates)
+        val_cost, score = module.measure(validation.x.to(module.device), validation.y.to(module.device))
+        seen = optimizer.examples_seen
+        values = {"cost": cost, "validation_cost": val_cost, "validation_score": score}
+        place = {"variant": self.outcome.variant, "epoch": round(seen / self.data.order.examples, 6),
+                 "updates": optimizer.updates, "examples": seen, "seconds": round(self.seconds, 6)}  # fmt: skip
+        self.outcome.points.append({**place, **values})
+        for logger in trainer.loggers:
+            logger.log_metrics({**values, "updates": optimizer.updates}, step=seen)
+
+    def _pause(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self.resumed = self.seconds + now - self.resumed, now
+
+
+def digest(module: torch.nn.Module) -> str:
+    """Return a digest of the parameters, bit by bit."""
+    content = sha256()
+    for name, values in sorted(module.state_dict().items()):
+        content.update(name.encode() + values.cpu().numpy().tobytes())
+    return content.hexdigest()[:12]
+
+
+def start_and_order(outcomes: list[Outcome]) -> tuple[str, str]:
+    """Return the digests of the start and of the order, which all trainings must share.
+
+    The order is compared over the epochs that two trainings have both served.
+
+    Raises:
+        RuntimeError: If they differ.
+    """
+    orders = max((outcome.orders for outcome in outcomes), key=len, default=[])
+    starts = {outcome.start for outcome in outcomes if outcome.start}
+    if len(starts) > 1 or any(outcome.orders != orders[: len(outcome.orders)] for outcome in outcomes):
+        raise RuntimeError("the variants were not given the same start and the same order of examples")
+    return "".join(starts), sha256("".join(orders).encode()).hexdigest()[:12]

@@ -1,0 +1,123 @@
+"""What a person can ask of an experiment, and what each answer must look like.
+
+Nothing here imports torch, so that ``--help`` and every complaint come at once.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+VARIANTS = ("batch", "stochastic", "mini-batch")
+DATA = ("digits", "breast_cancer", "wine", "iris", "diabetes")
+MODELS = ("perceptron", "linear")
+ACCELERATORS = ("auto", "cpu", "cuda")
+EPOCHS, FAST_EPOCHS = 60, 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """One run's settings, as config.yaml keeps them; `lr` holds only the rates that were given."""
+
+    data: str = "digits"
+    model: str = "perceptron"
+    epochs: int = EPOCHS
+    seed: int = 0
+    lr: dict[str, float] = field(default_factory=dict)
+    batch_size: int = 32
+    accelerator: str = "auto"
+    fast: bool = False
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> "Options":
+        """Fill what was not asked for with the defaults, which `fast` shortens."""
+        epochs = FAST_EPOCHS if settings.get("fast") else EPOCHS
+        return cls(**{"epochs": epochs, **settings})
+
+
+def listing(names: Iterable[str]) -> str:
+    """Join names as a sentence does.
+
+    >>> listing(["cpu", "cuda", "auto"])
+    'cpu, cuda or auto'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    """Accept one of the names."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r} is unknown; choose {listing(names)}")
+        return text
+
+    return parse
+
+
+def whole(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
+    """Accept a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.removeprefix("-").isdigit() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} will not do; give a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def rates(text: str) -> dict[str, float]:
+    """Read one learning rate for all variants, or ``variant=rate`` pairs between commas.
+
+    >>> rates("batch=0.5,mini-batch=0.1")
+    {'batch': 0.5, 'mini-batch': 0.1}
+
+    Raises:
+        argparse.ArgumentTypeError: If a rate is not a positive finite number or a variant is unknown.
+    """
+    if "=" not in text:
+        return dict.fromkeys(VARIANTS, _rate(text))
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {one_of(VARIANTS)(name.strip()): _rate(value) for name, _, value in pairs}
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no learning rate; give a number above 0 such as 0.1, or batch=0.5,stochastic=0.01"
+        )
+    return value
+
+
+def accelerator(text: str) -> str:
+    """Accept a device that this machine has; torch is asked only about CUDA."""
+    if one_of(ACCELERATORS)(text) == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise argparse.ArgumentTypeError("'cuda' finds no CUDA device on this machine; choose cpu or auto")
+    return text
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare every option; one left out is absent from the result, so that --resume can tell."""
+    add = parser.add_argument
+    add("--data", type=one_of(DATA), metavar="NAME", help=f"Data set: {listing(DATA)}; default digits.")
+    add("--model", type=one_of(MODELS), metavar="NAME", help=f"Model: {listing(MODELS)}; default perceptron.")
+    add("--epochs", type=whole(1), metavar="N",
+        help=f"Passes over the training part, the same for each variant; default {EPOCHS}.")  # fmt: skip
+    add("--seed", type=whole(0), metavar="N", help="Seed of the split, the start and the order; default 0.")
+    add("--lr", type=rates, metavar="RATE",
+        help="Learning rate: 0.1 for all, or batch=0.5,stochastic=0.01; a sweep finds those left out.")  # fmt: skip
+    add("--batch-size", type=whole(1), metavar="N", help="Examples in one mini-batch; default 32.")
+    add("--accelerator", type=accelerator, metavar="NAME",
+        help=f"Device: {listing(ACCELERATORS)}; default auto, which takes CUDA where there is one.")  # fmt: skip
+    add("--fast", action="store_true", help="Smoke run of some seconds: few epochs, few learning rates.")
+    add("--out", metavar="DIR", help="Folder that gathers the runs; default runs.")
+    add("--resume", metavar="RUN", help="Continue the run in this folder where it was stopped.")

@@ -1,0 +1,125 @@
+"""A run's folder: settings, state, measurements and checkpoints, each written whole or not at all."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.options import Options
+
+
+class RunError(Exception):
+    """A folder that cannot serve as a run; the message names the option and what would work."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run of one experiment."""
+
+    folder: Path
+    options: Options
+
+    @classmethod
+    def create(cls, experiment: str, out: str, options: Options) -> "Run":
+        """Make a new folder under `out`.
+
+        Raises:
+            RunError: If `out` cannot be written.
+        """
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = f"{stamp}-{options.data}-{options.model}"
+        try:
+            run = cls(_new_folder(Path(out) / experiment, name), options)
+            run.write("config.yaml", yaml.safe_dump({"experiment": experiment, **asdict(options)}, sort_keys=False))
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunError(f"--out: {out!r} cannot be written ({reason}); give a folder that can be") from error
+        return run
+
+    @classmethod
+    def reopen(cls, experiment: str, folder: str, settings: dict[str, Any]) -> "Run":
+        """Open the folder of a run that was stopped.
+
+        Args:
+            experiment: The experiment that it must be a run of.
+            folder: The run's folder.
+            settings: Options given once more; they must agree with the run's own.
+
+        Raises:
+            RunError: If the folder is no run of this experiment, or a setting differs.
+        """
+        try:
+            config = yaml.safe_load((Path(folder) / "config.yaml").read_text())
+            found = config.pop("experiment")
+            options = Options(**config)
+            run = cls(Path(folder), options)
+            run.write("config.yaml", (Path(folder) / "config.yaml").read_text())
+        except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+            raise RunError(f"--resume: {folder!r} is not a run; give the folder that an interrupted run named") from error
+        if found != experiment:
+            raise RunError(f"--resume: {folder!r} is a run of {found}; use python -m experiments {found}")
+        for name, value in settings.items():
+            if value != (own := getattr(options, name)):
+                option = f"--{name.replace('_', '-')}"
+                raise RunError(f"{option}: {value!r} differs from the run's {own!r}; leave {option} out to resume")
+        return run
+
+    def checkpoint(self, name: str) -> Path:
+        """Return where the checkpoint of this name belongs."""
+        return self.folder / "checkpoints" / f"{name}.ckpt"
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a text file of the run."""
+        with replacing(self.folder / name) as path:
+            path.write_text(text, encoding="utf-8")
+        return self.folder / name
+
+    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Write a CSV file whose columns are the first row's keys."""
+        with replacing(self.folder / name) as path, path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, rows[0].keys() if rows else [])
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def load_state(self) -> dict[str, Any]:
+        """Return what `save_state` kept last, or nothing."""
+        path = self.folder / "state.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Keep what is finished, for a later resume."""
+        self.write("state.json", json.dumps(state, indent=1))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, and put it in place of `path` only once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    """Make a folder that no other run has, even one started in the same second."""
+    for number in range(1, 1000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            # A file where the parent should be is no other run: let the caller say so.
+            if not folder.exists():
+                raise
+            continue
+        return folder
+    raise OSError(f"more than 999 runs named {name}")
