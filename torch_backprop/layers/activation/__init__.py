@@ -1,0 +1,1 @@
+"""Activations, grouped by what their derivative is computed from."""

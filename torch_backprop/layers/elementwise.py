@@ -1,0 +1,144 @@
+"""Elementwise rules: y = f(x), so that dL/dx = f'(x) dL/dy, from whichever of x and y is kept.
+
+A row of a table is a call of :func:`elementwise`: the function, what it keeps, and its pullback. The Jacobian
+is diagonal, so the pullback is the forward-mode rule too; over the complex numbers the two differ by a
+conjugate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from torch_backprop.rule import Rule, first_order, is_plain, save, widen
+
+TILE = 1 << 17
+"""Elements of a tile: its temporaries stay in the cache and their pages are used again."""
+
+_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+Keep = Callable[..., bool]
+Pullback = Callable[..., Tensor]
+
+
+def always(x: Tensor, *options: Any) -> bool:
+    """Keep the output whatever the options."""
+    return True
+
+
+def never(x: Tensor, *options: Any) -> bool:
+    """Keep the input whatever the options."""
+    return False
+
+
+class ElementwiseRule(Rule):
+    """Saves x or y, whichever ``keeps_output`` says for these options."""
+
+    keeps_output: Keep
+    overwrite: type[ElementwiseRule]
+
+
+def elementwise(
+    f: Callable[..., Tensor], keeps_output: Keep, pullback: Pullback, autocast: dict[str, str] | None = None
+) -> Any:
+    """The rule of the elementwise function ``f(x, *options)``.
+
+    Args:
+        f: the forward operator; with ``inplace=True`` too where the layer has that option.
+        keeps_output: called with ``(x, *options)``: whether y is kept instead of x.
+        pullback: maps ``(g, kept, *options)`` to f'(x) g, in differentiable operators.
+        autocast: the operator's autocast policy by device type.
+    """
+    policy = autocast or {}
+
+    class Elementwise(ElementwiseRule):
+        autocast = policy
+
+        @staticmethod
+        def forward(x: Tensor, *options: Any) -> Tensor:
+            return f(x, *options)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            x, *ctx.options = inputs
+            save(ctx, output if keeps_output(x, *ctx.options) else x)
+
+        @staticmethod
+        def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+            (kept,) = ctx.saved_tensors
+            return pull(pullback, grad_y, kept.conj(), *ctx.options), *(None for _ in ctx.options)
+
+        @staticmethod
+        def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
+            (kept,) = ctx.saved_tensors
+            return pull(pullback, tangent_x, kept, *ctx.options)
+
+    class Overwriting(Elementwise):
+        """The same in place: y takes the memory of x, so that only y can be kept."""
+
+        @staticmethod
+        def forward(x: Tensor, *options: Any) -> Tensor:
+            return f(x, *options, inplace=True)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.mark_dirty(inputs[0])
+            Elementwise.setup_context(ctx, inputs, output)
+
+    Elementwise.keeps_output = staticmethod(keeps_output)
+    Elementwise.overwrite = Overwriting
+    for rule in (Elementwise, Overwriting):
+        rule.__name__ = rule.__qualname__ = f"{f.__name__}_rule"
+    return Elementwise
+
+
+def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any) -> Tensor:
+    """``pullback(g, kept, *options)`` in the dtype of ``kept``; tile by tile where that is allowed.
+
+    Most of the time of a long chain of elementwise operators goes into the page faults of its temporaries;
+    over tiles they cost nothing, and memory peaks at the result.
+    """
+    rows = kept.shape[0] * TILE // kept.numel() if kept.dim() and kept.numel() > 2 * TILE else 0
+    if not rows or not first_order(g, kept):
+        return pullback(widen(g), widen(kept), *options).to(kept.dtype)
+    grad_x = torch.empty_like(kept)
+    for grad_tile, g_tile, kept_tile in zip(grad_x.split(rows), g.split(rows), kept.split(rows), strict=True):
+        grad_tile.copy_(pullback(widen(g_tile), widen(kept_tile), *options))
+    return grad_x
+
+
+def select(a: Tensor, b: Tensor | float, compare: Callable[..., Tensor], x: Tensor, bound: float) -> Tensor:
+    """``a`` where ``compare(x, bound)`` holds, else ``b``, which is a tensor or 0; exact to the bit.
+
+    ``torch.where`` takes one element at a time on a CPU. The same choice in integer arithmetic on the bits
+    is vectorized, and an infinite or undefined element that is not chosen does no harm.
+    """
+    bits = _BITS.get(x.dtype)
+    if bits is None or x.device.type != "cpu" or a.dtype != x.dtype or not first_order(a, x):
+        return torch.where(compare(x, bound), a, b)
+    chosen = compare(x, bound, out=torch.empty_like(x, dtype=bits))
+    if isinstance(b, Tensor):
+        b = b.view(bits)
+        return chosen.mul_(a.view(bits) - b).add_(b).view(x.dtype)
+    return chosen.mul_(a.view(bits)).view(x.dtype)
+
+
+def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options: Any) -> Tensor:
+    """Calls the rule of an activation, in place if asked for."""
+    if not inplace:
+        return rule.call(input, *options)
+    keeps_output = rule.keeps_output(input, *options)
+    if keeps_output and _overwritable(input):
+        return rule.overwrite.apply(input, *options)
+    return input.copy_(rule.call(input if keeps_output else input.clone(), *options))
+
+
+def _overwritable(x: Tensor) -> bool:
+    """Whether a Function may write into x; if not, ``copy_`` does it, or raises in torch's words."""
+    if torch.compiler.is_compiling() or not is_plain(x) or forward_ad._current_level >= 0:
+        return False
+    return not (x._is_view() or (x.is_leaf and x.requires_grad))

@@ -1,0 +1,154 @@
+"""Batch, stochastic and mini-batch gradient descent as the optimizers of a LightningModule."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from torch_backprop.optim import Descent
+
+try:
+    from lightning.pytorch import LightningModule
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+except ImportError as error:
+    raise ImportError('DescentMixin needs Lightning: pip install "torch_backprop[lightning]"') from error
+
+
+class DescentMixin(LightningModule):
+    """Lets a LightningModule descend by BatchGD, StochasticGD or MiniBatchGD: derive from it first.
+
+    Lightning calls `training_step` once for each group, or part of one, in the loader batch, and `take` gives
+    it the rows. The open group is closed at the end of the epoch, before validation. Logged are ``updates``
+    and ``examples_seen``, for ``trainer.global_step`` counts loader batches. ``on_train_batch_end`` gets the
+    mean cost over the rows of the loader batch as ``outputs["loss"]``; in `training_step`, ``self.log`` sees
+    one group at a time, so pass it ``batch_size=len(x)``. In manual optimization call
+    ``self.optimizers().step(closure)`` with `take` and `manual_backward` in the closure.
+
+    Example:
+        >>> import torch
+        >>> from lightning.pytorch import LightningModule
+        >>> from torch_backprop.optim import MiniBatchGD
+        >>> class Regression(DescentMixin, LightningModule):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.model = torch.nn.Linear(3, 1)
+        ...
+        ...     def training_step(self, batch, batch_idx):
+        ...         x, y = self.take(*batch)
+        ...         return torch.nn.functional.mse_loss(self.model(x), y)
+        ...
+        ...     def configure_optimizers(self):
+        ...         return MiniBatchGD(self.parameters(), lr=0.1, batch_size=32)
+    """
+
+    def take(self, *rows: Any, weight: Any = None) -> tuple[Any, ...]:
+        """Return those rows of the loader batch that belong to the open group; see `Descent.take`."""
+        return self._descent().take(*rows, weight=weight)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Descend over the loader batch, and close the open group if it is the last."""
+        loss = None
+
+        def closure() -> Any:
+            nonlocal loss
+            loss = optimizer_closure() if optimizer_closure else None
+            return loss
+
+        mean = optimizer.step(closure=closure)
+        if loss is not None and mean is not None:
+            # Lightning reports the tensor of the last call, which saw only the last rows.
+            loss.copy_(mean)
+        self._end_epoch_on_last_batch()
+
+    def on_fit_start(self) -> None:
+        """Refuse what cannot work with groups that the optimizer forms.
+
+        Raises:
+            TypeError: if `configure_optimizers` returned no optimizer of torch_backprop.optim, or several.
+            ValueError: naming the Trainer's argument that interferes, and what to use instead.
+        """
+        super().on_fit_start()
+        self._descent()
+        for argument, fault, instead in self._conflicts():
+            if fault:
+                raise ValueError(f"Trainer({argument}) cannot work with DescentMixin: {instead}.")
+
+    def on_train_start(self) -> None:
+        """Warn if the model has layers that make the trajectory depend on how groups are cut."""
+        super().on_train_start()
+        inexact = sorted({type(module).__name__ for module in self.modules() if couples_or_draws(module)})
+        if inexact:
+            warnings.warn(
+                f"{', '.join(inexact)} in training mode: the trajectory depends on the loader's batch size,"
+                " since these layers couple the rows of a forward pass or draw random numbers for it.",
+                stacklevel=2,
+            )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Close the open group after the last batch in manual optimization too, and log the counters."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self._end_epoch_on_last_batch()
+        descent = self._descent()
+        self.log("updates", float(descent.updates))
+        self.log("examples_seen", float(descent.examples_seen))
+
+    def _end_epoch_on_last_batch(self) -> None:
+        if self.trainer.is_last_batch:
+            self._descent().end_epoch()
+
+    def _descent(self) -> Descent:
+        found = [optimizer for optimizer in self.trainer.optimizers if isinstance(optimizer, Descent)]
+        if len(found) != 1:
+            raise TypeError(
+                f"configure_optimizers returned {len(found)} optimizers of torch_backprop.optim:"
+                " DescentMixin needs exactly one BatchGD, StochasticGD or MiniBatchGD."
+            )
+        return found[0]
+
+    def _conflicts(self) -> list[tuple[str, bool, str]]:
+        """Return the Trainer's argument, whether it conflicts, and what to use instead."""
+        trainer = self.trainer
+        clip, accumulate = trainer.gradient_clip_val, trainer.accumulate_grad_batches
+        callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        schedules = any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks)
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        return [
+            (
+                f"gradient_clip_val={clip}",
+                bool(clip),
+                "it clips parts of groups; give the optimizer max_norm",
+            ),
+            (
+                f"accumulate_grad_batches={accumulate}",
+                accumulate != 1,
+                "use MiniBatchGD with the batch_size wanted",
+            ),
+            (
+                "callbacks=[GradientAccumulationScheduler]",
+                schedules,
+                "use MiniBatchGD with the batch_size wanted",
+            ),
+            ("precision='16-mixed'", scaled, "its GradScaler takes no closure; use precision='bf16-mixed'"),
+            (
+                f"devices={trainer.num_devices}",
+                trainer.world_size > 1,
+                "groups are formed in one process; use devices=1",
+            ),
+        ]
+
+
+def couples_or_draws(module: nn.Module) -> bool:
+    """Whether the output of `module` for a row depends on the other rows, or on random numbers."""
+    rate = 0.0
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        rate = module.p
+    elif isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        rate = module.dropout
+    return module.training and (rate > 0 or isinstance(module, (nn.RReLU, nn.modules.batchnorm._BatchNorm)))

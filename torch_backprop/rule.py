@@ -1,0 +1,133 @@
+"""Rule: the base of every hand-written ``torch.autograd.Function`` of this package.
+
+A derivation is written once, as ``forward``, ``setup_context``, ``backward`` and ``jvp``. The base adds what
+every derivation needs and none should repeat:
+
+* autocast: arguments are cast as the built-in operator's policy says, outside the rule, so that the cast is
+  differentiated by autograd and the rule sees one dtype;
+* forward mode of any order. PyTorch calls ``jvp`` with forward mode switched off, so that a second forward
+  pass sees a constant and silently returns 0. Here ``jvp`` runs with forward mode on and its residuals
+  stripped of the tangent of this level: what remains are the tangents of the outer levels, and
+  ``jvp`` of ``jvp`` is right;
+* compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+LOWER = "lower"
+"""Autocast policy: cast to the autocast dtype, as matrix products are."""
+FLOAT32 = "float32"
+"""Autocast policy: cast half precision up to float32, as sums of exponentials are."""
+
+
+class Rule(torch.autograd.Function):
+    """A hand-derived vector-Jacobian product, usable under every transform of PyTorch.
+
+    Subclasses write ``forward(*args)``, ``setup_context(ctx, inputs, output)``,
+    ``backward(ctx, *cotangents)`` and ``jvp(ctx, *tangents)`` as for ``torch.autograd.Function``, and are
+    called by ``call``. Residuals are kept with :func:`save`.
+    """
+
+    generate_vmap_rule = True
+    autocast: ClassVar[Mapping[str, str]] = {}
+    """Autocast policy (``LOWER`` or ``FLOAT32``) by device type; none: dtypes stay as they are."""
+
+    call: ClassVar[Callable[..., Any]]
+    """Applies the rule to its arguments, with gradients by its own formulas."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.jvp is not torch.autograd.Function.jvp:
+            if "jvp" in vars(cls):
+                cls.jvp = staticmethod(_nestable(cls.jvp))
+            cls.call = staticmethod(_call(cls))
+
+
+def _call(rule: type[Rule]) -> Callable[..., Any]:
+    """A closure, because Dynamo reads no class attributes of a Function."""
+    compiled: Any = type(rule.__name__, (rule,), {"jvp": staticmethod(torch.autograd.Function.jvp)})
+    policy = rule.autocast
+
+    def call(*args: Any) -> Any:
+        if policy:
+            args = _cast(policy, args)
+        return compiled.apply(*args) if torch.compiler.is_compiling() else rule.apply(*args)
+
+    return call
+
+
+def _cast(policy: Mapping[str, str], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    device = next((arg.device.type for arg in args if isinstance(arg, Tensor)), "")
+    if device not in policy or not torch.is_autocast_enabled(device):
+        return args
+    dtype = torch.float32 if policy[device] == FLOAT32 else torch.get_autocast_dtype(device)
+    return tuple(arg.to(dtype) if _castable(arg, device) else arg for arg in args)
+
+
+def _castable(arg: Any, device: str) -> bool:
+    if not isinstance(arg, Tensor) or arg.device.type != device:
+        return False
+    return arg.is_floating_point() and arg.dtype != torch.float64
+
+
+def save(ctx: Any, *residuals: Tensor | None) -> None:
+    """Keeps ``residuals`` (inputs or outputs of the rule, or None) for ``backward`` and for ``jvp``."""
+    ctx.save_for_backward(*residuals)
+    ctx.save_for_forward(*residuals)
+
+
+def first_order(*tensors: Tensor | None) -> bool:
+    """Whether a fast path is allowed: a first-order backward pass over plain tensors.
+
+    In-place operators, ``out=`` and saved statistics are wrong or impossible when a graph of the backward
+    pass is recorded (``create_graph``, ``torch.func``), under ``vmap`` or ``is_grads_batched``, while
+    compiling or exporting, and on tensor subclasses. Then the plain formula is used.
+    """
+    if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        return False
+    return all(tensor is None or is_plain(tensor) for tensor in tensors)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether ``tensor`` is an ordinary strided tensor: no subclass, no functorch wrapper, not meta."""
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
+        return False
+    functorch = torch._C._functorch
+    return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
+
+
+def widen(tensor: Tensor) -> Tensor:
+    """Half precision as float32, in which torch's own kernels accumulate; other dtypes unchanged."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+class _Primals:
+    """A context whose saved tensors have lost the tangents of the innermost forward-mode level."""
+
+    def __init__(self, ctx: Any) -> None:
+        self._ctx = ctx
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        return tuple(
+            None if tensor is None else forward_ad.unpack_dual(tensor, level=0).primal
+            for tensor in self._ctx.saved_tensors
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ctx, name)
+
+
+def _nestable(jvp: Callable[..., Any]) -> Callable[..., Any]:
+    def nestable_jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        with forward_ad._set_fwd_grad_enabled(True):
+            return jvp(_Primals(ctx), *tangents)
+
+    return nestable_jvp

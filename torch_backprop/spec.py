@@ -1,0 +1,94 @@
+"""What a layer declares about itself: from it follow the tests, the verifier, the benchmark, the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A random tensor to be drawn: an input, or a tensor among a layer's options.
+
+    ``kind`` is ``"normal"``; ``"unit"``, uniform in (0, 1); ``"probabilities"``, positive and summing to one
+    over dimension 1; or ``"classes"``, integers in [0, ``classes``).
+    """
+
+    shape: tuple[int, ...]
+    kind: str = "normal"
+    classes: int = 0
+
+    def tensor(self, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        """Draws the tensor; floating-point kinds in ``dtype``."""
+        if self.kind == "classes":
+            return torch.randint(self.classes, self.shape, generator=generator)
+        real = torch.float64 if dtype.is_complex else dtype
+        if self.kind == "normal":
+            drawn = torch.randn(self.shape, generator=generator, dtype=torch.promote_types(real, dtype))
+        else:
+            drawn = torch.rand(self.shape, generator=generator, dtype=torch.float64) * 0.98 + 0.01
+        if self.kind == "probabilities":
+            drawn = drawn / drawn.sum(min(1, drawn.dim() - 1), keepdim=True)
+        return drawn.to(dtype)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to build and call a layer: its inputs, its constructor's options, its training flag."""
+
+    inputs: tuple[Draw, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    train: bool = True
+
+    def __str__(self) -> str:
+        shapes = " ".join("x".join(map(str, draw.shape)) or "0-dim" for draw in self.inputs)
+        options = ",".join(f"{name}={_text(value)}" for name, value in self.options.items())
+        return " ".join(filter(None, (shapes, options, "" if self.train else "eval")))
+
+    def build(self, module: type[torch.nn.Module], dtype: torch.dtype, seed: int = 0) -> torch.nn.Module:
+        """The module in ``dtype``, with the same parameters whatever class is built from the same seed."""
+        generator = torch.Generator().manual_seed(seed)
+        options = {
+            name: value.tensor(generator, dtype) if isinstance(value, Draw) else value
+            for name, value in self.options.items()
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return module(**options).to(dtype).train(self.train)
+
+    def draw(self, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
+        """The inputs in ``dtype``, the same for the same seed."""
+        generator = torch.Generator().manual_seed(seed + 1)
+        return tuple(draw.tensor(generator, dtype) for draw in self.inputs)
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer, the built-in that it must equal, and the cases on which it is held against it.
+
+    ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
+    ``"view"``, it moves no numbers and may return its input.
+    """
+
+    layer: type[torch.nn.Module]
+    reference: type[torch.nn.Module]
+    cases: tuple[Case, ...]
+    properties: frozenset[str] = frozenset()
+
+
+def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) -> Case:
+    """A :class:`Case`; an input given as a shape is drawn normal.
+
+    >>> str(case((4, 8), in_features=8, out_features=3))
+    '4x8 in_features=8,out_features=3'
+    """
+    draws = tuple(item if isinstance(item, Draw) else Draw(item) for item in inputs)
+    return Case(draws, options, train)
+
+
+def _text(value: Any) -> str:
+    return "x".join(map(str, value.shape)) if isinstance(value, Draw) else str(value)
