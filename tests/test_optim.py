@@ -1,106 +1,35 @@
 """Each update of the three optimizers equals sequential torch.optim.SGD, however the loader cuts the data."""
 
-import math
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.optim import lr_scheduler
 
-from torch_backprop.optim import BatchGD, Descent, MiniBatchGD, StochasticGD
+from tests.sequential_sgd import (
+    GROUP_SIZES,
+    LOADERS,
+    LR,
+    SETTINGS,
+    N,
+    batches,
+    descend,
+    difference,
+    make_data,
+    make_model,
+    make_optimizer,
+    record,
+    reference,
+    sequential,
+)
+from torch_backprop.optim import BatchGD, MiniBatchGD, StochasticGD
 
-torch.set_num_threads(1)
-
-N = 67
-LOADERS = (1, 11, 29, 64, N)
-GROUP_SIZES = {"batch": N, "stochastic": 1, "minibatch": 8}
-SETTINGS = {
-    "plain": {},
-    "momentum": {"momentum": 0.9},
-    "dampening": {"momentum": 0.5, "dampening": 0.3},
-    "nesterov": {"momentum": 0.9, "nesterov": True},
-    "weight_decay": {"weight_decay": 0.1},
-    "maximize": {"maximize": True, "weight_decay": 0.1},
-    "all": {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
-}
-LR = 0.01
-
-
-def make_model() -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double()
-
-
-def make_data() -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(4)
-    return torch.randn(N, 5, generator=generator).double(), torch.randint(3, (N,), generator=generator)
-
-
-def make_optimizer(variant: str, params, lr=LR, **settings) -> Descent:
-    if variant == "minibatch":
-        return MiniBatchGD(params, lr, GROUP_SIZES[variant], **settings)
-    return {"batch": BatchGD, "stochastic": StochasticGD}[variant](params, lr, **settings)
-
-
-def snapshot(model: nn.Module) -> Tensor:
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-
-def record(optimizer: Descent, model: nn.Module) -> list[Tensor]:
-    trajectory: list[Tensor] = []
-    optimizer.register_update_hook(lambda _: trajectory.append(snapshot(model)))
-    return trajectory
-
-
-def reference(variant: str, epochs: int = 2, scheduler=None, max_norm=math.inf, **settings) -> list[Tensor]:
-    """The trajectory of torch.optim.SGD that is fed whole groups."""
-    model, (inputs, targets) = make_model(), make_data()
-    optimizer = torch.optim.SGD(model.parameters(), LR, **settings)
-    schedule = scheduler and scheduler(optimizer)
-    trajectory = []
-    for _ in range(epochs):
-        size = GROUP_SIZES[variant]
-        for x, y in zip(inputs.split(size), targets.split(size), strict=True):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), max_norm)
-            optimizer.step()
-            trajectory.append(snapshot(model))
-            if schedule:
-                schedule.step()
-    return trajectory
-
-
-def batches(size: int) -> list[tuple[Tensor, Tensor]]:
-    inputs, targets = make_data()
-    return list(zip(inputs.split(size), targets.split(size), strict=True))
-
-
-def descend(optimizer: Descent, model: nn.Module, size: int, form: str, epochs: int = 2) -> None:
-    def cost(x, y):
-        return nn.functional.cross_entropy(model(x), y)
-
-    for _ in range(epochs):
-        for inputs, targets in optimizer.epoch(batches(size)):
-            if form == "cost":
-                optimizer.step(cost, inputs, targets)
-                continue
-
-            def closure(inputs=inputs, targets=targets):
-                loss = cost(*optimizer.take(inputs, targets))
-                loss.backward()
-                return loss
-
-            optimizer.step(closure)
-
-
-def difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    assert len(found) == len(expected)
-    return max((a - b).abs().max().item() for a, b in zip(found, expected, strict=True))
+each_variant = pytest.mark.parametrize("variant", GROUP_SIZES)
 
 
 @pytest.mark.parametrize("form", ["cost", "closure"])
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.parametrize("variant", GROUP_SIZES)
+@each_variant
 def test_every_update_equals_sequential_sgd(variant, settings, form):
     expected = reference(variant, **SETTINGS[settings])
     for size in LOADERS:
@@ -113,7 +42,7 @@ def test_every_update_equals_sequential_sgd(variant, settings, form):
 
 
 class MeanOfMeans(MiniBatchGD):
-    """A planted fault: slices of a group count alike, whatever their number of rows."""
+    """A planted fault: the slices of a group count alike, whatever their number of rows."""
 
     def _absorb(self, gradients, cursor):
         self._group.add(gradients, 1.0, 1.0, cursor.examples)
@@ -125,5 +54,166 @@ def test_mean_of_means_is_found():
     model = make_model()
     optimizer = MeanOfMeans(model.parameters(), LR, 8)
     trajectory = record(optimizer, model)
-    descend(optimizer, model, 11, "cost")
+    descend(optimizer, model, 11)
     assert difference(trajectory, reference("minibatch")) > 1e-6
+
+
+def test_whole_groups_equal_sgd_to_the_last_bit():
+    model = make_model()
+    optimizer = MiniBatchGD(model.parameters(), LR, 8, **SETTINGS["all"])
+    trajectory = record(optimizer, model)
+    descend(optimizer, model, 64)
+    full = [8 * epoch + update for epoch in (0,) for update in range(8)]
+    expected = reference("minibatch", **SETTINGS["all"])
+    assert all(torch.equal(trajectory[index], expected[index]) for index in full)
+
+
+@each_variant
+def test_sum_reduction(variant):
+    model = make_model()
+    optimizer = make_optimizer(variant, model.parameters(), reduction="sum", momentum=0.9)
+    trajectory = record(optimizer, model)
+    costs = [
+        optimizer.step(lambda x, y: cross_entropy(model(x), y, reduction="sum"), x, y)
+        for _ in range(2)
+        for x, y in optimizer.epoch(batches(11))
+    ]
+    assert difference(trajectory, reference(variant, momentum=0.9)) < 1e-12
+    if variant == "batch":
+        first = cross_entropy(make_model()(make_data()[0]), make_data()[1], reduction="sum")
+        torch.testing.assert_close(sum(costs[:7]), first.detach())
+
+
+@each_variant
+def test_parameter_groups_keep_their_settings(variant):
+    def groups(model):
+        first = {"params": model[0].parameters(), "lr": 0.02, "momentum": 0.5}
+        return [first, {"params": model[2].parameters(), "weight_decay": 0.1, "maximize": True}]
+
+    model, twin = make_model(), make_model()
+    optimizer = make_optimizer(variant, groups(model))
+    trajectory = record(optimizer, model)
+    descend(optimizer, model, 29)
+    expected = sequential(variant, twin, torch.optim.SGD(groups(twin), LR))
+    assert difference(trajectory, expected) < 1e-12
+
+
+@each_variant
+def test_max_norm_clips_the_gradient_of_the_group(variant):
+    model, twin = make_model(), make_model()
+    optimizer = make_optimizer(variant, model.parameters(), max_norm=0.1, momentum=0.9)
+    trajectory = record(optimizer, model)
+    descend(optimizer, model, 11)
+    sgd = torch.optim.SGD(twin.parameters(), LR, momentum=0.9)
+    expected = sequential(variant, twin, sgd, clip=lambda: nn.utils.clip_grad_norm_(twin.parameters(), 0.1))
+    assert difference(trajectory, expected) < 1e-12
+    assert difference(expected, reference(variant, momentum=0.9)) > 1e-6
+
+
+SCHEDULERS = {
+    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda n: 1 / (1 + n)),
+    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 0.9),
+    "StepLR": lambda o: lr_scheduler.StepLR(o, 2),
+    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [1, 3]),
+    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.5, 3),
+    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1),
+    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 10),
+    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 4),
+    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
+    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.001, 0.02, 3),
+    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.02, 200),
+    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
+        o, [lr_scheduler.ConstantLR(o, 0.1), lr_scheduler.ExponentialLR(o, 0.9)], [2]
+    ),
+}
+
+
+@pytest.mark.parametrize("as_lr", [float, torch.tensor])
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_step_after_each_update(name, as_lr):
+    model, twin = make_model(), make_model()
+    optimizer = make_optimizer("minibatch", model.parameters(), lr=as_lr(LR), momentum=0.9)
+    trajectory = record(optimizer, model)
+    schedule = SCHEDULERS[name](optimizer)
+    optimizer.register_update_hook(lambda _: schedule.step())
+    descend(optimizer, model, 29)
+    sgd = torch.optim.SGD(twin.parameters(), as_lr(LR), momentum=0.9)
+    schedule_of_twin = SCHEDULERS[name](sgd)
+    assert difference(trajectory, sequential("minibatch", twin, sgd, after=schedule_of_twin.step)) < 1e-12
+
+
+def test_reduce_on_plateau_after_each_epoch():
+    model = make_model()
+    optimizer = make_optimizer("batch", model.parameters())
+    schedule = lr_scheduler.ReduceLROnPlateau(optimizer, patience=0)
+    for cost in (1.0, 1.0, 1.0):
+        descend(optimizer, model, 29, epochs=1)
+        schedule.step(cost)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(LR / 100)
+
+
+@each_variant
+def test_lr_as_function_of_the_update_count(variant):
+    model, twin = make_model(), make_model()
+    optimizer = make_optimizer(variant, model.parameters(), lr=lambda update: LR / (1 + update))
+    trajectory = record(optimizer, model)
+    descend(optimizer, model, 29)
+    sgd = torch.optim.SGD(twin.parameters(), LR)
+    schedule = lr_scheduler.LambdaLR(sgd, lambda update: 1 / (1 + update))
+    assert difference(trajectory, sequential(variant, twin, sgd, after=schedule.step)) < 1e-12
+
+
+@pytest.mark.parametrize("last", ["own", "drop", "expected", "carry"])
+def test_last_group_of_a_pass(last):
+    model, twin = make_model(), make_model()
+    optimizer = MiniBatchGD(model.parameters(), LR, 8, last=last)
+    trajectory = record(optimizer, model)
+    descend(optimizer, model, 29)
+    inputs, targets = make_data()
+    order = [*range(N), *range(N)]
+    passes = [order] if last == "carry" else [order[:N], order[N:]]
+    groups = [rows[start : start + 8] for rows in passes for start in range(0, len(rows), 8)]
+    expected, sgd = [], torch.optim.SGD(twin.parameters(), LR)
+    for rows in groups:
+        fraction = len(rows) / 8
+        if fraction == 1 or last in ("own", "expected"):
+            sgd.zero_grad()
+            factor = fraction if last == "expected" else 1.0
+            (factor * cross_entropy(twin(inputs[rows]), targets[rows])).backward()
+            sgd.step()
+            expected.append(nn.utils.parameters_to_vector(twin.parameters()).detach().clone())
+    assert difference(trajectory, expected) < 1e-12
+
+
+def test_update_hooks_run_after_each_update_until_removed():
+    model = make_model()
+    optimizer = StochasticGD(model.parameters(), LR)
+    counts: list[int] = []
+    handle = optimizer.register_update_hook(lambda o: counts.append(o.updates))
+    descend(optimizer, model, 64, epochs=1)
+    handle.remove()
+    descend(optimizer, model, 64, epochs=1)
+    assert counts == list(range(1, N + 1))
+
+
+@each_variant
+def test_each_row_is_computed_once(variant):
+    model, seen = make_model(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    descend(make_optimizer(variant, model.parameters()), model, 29, epochs=1)
+    assert torch.equal(torch.cat(seen), make_data()[0])
+
+
+def test_step_reports_the_mean_cost_over_its_rows():
+    model = make_model()
+    optimizer = BatchGD(model.parameters(), LR)
+    x, y = make_data()
+    cost = optimizer.step(lambda x, y: cross_entropy(model(x), y), x, y)
+    torch.testing.assert_close(cost, cross_entropy(model(x), y).detach())
+    assert not cost.requires_grad
+    assert optimizer.updates == 0
+    optimizer.flush()
+    assert optimizer.updates == 1
+    optimizer.flush()
+    assert optimizer.updates == 1
