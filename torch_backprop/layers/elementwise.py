@@ -7,7 +7,7 @@ conjugate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -102,13 +102,19 @@ def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any) -> Tensor:
     Most of the time of a long chain of elementwise operators goes into the page faults of its temporaries;
     over tiles they cost nothing, and memory peaks at the result.
     """
-    rows = kept.shape[0] * TILE // kept.numel() if kept.dim() and kept.numel() > 2 * TILE else 0
-    if not rows or not first_order(g, kept):
+    if kept.numel() <= 2 * TILE or not kept.dim() or not first_order(g, kept):
         return pullback(widen(g), widen(kept), *options).to(kept.dtype)
     grad_x = torch.empty_like(kept)
-    for grad_tile, g_tile, kept_tile in zip(grad_x.split(rows), g.split(rows), kept.split(rows), strict=True):
+    for grad_tile, g_tile, kept_tile in tiles(grad_x, g, kept):
         grad_tile.copy_(pullback(widen(g_tile), widen(kept_tile), *options))
     return grad_x
+
+
+def tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cuts tensors of the same first dimension into views, so that the largest has about TILE elements."""
+    largest = max(tensor.numel() for tensor in tensors)
+    rows = max(1, tensors[0].shape[0] * TILE // max(largest, 1))
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
 def select(a: Tensor, b: Tensor | float, compare: Callable[..., Tensor], x: Tensor, bound: float) -> Tensor:
@@ -119,7 +125,9 @@ def select(a: Tensor, b: Tensor | float, compare: Callable[..., Tensor], x: Tens
     """
     bits = _BITS.get(x.dtype)
     if bits is None or x.device.type != "cpu" or a.dtype != x.dtype or not first_order(a, x):
-        return torch.where(compare(x, bound), a, b)
+        chosen = torch.where(compare(x, bound), a, b)
+        # the second derivative by x is zero, not missing, as it is in torch
+        return chosen + 0 * torch.sign(x) if torch.is_grad_enabled() and x.requires_grad else chosen
     chosen = compare(x, bound, out=torch.empty_like(x, dtype=bits))
     if isinstance(b, Tensor):
         b = b.view(bits)

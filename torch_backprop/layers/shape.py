@@ -27,6 +27,11 @@ class Unflatten(torch.nn.Unflatten):
 
 SPECS = (
     LayerSpec(Identity, torch.nn.Identity, (case((3, 4)), case(())), VIEW),
-    LayerSpec(Flatten, torch.nn.Flatten, (case((2, 3, 4)), case((2, 3, 4), start_dim=0), case((3,))), VIEW),
+    LayerSpec(
+        Flatten,
+        torch.nn.Flatten,
+        (case((2, 3, 4)), case((2, 3, 4), start_dim=0), case((3,), start_dim=0)),
+        VIEW,
+    ),
     LayerSpec(Unflatten, torch.nn.Unflatten, (case((2, 12), dim=1, unflattened_size=(3, 4)),), VIEW),
 )

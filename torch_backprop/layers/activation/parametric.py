@@ -5,7 +5,7 @@ PReLU, with one slope w for all channels or one for each. He et al. (2015), arXi
     forward   y = x if x > 0 else w x
     backward  dL/dx = g if x > 0 else w g     dL/dw = sum over its channel of x g where x <= 0
 
-RReLU draws a slope r for each x <= 0 (r = 1 above), uniform in [lower, upper]. Xu et al. (2015), arXiv:1505.00853:
+RReLU draws a slope r in [lower, upper] for each x <= 0, and r = 1 above. Xu et al. (2015), arXiv:1505.00853:
 
     forward   y = r x                          backward  dL/dx = r g
 

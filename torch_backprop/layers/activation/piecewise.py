@@ -37,9 +37,11 @@ threshold_rule = elementwise(
     lambda g, kept, t, v: select(torch.zeros_like(g), g, torch.le, kept, t),
 )
 hardshrink_rule = elementwise(
-    F.hardshrink, lambda x, l: l >= 0, lambda g, kept, l: select(g, 0, torch.ne, kept, 0) if l >= 0 else g
+    F.hardshrink,
+    lambda x, lambd: lambd >= 0,
+    lambda g, kept, lambd: select(g, 0, torch.ne, kept, 0) if lambd >= 0 else g + 0 * torch.sign(kept),
 )
-softshrink_rule = elementwise(F.softshrink, always, lambda g, y, l: select(g, 0, torch.ne, y, 0))
+softshrink_rule = elementwise(F.softshrink, always, lambda g, y, lambd: select(g, 0, torch.ne, y, 0))
 hardsigmoid_rule = elementwise(F.hardsigmoid, never, lambda g, x: select(g / 6, 0, torch.lt, x.abs(), 3))
 hardswish_rule = elementwise(
     F.hardswish,

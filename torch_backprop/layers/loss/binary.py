@@ -1,0 +1,215 @@
+"""Binary cross entropy, of probabilities and of logits. Good (1952), "Rational decisions".
+
+With target t, element weights w (or 1), and u what reaches each element's loss:
+
+    of p       forward   l = -w (t log p + (1 - t) log(1 - p))          logarithms not below -100
+               backward  dL/dp = u w (p - t) / max(p (1 - p), e)        dL/dt = u w (log(1 - p) - log p)
+    of logits  forward   l = w ((1 - t) x - c log s(x)),  c = 1 + (v - 1) t, s the sigmoid, v pos_weight
+               backward  dL/dx = u w ((1 - t) - c s(-x))                dL/dt = -u w (x + (v - 1) log s(x))
+
+since d log s(x) / dx = s(-x). e is torch's 1e-12, a float32 number also in float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to
+from torch_backprop.rule import FLOAT32, Rule, save, widen
+from torch_backprop.spec import Draw, LayerSpec, case
+
+LEAST_VARIANCE = 9.999999960041972e-13
+
+
+class BinaryLossRule(Rule):
+    """Saves p or x, t and the weights. Subclasses say how a loss changes with its input and its target."""
+
+    autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *residuals, ctx.reduction = inputs
+        save(ctx, *residuals)
+
+    @classmethod
+    def pull(cls, ctx: Any, grad_y: Tensor, slopes: tuple[Any, Any]) -> tuple[Tensor | None, ...]:
+        """The gradients of input and target from the slopes of the elements' losses."""
+        u = spread(widen(grad_y), ctx.reduction, _elements(ctx.saved_tensors))
+        grads = []
+        for tensor, slope, needed in zip(
+            ctx.saved_tensors[:2], slopes, ctx.needs_input_grad[:2], strict=True
+        ):
+            grads.append(sum_to(u * slope(), tensor.shape).to(tensor.dtype) if needed else None)
+        return (*grads, *(None for _ in ctx.needs_input_grad[2:]))
+
+    @classmethod
+    def push(cls, ctx: Any, tangents: tuple[Tensor | None, ...], slopes: tuple[Any, Any]) -> Tensor:
+        """The tangent of the loss from those of input and target."""
+        pairs = zip(tangents[:2], slopes, strict=True)
+        terms = [slope() * tangent for tangent, slope in pairs if tangent is not None]
+        return reduced(sum(terms[1:], terms[0]), ctx.reduction, _elements(ctx.saved_tensors))
+
+
+class BCELossRule(BinaryLossRule):
+    """Saves p, t and w."""
+
+    @staticmethod
+    def forward(p: Tensor, t: Tensor, w: Tensor | None, reduction: str) -> Tensor:
+        return F.binary_cross_entropy(p, t, w, reduction=reduction)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        return BCELossRule.pull(ctx, grad_y, _slopes_of_probability(*ctx.saved_tensors))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        return BCELossRule.push(ctx, tangents, _slopes_of_probability(*ctx.saved_tensors))
+
+
+class BCEWithLogitsLossRule(BinaryLossRule):
+    """Saves x, t, w and v."""
+
+    @staticmethod
+    def forward(x: Tensor, t: Tensor, w: Tensor | None, v: Tensor | None, reduction: str) -> Tensor:
+        return F.binary_cross_entropy_with_logits(x, t, w, reduction=reduction, pos_weight=v)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        return BCEWithLogitsLossRule.pull(ctx, grad_y, _slopes_of_logit(*ctx.saved_tensors))
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        return BCEWithLogitsLossRule.push(ctx, tangents, _slopes_of_logit(*ctx.saved_tensors))
+
+
+def binary_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """-(t log p + (1 - t) log(1 - p)); as :func:`torch.nn.functional.binary_cross_entropy`.
+
+    Args:
+        input: probabilities ``(*)``.
+        target: ``(*)``, between 0 and 1.
+        weight: broadcastable to ``(*)``; not differentiable.
+        size_average: deprecated.
+        reduce: deprecated.
+        reduction: ``"none"``, ``"mean"`` (over elements) or ``"sum"``.
+
+    Returns:
+        ``()``, or ``(*)`` without a reduction; in nats.
+
+    Raises:
+        RuntimeError: an input outside [0, 1], or a weight that requires a gradient, in torch's words.
+        ValueError: sizes that differ, in torch's words.
+    """
+    reduction = resolve(size_average, reduce, reduction)
+    if weight is not None and weight.requires_grad:
+        return F.binary_cross_entropy(input, target, weight, reduction=reduction)
+    return BCELossRule.call(input, target, weight, reduction)
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Binary cross entropy of sigmoid(x); as :func:`torch.nn.functional.binary_cross_entropy_with_logits`.
+
+    Args:
+        input: logits ``(*)``.
+        target: ``(*)``, between 0 and 1.
+        weight: broadcastable with the input; not differentiable.
+        size_average: deprecated.
+        reduce: deprecated.
+        reduction: ``"none"``, ``"mean"`` (over elements) or ``"sum"``.
+        pos_weight: weight of positive targets, broadcastable with the input; not differentiable.
+
+    Returns:
+        ``()``, or ``(*)`` without a reduction; in nats.
+
+    Raises:
+        RuntimeError: a weight that requires a gradient, in torch's words.
+        ValueError: sizes that differ, in torch's words.
+    """
+    reduction = resolve(size_average, reduce, reduction)
+    if any(tensor is not None and tensor.requires_grad for tensor in (weight, pos_weight)):
+        return F.binary_cross_entropy_with_logits(
+            input, target, weight, reduction=reduction, pos_weight=pos_weight
+        )
+    return BCEWithLogitsLossRule.call(input, target, weight, pos_weight, reduction)
+
+
+class BCELoss(torch.nn.BCELoss):
+    """Drop-in for :class:`torch.nn.BCELoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Maps ``(*)`` and ``(*)`` to ``()``, or ``(*)`` without a reduction."""
+        return binary_cross_entropy(input, target, self.weight, reduction=self.reduction)
+
+
+class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
+    """Drop-in for :class:`torch.nn.BCEWithLogitsLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Maps ``(*)`` and ``(*)`` to ``()``, or ``(*)`` without a reduction."""
+        return binary_cross_entropy_with_logits(
+            input, target, self.weight, reduction=self.reduction, pos_weight=self.pos_weight
+        )
+
+
+def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> tuple[Any, Any]:
+    p, t = widen(p), widen(t)
+    w = 1 if w is None else w
+    return (
+        lambda: (p - t) / (p * (1 - p)).clamp(min=LEAST_VARIANCE) * w,
+        lambda: (torch.log1p(-p) - torch.log(p)) * w,
+    )
+
+
+def _slopes_of_logit(x: Tensor, t: Tensor, w: Tensor | None, v: Tensor | None) -> tuple[Any, Any]:
+    x, t = widen(x), widen(t)
+    w = 1 if w is None else w
+    excess = 0 if v is None else v - 1
+    return (
+        lambda: ((1 - t) - (1 + excess * t) * torch.sigmoid(-x)) * w,
+        lambda: -(x + excess * F.logsigmoid(x)) * w,
+    )
+
+
+def _elements(tensors: tuple[Tensor | None, ...]) -> int:
+    return torch.broadcast_shapes(*(tensor.shape for tensor in tensors if tensor is not None)).numel()
+
+
+SPECS = (
+    LayerSpec(
+        BCELoss,
+        torch.nn.BCELoss,
+        (
+            case(Draw((3, 4), "unit"), Draw((3, 4), "unit")),
+            case(Draw((3, 4), "unit"), Draw((3, 4), "unit"), weight=Draw((4,), "unit"), reduction="sum"),
+            case(Draw((5,), "unit"), Draw((5,), "unit"), reduction="none"),
+        ),
+    ),
+    LayerSpec(
+        BCEWithLogitsLoss,
+        torch.nn.BCEWithLogitsLoss,
+        (
+            case((3, 4), Draw((3, 4), "unit")),
+            case((3, 4), Draw((3, 4), "unit"), weight=Draw((4,), "unit"), pos_weight=Draw((4,), "unit")),
+            case((5,), Draw((5,), "unit"), reduction="none"),
+        ),
+    ),
+)

@@ -1,0 +1,107 @@
+"""Negative log-likelihood of class indices. Good (1952), "Rational decisions".
+
+Of sample i with target class t, class weights w (or 1), and u_i what reaches the sample's loss: g_i, or g, or
+g / sum_i w_t; 0 for ignored samples:
+
+    forward   l_i = -w_t x_t
+    backward  dL/dx_c = -u_i w_t [c = t]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_backprop.layers.loss.reduction import reduced, resolve
+from torch_backprop.layers.loss.samples import Samples
+from torch_backprop.rule import FLOAT32, Rule, save, widen
+from torch_backprop.spec import Draw, LayerSpec, case
+
+
+class NLLLossRule(Rule):
+    """Saves t and w; of x only the shape matters."""
+
+    autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
+
+    @staticmethod
+    def forward(x: Tensor, t: Tensor, w: Tensor | None, reduction: str, ignore_index: int) -> Tensor:
+        return F.nll_loss(x, t, w, ignore_index=ignore_index, reduction=reduction)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, t, w, ctx.reduction, ctx.ignore_index = inputs
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        save(ctx, t, w)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        t, w = ctx.saved_tensors
+        samples = Samples(t, w, ctx.ignore_index, len(ctx.shape), widen(grad_y).dtype)
+        column = -samples.weights * samples.upstream(widen(grad_y), ctx.reduction)
+        zeros = torch.zeros(ctx.shape, dtype=column.dtype, device=column.device)
+        return samples.scatter(zeros, column).to(ctx.dtype), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
+        t, w = ctx.saved_tensors
+        samples = Samples(t, w, ctx.ignore_index, len(ctx.shape), tangent_x.dtype)
+        tangent = -samples.weights * samples.gather(tangent_x)
+        return reduced(tangent, ctx.reduction, samples.weights.sum())
+
+
+def nll_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Minus the log-probability of the target; as :func:`torch.nn.functional.nll_loss`.
+
+    Args:
+        input: log-probabilities ``(N, C, *)`` or ``(C)``.
+        target: class indices ``(N, *)`` or ``()``.
+        weight: ``(C)``; not differentiable.
+        size_average: deprecated.
+        ignore_index: the target that counts for nothing.
+        reduce: deprecated.
+        reduction: ``"none"``, ``"mean"`` (over the weights of the targets) or ``"sum"``.
+
+    Returns:
+        ``()``, or ``(N, *)`` without a reduction; in nats.
+
+    Raises:
+        IndexError: a target that is no class, in torch's words.
+        RuntimeError: shapes that do not fit, or a weight that requires a gradient, in torch's words.
+    """
+    reduction = resolve(size_average, reduce, reduction)
+    if weight is not None and weight.requires_grad:
+        return F.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
+    return NLLLossRule.call(input, target, weight, reduction, ignore_index)
+
+
+class NLLLoss(torch.nn.NLLLoss):
+    """Drop-in for :class:`torch.nn.NLLLoss`."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Maps ``(N, C, *)`` and ``(N, *)`` to ``()``, or ``(N, *)`` without a reduction."""
+        return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+
+
+SPECS = (
+    LayerSpec(
+        NLLLoss,
+        torch.nn.NLLLoss,
+        (
+            case((6, 4), Draw((6,), "classes", 4)),
+            case((6, 4), Draw((6,), "classes", 4), weight=Draw((4,), "unit"), ignore_index=1),
+            case((2, 4, 3), Draw((2, 3), "classes", 4), reduction="none"),
+            case((4,), Draw((), "classes", 4), reduction="sum"),
+        ),
+    ),
+)

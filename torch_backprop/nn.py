@@ -1,0 +1,108 @@
+"""The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
+
+from torch_backprop.layers import dropout, linear, shape, softmax
+from torch_backprop.layers.activation import parametric, piecewise, smooth
+from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
+from torch_backprop.layers.activation.piecewise import (
+    Hardshrink,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+    Softshrink,
+    Threshold,
+)
+from torch_backprop.layers.activation.smooth import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    LogSigmoid,
+    Mish,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Softsign,
+    Tanh,
+    Tanhshrink,
+)
+from torch_backprop.layers.dropout import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
+from torch_backprop.layers.linear import Bilinear, Linear
+from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
+from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
+from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
+from torch_backprop.layers.loss.likelihood import NLLLoss
+from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.shape import Flatten, Identity, Unflatten
+from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+
+__all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
+    "AlphaDropout",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "Bilinear",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
+    "Flatten",
+    "Hardshrink",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
+    "Identity",
+    "L1Loss",
+    "LeakyReLU",
+    "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
+    "MSELoss",
+    "Mish",
+    "NLLLoss",
+    "PReLU",
+    "RReLU",
+    "ReLU",
+    "ReLU6",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softmax2d",
+    "Softmin",
+    "Softplus",
+    "Softshrink",
+    "Softsign",
+    "Tanh",
+    "Tanhshrink",
+    "Threshold",
+    "Unflatten",
+]
+
+SPECS = (
+    *linear.SPECS,
+    *shape.SPECS,
+    *piecewise.SPECS,
+    *smooth.SPECS,
+    *parametric.SPECS,
+    *softmax.SPECS,
+    *dropout.SPECS,
+    *regression.SPECS,
+    *likelihood.SPECS,
+    *cross_entropy.SPECS,
+    *binary.SPECS,
+)
