@@ -22,7 +22,7 @@ class DescentMixin(LightningModule):
     it the rows. The open group is closed at the end of the epoch, before validation. Logged are ``updates``
     and ``examples_seen``, for ``trainer.global_step`` counts loader batches. ``on_train_batch_end`` gets the
     mean cost over the rows of the loader batch as ``outputs["loss"]``; in `training_step`, ``self.log`` sees
-    one group at a time, so pass it ``batch_size=len(x)``. In manual optimization call
+    one group at a time, so pass it ``batch_size=len(x)``. In manual optimization call, once per loader batch,
     ``self.optimizers().step(closure)`` with `take` and `manual_backward` in the closure.
 
     Example:
@@ -53,7 +53,7 @@ class DescentMixin(LightningModule):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Descend over the loader batch, and close the open group if it is the last."""
+        """Descend over the loader batch, and report the mean cost over its rows."""
         loss = None
 
         def closure() -> Any:
@@ -65,7 +65,6 @@ class DescentMixin(LightningModule):
         if loss is not None and mean is not None:
             # Lightning reports the tensor of the last call, which saw only the last rows.
             loss.copy_(mean)
-        self._end_epoch_on_last_batch()
 
     def on_fit_start(self) -> None:
         """Refuse what cannot work with groups that the optimizer forms.
@@ -75,10 +74,16 @@ class DescentMixin(LightningModule):
             ValueError: naming the Trainer's argument that interferes, and what to use instead.
         """
         super().on_fit_start()
-        self._descent()
+        descent = self._descent()
         for argument, fault, instead in self._conflicts():
             if fault:
                 raise ValueError(f"Trainer({argument}) cannot work with DescentMixin: {instead}.")
+        self._hook = descent.register_step_post_hook(self._end_epoch_after_last_batch)
+
+    def on_fit_end(self) -> None:
+        """Leave the optimizer as it was found."""
+        super().on_fit_end()
+        self._hook.remove()
 
     def on_train_start(self) -> None:
         """Warn if the model has layers that make the trajectory depend on how groups are cut."""
@@ -92,16 +97,16 @@ class DescentMixin(LightningModule):
             )
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Close the open group after the last batch in manual optimization too, and log the counters."""
+        """Log the counters."""
         super().on_train_batch_end(outputs, batch, batch_idx)
-        self._end_epoch_on_last_batch()
         descent = self._descent()
         self.log("updates", float(descent.updates))
         self.log("examples_seen", float(descent.examples_seen))
 
-    def _end_epoch_on_last_batch(self) -> None:
-        if self.trainer.is_last_batch:
-            self._descent().end_epoch()
+    def _end_epoch_after_last_batch(self, descent: Any, *_: Any) -> None:
+        # A hook of the step comes before any callback: what they validate or save has the last group in it.
+        if self.trainer.training and self.trainer.is_last_batch:
+            descent.end_epoch()
 
     def _descent(self) -> Descent:
         found = [optimizer for optimizer in self.trainer.optimizers if isinstance(optimizer, Descent)]
