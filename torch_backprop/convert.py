@@ -18,7 +18,7 @@ class Conversion:
 
     Attributes:
         converted: name of the module in the model, and of its class.
-        left_alone: the same of each module without children that has no twin here.
+        left_alone: the same of each other module, containers apart.
     """
 
     converted: dict[str, str]
@@ -56,7 +56,7 @@ def convert(model: Module) -> Conversion:
             converted[name] = type(module).__name__
             module.__dict__[_ORIGINAL] = type(module)
             module.__class__ = twin
-        elif type(module) not in TWINS.values() and not any(True for _ in module.children()):
+        elif type(module) not in TWINS.values() and not _is_container(module):
             left_alone[name] = type(module).__name__
     return Conversion(converted, left_alone)
 
@@ -71,6 +71,10 @@ def revert(model: Module) -> None:
         original = module.__dict__.pop(_ORIGINAL, None)
         if original is not None:
             module.__class__ = original
+
+
+def _is_container(module: Module) -> bool:
+    return next(module.children(), None) is not None and not module._parameters
 
 
 def _modules(model: Module) -> list[tuple[str, Module]]:

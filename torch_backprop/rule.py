@@ -15,7 +15,7 @@ every derivation needs and none should repeat:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,12 @@ class Rule(torch.autograd.Function):
     ``backward(ctx, *cotangents)`` and ``jvp(ctx, *tangents)`` as for ``torch.autograd.Function``, and are
     called by ``call``. Residuals are kept with :func:`save`.
     """
+
+    if TYPE_CHECKING:  # torch types these as (ctx, *args), which no derivation's signature fits
+        forward: Any
+        setup_context: Any
+        backward: Any
+        jvp: Any
 
     generate_vmap_rule = True
     autocast: ClassVar[Mapping[str, str]] = {}
@@ -99,7 +105,7 @@ def is_plain(tensor: Tensor) -> bool:
     """Whether ``tensor`` is an ordinary strided tensor: no subclass, no functorch wrapper, not meta."""
     if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
-    functorch = torch._C._functorch
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 

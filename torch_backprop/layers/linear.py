@@ -91,7 +91,7 @@ class BilinearRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        u, v, w = (None if saved is None else saved.conj() for saved in ctx.saved_tensors)
+        u, v, w = map(_conj, ctx.saved_tensors)
         needs_u, needs_v, needs_w, needs_b = ctx.needs_input_grad
         g = _rows(grad_y)
         grad_u = grad_v = grad_w = None
@@ -171,6 +171,10 @@ class Bilinear(torch.nn.Bilinear):
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         """Maps ``(*, in1_features)`` and ``(*, in2_features)`` to ``(*, out_features)``."""
         return bilinear(input1, input2, self.weight, self.bias)
+
+
+def _conj(saved: Any) -> Any:
+    return None if saved is None else saved.conj()
 
 
 def _rows(tensor: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import _get_softmax_dim  # pyright: ignore[reportAttributeAccessIssue]
 
 from torch_backprop.rule import FLOAT32, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
@@ -86,7 +86,7 @@ def softmax(
     Raises:
         IndexError: ``dim`` is out of range, in torch's words.
     """
-    dim = F._get_softmax_dim("softmax", input.dim(), _stacklevel) if dim is None else dim
+    dim = _get_softmax_dim("softmax", input.dim(), _stacklevel) if dim is None else dim
     return SoftmaxRule.call(input if dtype is None else input.to(dtype), dim)
 
 
@@ -94,7 +94,7 @@ def softmin(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
 ) -> Tensor:
     """softmax of -x; as :func:`torch.nn.functional.softmin`."""
-    dim = F._get_softmax_dim("softmin", input.dim(), _stacklevel) if dim is None else dim
+    dim = _get_softmax_dim("softmin", input.dim(), _stacklevel) if dim is None else dim
     return softmax(-input, dim, dtype=dtype)
 
 
@@ -102,7 +102,7 @@ def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
 ) -> Tensor:
     """log(softmax(x)), without its underflow; as :func:`torch.nn.functional.log_softmax`."""
-    dim = F._get_softmax_dim("log_softmax", input.dim(), _stacklevel) if dim is None else dim
+    dim = _get_softmax_dim("log_softmax", input.dim(), _stacklevel) if dim is None else dim
     return LogSoftmaxRule.call(input if dtype is None else input.to(dtype), dim)
 
 

@@ -5,7 +5,7 @@
 | sigmoid    | s(x) = 1 / (1 + exp(-x))      | y (1 - y)                                        | y    |
 | tanh       | tanh x                        | 1 - y^2                                          | y    |
 | logsigmoid | log s(x)                      | s(-x) = 1 - exp(y)                               | y    |
-| softplus   | log(1 + exp(b x)) / b         | s(b x) = 1 - exp(-b y); 1 where b x > threshold  | y, or x in float64 |
+| softplus   | log(1 + exp(b x)) / b         | s(b x) = 1 - exp(-b y); 1 where b x > threshold  | y, or x |
 | elu        | x if x > 0 else a (exp(x) - 1) | 1 if x > 0 else a exp(x)                        | x    |
 | selu       | c elu(x; a)                   | c if x > 0 else c a exp(x)                       | x    |
 | celu       | x if x > 0 else a (exp(x / a) - 1) | 1 if x > 0 else exp(x / a)                  | x    |
@@ -21,8 +21,9 @@ fifth of the gradient is lost. softplus is linear above its threshold, where y a
 branches apart within exp(-threshold): y is kept when that is below rounding.
 
 Sources: Clevert, Unterthiner & Hochreiter (2016), arXiv:1511.07289; Klambauer et al. (2017),
-arXiv:1706.02515; Barron (2017), arXiv:1704.07483; Hendrycks & Gimpel (2016), arXiv:1606.08415; Elfwing, Uchibe
-& Doya (2018), arXiv:1702.03118; Misra (2019), arXiv:1908.08681; Dugas et al. (2001); Turian et al. (2009).
+arXiv:1706.02515; Barron (2017), arXiv:1704.07483; Hendrycks & Gimpel (2016), arXiv:1606.08415; Elfwing,
+Uchibe & Doya (2018), arXiv:1702.03118; Misra (2019), arXiv:1908.08681; Dugas et al. (2001);
+Turian et al. (2009).
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def logsigmoid(input: Tensor) -> Tensor:
 
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
-    """log(1 + exp(beta x)) / beta, and x where beta x > threshold; as :func:`torch.nn.functional.softplus`."""
+    """log(1 + exp(beta x)) / beta, and x above the threshold; as :func:`torch.nn.functional.softplus`."""
     return softplus_rule.call(input, beta, threshold)
 
 

@@ -51,7 +51,8 @@ class BinaryLossRule(Rule):
         """The tangent of the loss from those of input and target."""
         pairs = zip(tangents[:2], slopes, strict=True)
         terms = [slope() * tangent for tangent, slope in pairs if tangent is not None]
-        return reduced(sum(terms[1:], terms[0]), ctx.reduction, _elements(ctx.saved_tensors))
+        tangent = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
+        return reduced(tangent, ctx.reduction, _elements(ctx.saved_tensors))
 
 
 class BCELossRule(BinaryLossRule):
@@ -172,21 +173,23 @@ class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
 
 def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> tuple[Any, Any]:
     p, t = widen(p), widen(t)
-    w = 1 if w is None else w
     return (
-        lambda: (p - t) / (p * (1 - p)).clamp(min=LEAST_VARIANCE) * w,
-        lambda: (torch.log1p(-p) - torch.log(p)) * w,
+        lambda: _weighted((p - t) / (p * (1 - p)).clamp(min=LEAST_VARIANCE), w),
+        lambda: _weighted(torch.log1p(-p) - torch.log(p), w),
     )
 
 
 def _slopes_of_logit(x: Tensor, t: Tensor, w: Tensor | None, v: Tensor | None) -> tuple[Any, Any]:
     x, t = widen(x), widen(t)
-    w = 1 if w is None else w
     excess = 0 if v is None else v - 1
     return (
-        lambda: ((1 - t) - (1 + excess * t) * torch.sigmoid(-x)) * w,
-        lambda: -(x + excess * F.logsigmoid(x)) * w,
+        lambda: _weighted((1 - t) - (1 + excess * t) * torch.sigmoid(-x), w),
+        lambda: _weighted(-(x + excess * F.logsigmoid(x)), w),
     )
+
+
+def _weighted(slope: Tensor, w: Tensor | None) -> Tensor:
+    return slope if w is None else slope * w
 
 
 def _elements(tensors: tuple[Tensor | None, ...]) -> int:

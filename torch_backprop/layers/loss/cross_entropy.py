@@ -1,13 +1,13 @@
 """Cross entropy with class indices or class probabilities.
 
-Over the classes c of sample i with target class t, class weights w (or 1), e the label smoothing over C
-classes, q_c = log softmax(x)_c, p = exp(q), and u_i what reaches the sample's loss: g_i, or g, or g / sum_i w_t:
+Over the C classes c of sample i with target class t, class weights w (or 1), label smoothing e,
+q_c = log softmax(x)_c, p = exp(q), and u_i what reaches the sample's loss: g_i, or g, or g / sum_i w_t:
 
     forward   l_i = -sum_c a_c q_c        a_c = (1 - e) w_t [c = t] + e w_c / C
     backward  dL/dx_k = u_i (p_k sum_c a_c - a_k)
 
-since d q_c / d x_k = [c = k] - p_k. With class probabilities t_c, a_c = w_c ((1 - e) t_c + e / C), the mean is
-over samples, and dL/dt_c = -u_i (1 - e) w_c q_c. Ignored samples have u_i = 0.
+since d q_c / d x_k = [c = k] - p_k. With class probabilities t_c, a_c = w_c ((1 - e) t_c + e / C), the mean
+is over samples, and dL/dt_c = -u_i (1 - e) w_c q_c. Ignored samples have u_i = 0.
 
 Sources: Good (1952); Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567, section 7 (label smoothing).
 """
@@ -69,7 +69,7 @@ class CrossEntropyRule(Rule):
 
     @staticmethod
     def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, None, None]:
-        x, t, w, *_ = ctx.saved_tensors
+        x, t, w, _, _ = ctx.saved_tensors
         samples = Samples(t, w, ctx.ignore_index, x.dim(), x.dtype)
         gradient = _Gradient(samples, w, samples.valid, ctx.smoothing, x)
         tangent = (gradient.whole(torch.softmax(x, samples.dim)) * tangent_x).sum(samples.dim)

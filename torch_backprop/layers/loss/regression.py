@@ -6,8 +6,8 @@ g / sum w for a weighted mean.
     mse   forward  l = w d^2       backward  dL/dx = 2 u w d         dL/dt = -dL/dx
     l1    forward  l = w abs(d)    backward  dL/dx = u w sign(d)     dL/dt = -dL/dx
 
-A weight's gradient is u l / w, less the weighted mean's own L g / sum w. Complex sign is d / abs(d). Gauss (1809);
-Laplace (1774).
+A weight's gradient is u l / w, less the weighted mean's own L g / sum w. Complex sign is d / abs(d).
+Gauss (1809); Laplace (1774).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class DifferenceLossRule(Rule):
             grad_d = u * ctx.slope(d) if w is None else u * w * ctx.slope(d)
             grad_x = sum_to(grad_d, x.shape).to(x.dtype) if needs_x else None
             grad_t = -sum_to(grad_d, t.shape).to(t.dtype) if needs_t else None
-        if needs_w:
+        if w is not None and needs_w:
             mean = (ctx.value(d) * w).sum() / total if ctx.reduction == "mean" else 0
             grad_w = sum_to(u * (ctx.value(d) - mean), w.shape).to(w.dtype)
         return grad_x, grad_t, grad_w, None, None
