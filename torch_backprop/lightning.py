@@ -74,10 +74,24 @@ class DescentMixin(LightningModule):
             ValueError: naming the Trainer's argument that interferes, and what to use instead.
         """
         super().on_fit_start()
-        descent = self._descent()
-        for argument, fault, instead in self._conflicts():
-            if fault:
-                raise ValueError(f"Trainer({argument}) cannot work with DescentMixin: {instead}.")
+        trainer, descent = self.trainer, self._descent()
+        clip, accumulate = trainer.gradient_clip_val, trainer.accumulate_grad_batches
+        callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        schedulers = [
+            callback for callback in callbacks if isinstance(callback, GradientAccumulationScheduler)
+        ]
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        refuse(clip, f"gradient_clip_val={clip}", "it clips parts of groups; give the optimizer max_norm")
+        refuse(
+            accumulate != 1, f"accumulate_grad_batches={accumulate}", "use MiniBatchGD with that batch_size"
+        )
+        refuse(schedulers, f"callbacks={schedulers}", "use MiniBatchGD with that batch_size")
+        refuse(scaler, "precision='16-mixed'", "GradScaler takes no closure; use precision='bf16-mixed'")
+        refuse(
+            trainer.world_size > 1,
+            f"devices={trainer.num_devices}",
+            "groups form in one process; use devices=1",
+        )
         self._hook = descent.register_step_post_hook(self._end_epoch_after_last_batch)
 
     def on_fit_end(self) -> None:
@@ -117,36 +131,15 @@ class DescentMixin(LightningModule):
             )
         return found[0]
 
-    def _conflicts(self) -> list[tuple[str, bool, str]]:
-        """Return the Trainer's argument, whether it conflicts, and what to use instead."""
-        trainer = self.trainer
-        clip, accumulate = trainer.gradient_clip_val, trainer.accumulate_grad_batches
-        callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        schedules = any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks)
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        return [
-            (
-                f"gradient_clip_val={clip}",
-                bool(clip),
-                "it clips parts of groups; give the optimizer max_norm",
-            ),
-            (
-                f"accumulate_grad_batches={accumulate}",
-                accumulate != 1,
-                "use MiniBatchGD with the batch_size wanted",
-            ),
-            (
-                "callbacks=[GradientAccumulationScheduler]",
-                schedules,
-                "use MiniBatchGD with the batch_size wanted",
-            ),
-            ("precision='16-mixed'", scaled, "its GradScaler takes no closure; use precision='bf16-mixed'"),
-            (
-                f"devices={trainer.num_devices}",
-                trainer.world_size > 1,
-                "groups are formed in one process; use devices=1",
-            ),
-        ]
+
+def refuse(conflict: object, argument: str, instead: str) -> None:
+    """Raise where an argument of the Trainer is in conflict with groups that the optimizer forms.
+
+    Raises:
+        ValueError: if there is a `conflict`, naming the argument and what to use instead.
+    """
+    if conflict:
+        raise ValueError(f"Trainer({argument}) cannot work with DescentMixin: {instead}.")
 
 
 def couples_or_draws(module: nn.Module) -> bool:

@@ -105,16 +105,16 @@ class Descent(Updater):
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
         self._cursor = cursor = Cursor()
-        evaluate = partial(self._cost, closure, rows) if rows else partial(self._run, closure)
+        evaluate = (
+            partial(self._evaluate_rows, closure, rows) if rows else partial(self._evaluate_closure, closure)
+        )
         costs: list[tuple[Any, float]] = []
         try:
             if rows:
                 cursor.admit(rows, weight)
             with torch.enable_grad():
                 while not cursor.done:
-                    cost, gradients = evaluate(cursor)
-                    costs.append((cost, cursor.weight))
-                    self._absorb(gradients, cursor)
+                    costs.append((evaluate(cursor), cursor.weight))
                     cursor.start = cursor.stop
         finally:
             self._cursor = None
@@ -170,17 +170,20 @@ class Descent(Updater):
     def _room(self) -> float:
         return self.group_size - self._group.examples
 
-    def _cost(self, cost: Callable[..., Any], rows: tuple[Any, ...], cursor: Cursor) -> tuple[Any, Gradients]:
+    def _evaluate_rows(self, cost: Callable[..., Any], rows: tuple[Any, ...], cursor: Cursor) -> Any:
         part = cursor.window(rows, self._room())
-        return differentiate(cost, part, self._parameters()) if cursor.weight else (None, {})
+        value, gradients = differentiate(cost, part, self._parameters()) if cursor.weight else (None, {})
+        self._absorb(gradients, cursor)
+        return value
 
-    def _run(self, closure: Callable[[], Any], cursor: Cursor) -> tuple[Any, Gradients]:
-        cost, gradients = run(closure, self._parameters())
+    def _evaluate_closure(self, closure: Callable[[], Any], cursor: Cursor) -> Any:
+        value, gradients = run(closure, self._parameters())
         if cursor.count is None or cursor.start == cursor.stop < cursor.count:
             raise RuntimeError(
                 "The closure never called take(): start it with x, y = optimizer.take(inputs, targets)."
             )
-        return cost, gradients if cursor.weight else {}
+        self._absorb(gradients if cursor.weight else {}, cursor)
+        return value
 
     def _absorb(self, gradients: Gradients, cursor: Cursor) -> None:
         """Add the gradients of the cursor's rows to the open group, and update if that fills it."""
