@@ -11,6 +11,7 @@ from torch_backprop.optim import BatchGD, Descent, MiniBatchGD, StochasticGD
 
 torch.set_num_threads(1)
 
+# A prime, so that no loader divides it; and a stable rate, for an unstable one magnifies rounding as well.
 N = 67
 LR = 0.01
 LOADERS = (1, 11, 29, 64, N)

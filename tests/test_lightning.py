@@ -223,6 +223,12 @@ def test_conflicting_trainer_arguments_are_refused(argument):
         make_trainer(**settings).fit(Classifier("minibatch"), loader(29))
 
 
+def test_several_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    with pytest.raises(ValueError, match="devices=1"):
+        make_trainer().fit(Classifier("minibatch"), loader(29))
+
+
 class WithSGD(Classifier):
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=0.1)

@@ -63,9 +63,9 @@ def test_whole_groups_equal_sgd_to_the_last_bit():
     optimizer = MiniBatchGD(model.parameters(), LR, 8, **SETTINGS["all"])
     trajectory = record(optimizer, model)
     descend(optimizer, model, 64)
-    full = [8 * epoch + update for epoch in (0,) for update in range(8)]
     expected = reference("minibatch", **SETTINGS["all"])
-    assert all(torch.equal(trajectory[index], expected[index]) for index in full)
+    # The first loader batch of 64 holds 8 whole groups: their gradients need no sums, hence no rounding.
+    assert all(torch.equal(a, b) for a, b in zip(trajectory[:8], expected[:8], strict=True))
 
 
 @each_variant

@@ -81,6 +81,7 @@ class DescentMixin(LightningModule):
             callback for callback in callbacks if isinstance(callback, GradientAccumulationScheduler)
         ]
         scaler = getattr(trainer.precision_plugin, "scaler", None)
+        # Each of these acts on the gradient of a part of a group, or calls step without a closure.
         refuse(clip, f"gradient_clip_val={clip}", "it clips parts of groups; give the optimizer max_norm")
         refuse(
             accumulate != 1, f"accumulate_grad_batches={accumulate}", "use MiniBatchGD with that batch_size"
@@ -114,6 +115,7 @@ class DescentMixin(LightningModule):
         """Log the counters."""
         super().on_train_batch_end(outputs, batch, batch_idx)
         descent = self._descent()
+        # Floats, for Lightning warns of integers.
         self.log("updates", float(descent.updates))
         self.log("examples_seen", float(descent.examples_seen))
 

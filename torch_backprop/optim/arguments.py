@@ -28,6 +28,7 @@ def require(accepted: bool, name: str, value: object, expected: str) -> None:
 
 def is_number(value: object) -> TypeGuard[SupportsFloat]:
     """Whether `value` is a real number; True and False are not."""
+    # Python's bool is an int: lr=True would pass for 1.
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
@@ -47,6 +48,7 @@ def check_lr(lr: object) -> None:
     Raises:
         ValueError: if it is neither a finite number above 0, nor one such element of a tensor, nor callable.
     """
+    # A scheduler may take it to 0 later; at the start 0 is an oversight.
     number = lr.item() if isinstance(lr, Tensor) and lr.numel() == 1 else lr
     accepted = callable(lr) or (is_number(number) and 0 < float(number) < math.inf)
     require(accepted, "lr", lr, "a finite number above 0, for example 0.1, or a function of the update count")

@@ -25,6 +25,11 @@ from torch_backprop.optim.update import Rate, Updater
 
 Batch = TypeVar("Batch")
 
+NO_COST = (
+    "step() needs the cost: write optimizer.step(cost, inputs, targets), or optimizer.step(closure) with"
+    " optimizer.take(inputs, targets) inside the closure."
+)
+
 
 class Descent(Updater):
     """Base of BatchGD, StochasticGD and MiniBatchGD, which say how many examples make a group.
@@ -72,8 +77,12 @@ class Descent(Updater):
         super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, max_norm)
 
     def epoch(self, loader: Iterable[Batch]) -> Iterator[Batch]:
-        """Yield the batches of one pass over `loader`, and close the open group at its end."""
+        """Yield the batches of one pass over `loader`, and close the open group at its end.
+
+        A pass that is broken off leaves its group open.
+        """
         yield from loader
+        # Not in a finally: a generator is closed whenever Python collects it, which is no time for an update.
         self.end_epoch()
 
     def step(self, closure: Callable[..., Any] | None = None, *rows: Any, weight: Any = None) -> Any:
@@ -82,14 +91,13 @@ class Descent(Updater):
         Args:
             closure: with `rows`, a function cost(*rows) of any of the rows that returns a scalar, their mean
                 (or sum, by `reduction`). Without, a function of no arguments that gets its rows from `take`,
-                computes their cost, calls ``cost.backward()`` and returns the cost. It is called once for
-                each group, or part of one, in the loader batch.
+                runs backward on their cost and returns it. Called once for each group in the loader batch.
             rows: tensors whose first dimension, of size B, runs over examples, also in tuples and dicts.
-            weight: per-example weights w of shape (B,). The cost of several rows must then be
+            weight: per-example weights w of shape (B,), and then the cost of several rows must be
                 sum w l / sum w (or sum w l); pass them as one of the rows too if the cost needs to see them.
 
         Returns:
-            The mean (or sum) of the costs over the rows, each at the parameters it was computed at, detached;
+            The mean (or sum) of the costs over the rows, each at the parameters it was computed at;
             None if the closure returns None or no row has weight.
 
         Raises:
@@ -98,20 +106,16 @@ class Descent(Updater):
             RuntimeError: if a closure does not call `take` or ``backward``, or a gradient is sparse.
         """
         if not callable(closure):
-            raise TypeError(
-                f"{type(self).__name__}.step() needs the cost: write optimizer.step(cost, inputs, targets),"
-                " or optimizer.step(closure) with optimizer.take(inputs, targets) inside the closure."
-            )
+            raise TypeError(NO_COST)
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
         self._cursor = cursor = Cursor()
-        evaluate = (
-            partial(self._evaluate_rows, closure, rows) if rows else partial(self._evaluate_closure, closure)
-        )
+        evaluate = partial(self._by_cost, closure, rows) if rows else partial(self._by_closure, closure)
         costs: list[tuple[Any, float]] = []
         try:
             if rows:
                 cursor.admit(rows, weight)
+            # As torch's own optimizers: the caller may be in no_grad.
             with torch.enable_grad():
                 while not cursor.done:
                     costs.append((evaluate(cursor), cursor.weight))
@@ -170,13 +174,14 @@ class Descent(Updater):
     def _room(self) -> float:
         return self.group_size - self._group.examples
 
-    def _evaluate_rows(self, cost: Callable[..., Any], rows: tuple[Any, ...], cursor: Cursor) -> Any:
+    def _by_cost(self, cost: Callable[..., Any], rows: tuple[Any, ...], cursor: Cursor) -> Any:
         part = cursor.window(rows, self._room())
+        # Rows without weight are not computed, since their mean is 0 / 0.
         value, gradients = differentiate(cost, part, self._parameters()) if cursor.weight else (None, {})
         self._absorb(gradients, cursor)
         return value
 
-    def _evaluate_closure(self, closure: Callable[[], Any], cursor: Cursor) -> Any:
+    def _by_closure(self, closure: Callable[[], Any], cursor: Cursor) -> Any:
         value, gradients = run(closure, self._parameters())
         if cursor.count is None or cursor.start == cursor.stop < cursor.count:
             raise RuntimeError(

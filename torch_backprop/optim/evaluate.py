@@ -30,6 +30,7 @@ def differentiate(
         raise ValueError(
             "cost returned a tensor without grad: compute it from the parameters, not under no_grad."
         )
+    # Not value.backward(): that would add to the .grad of the user, of these parameters and of all others.
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     gradients = torch.autograd.grad(value, trained, allow_unused=True)
     return value.detach(), _used(zip(trained, gradients, strict=True))
@@ -45,10 +46,12 @@ def run(closure: Callable[[], Any], parameters: list[Tensor]) -> tuple[Any, Grad
     """
     held = [parameter.grad for parameter in parameters]
     try:
+        # Not zeros: in place of None, backward puts its own tensors, without an addition.
         for parameter in parameters:
             parameter.grad = None
         cost = closure()
         gradients = _used((parameter, parameter.grad) for parameter in parameters)
+    # Also when the closure fails, or the user's gradients would be lost.
     finally:
         for parameter, gradient in zip(parameters, held, strict=True):
             parameter.grad = gradient
@@ -56,7 +59,8 @@ def run(closure: Callable[[], Any], parameters: list[Tensor]) -> tuple[Any, Grad
         raise RuntimeError(
             "The closure left no gradient: call cost.backward() in it before it returns the cost."
         )
-    return cost, gradients
+    # Without its graph, which would stay in memory up to the end of the step.
+    return cost.detach() if isinstance(cost, Tensor) else cost, gradients
 
 
 def _used(pairs: Iterable[tuple[Tensor, Tensor | None]]) -> Gradients:
@@ -71,12 +75,12 @@ def _used(pairs: Iterable[tuple[Tensor, Tensor | None]]) -> Gradients:
 
 def report(costs: list[tuple[Any, float]], reduction: str) -> Tensor | None:
     """Return the mean (or sum) over all rows, from (cost, weight) of each slice; None if none has weight."""
-    counted = [
-        (torch.as_tensor(cost).detach(), weight) for cost, weight in costs if cost is not None and weight
-    ]
+    # A cost of weight 0 may be 0 / 0, and 0 times that is not 0.
+    counted = [(torch.as_tensor(cost), weight) for cost, weight in costs if cost is not None and weight]
     if not counted:
         return None
     stacked = torch.stack([cost for cost, _ in counted])
+    stacked = stacked.to(torch.promote_types(stacked.dtype, torch.float32))
     if reduction == "sum":
         return stacked.sum()
     weights = stacked.new_tensor([weight for _, weight in counted])

@@ -62,6 +62,7 @@ class MiniBatchGD(Descent):
     ) -> None:
         check_batch_size(batch_size)
         check_choice("last", last, ("own", "drop", "expected", "carry"))
+        # Kept out of the parameter groups: one group of examples spans them all.
         self.group_size = self.batch_size = int(batch_size)
         self.last = last
         super().__init__(

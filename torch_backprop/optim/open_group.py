@@ -28,6 +28,7 @@ class OpenGroup:
             if parameter in self.sums:
                 self.sums[parameter].add_(gradient, alpha=share)
             else:
+                # Not in bfloat16, where 256 + 1 is 256. A copy, since autograd may hand out one tensor twice.
                 wide = torch.promote_types(gradient.dtype, torch.float32)
                 self.sums[parameter] = gradient.to(wide) * share
         self.weight += weight

@@ -63,6 +63,7 @@ def cut(rows: Any, start: int, stop: int) -> Any:
         return rows[start:stop]
     if isinstance(rows, Mapping):
         return {key: cut(value, start, stop) for key, value in rows.items()}
+    # A namedtuple, unlike a tuple, takes its fields one by one.
     parts = [cut(value, start, stop) for value in rows]
     return type(rows)(*parts) if hasattr(rows, "_fields") else type(rows)(parts)
 
@@ -78,7 +79,8 @@ def as_weights(weight: Any, count: int) -> list[float]:
         raise ValueError(
             f"weight has shape {tuple(weight.shape)}: one weight per row, ({count},), is needed."
         )
-    weights = weight.double().tolist()
+    # One transfer for the whole loader batch: a sum on the device for each group would wait for it each time.
+    weights = [float(value) for value in weight.tolist()]
     for row, value in enumerate(weights):
         if not 0 <= value < math.inf:
             raise ValueError(f"weight[{row}]={value} is not possible: weights are finite and at least 0.")
@@ -104,6 +106,7 @@ class Cursor:
         if self.count not in (None, count):
             raise ValueError(f"take() got {count} rows, and {self.count} before in the same step.")
         self.count = count
+        # A closure may take inputs and targets apart, the weights with either of them, once for each group.
         if weight is not None and self.weights is None:
             self.weights = as_weights(weight, count)
 
@@ -111,6 +114,7 @@ class Cursor:
         """Move `stop` to where the open group has no more room, and return the rows up to there."""
         count = self.count or 0
         self.stop = int(min(count, self.start + room))
+        # Views of whole batches would cost time for nothing, at each step of a loader that cuts the groups.
         if self.stop - self.start == count:
             return rows
         return tuple(cut(value, self.start, self.stop) for value in rows)

@@ -10,6 +10,7 @@ from torch_backprop.optim.open_group import OpenGroup
 
 def pack_open_group(group: OpenGroup, parameters: list[Tensor]) -> dict[str, Any]:
     """Return `group` as numbers and tensors, its sums by the index of their parameter."""
+    # Indices, numbers and tensors only: torch.load(weights_only=True) accepts nothing else.
     sums = {index: group.sums[key] for index, key in enumerate(parameters) if key in group.sums}
     return {"sums": sums, "weight": group.weight, "examples": group.examples}
 
@@ -44,6 +45,7 @@ def refuse_foreign_state(
         raise ValueError(
             f"state_dict['param_groups'] has {saved} parameters, and this optimizer {len(parameters)}."
         )
+    # Compared here since torch would load them, and fail at the next update.
     buffers = {index: entry.get("momentum_buffer") for index, entry in state["state"].items()}
     _refuse_shapes("['state'][{}]['momentum_buffer']", buffers, parameters)
     _refuse_shapes("['descent']['sums'][{}]", state["descent"]["sums"], parameters)

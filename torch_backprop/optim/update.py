@@ -45,6 +45,7 @@ class Updater(torch.optim.Optimizer):
         """
         settings = {**self.defaults, **param_group}
         check_group(settings)
+        # The group holds the present number, for repr, for schedulers and for a state dict without functions.
         rate = settings["lr"] if callable(settings["lr"]) else None
         super().add_param_group({**settings, "lr": rate(self.updates)} if rate else param_group)
         self._rates.append(rate)
@@ -71,6 +72,7 @@ class Updater(torch.optim.Optimizer):
 
     def _update(self, gradients: Gradients) -> None:
         """Move the parameters against the mean gradient of a group; no gradient at all is no update."""
+        # As torch.optim.SGD without any .grad: neither weight decay nor momentum moves a parameter.
         if not gradients:
             return
         self._set_rates()
@@ -82,6 +84,7 @@ class Updater(torch.optim.Optimizer):
                     if parameter in gradients:
                         move(parameter, gradients[parameter], group, self.state)
         self.updates += 1
+        # Over a copy: a hook may remove itself.
         for hook in list(self._update_hooks.values()):
             hook(self)
 
@@ -97,6 +100,7 @@ class Updater(torch.optim.Optimizer):
 
 def move(theta: Tensor, gradient: Tensor, group: Mapping[str, Any], state: Mapping[Tensor, dict]) -> None:
     """Update `theta` in place; `group` has the settings and ``state[theta]`` keeps the momentum buffer."""
+    # Out of place as far as the buffer: autograd may hand the same tensor to two parameters.
     if group["maximize"]:
         gradient = -gradient
     if group["weight_decay"] != 0:
@@ -108,6 +112,7 @@ def move(theta: Tensor, gradient: Tensor, group: Mapping[str, Any], state: Mappi
 
 def _with_momentum(gradient: Tensor, group: Mapping[str, Any], state: dict[str, Tensor]) -> Tensor:
     if "momentum_buffer" not in state:
+        # As torch does it: the first gradient is not dampened.
         state["momentum_buffer"] = buffer = gradient.clone()
     else:
         buffer = state["momentum_buffer"].mul_(group["momentum"])
