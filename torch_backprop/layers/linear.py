@@ -50,7 +50,7 @@ class LinearRule(Rule):
         needs_x, needs_w, needs_b = ctx.needs_input_grad
         # a one-dimensional weight is a single output without its dimension
         g = grad_y.unsqueeze(-1) if ctx.is_dot else grad_y
-        grad_x = g @ torch.atleast_2d(w).conj() if needs_x else None
+        grad_x = g @ (w.unsqueeze(0) if ctx.is_dot else w).conj() if needs_x else None
         grad_w = _rows(g).mT @ _rows(x).conj() if needs_w else None
         grad_b = _rows(g).sum(0) if needs_b else None
         if ctx.is_dot:
@@ -178,7 +178,7 @@ def _conj(saved: Any) -> Any:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
+    return tensor if tensor.dim() == 2 else tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
 
 
 def _outer(g: Tensor, x: Tensor) -> Tensor:
