@@ -1,0 +1,96 @@
+"""torch.compile, torch.export, and tensors without memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from torch_backprop.spec import Case, LayerSpec
+
+from .agreement import agree, equal, tensor_facts
+from .trial import SEED, Trial, pull_back, trials
+
+
+def compiled(spec: LayerSpec, case: Case) -> None:
+    """Compiled whole, the layer gives the eager values, gradients and random numbers."""
+    _compiled(spec, case, "aot_eager")
+
+
+def compiled_gradient(spec: LayerSpec, case: Case) -> None:
+    """torch.func.grad of the layer, compiled."""
+    ours, builtin = trials(spec, case)
+    if not ours.leaves:
+        return
+    torch._dynamo.reset()
+    equal(
+        _gradient(ours, compile=True),
+        _gradient(builtin, compile=False),
+        f"{ours.title}: compiled torch.func.grad",
+    )
+
+
+def inductor(spec: LayerSpec, case: Case) -> None:
+    """Compiled to machine code; random numbers are drawn otherwise, so these layers are compared in eval."""
+    train = case.train and "random" not in spec.properties
+    _compiled(spec, replace(case, train=train), "inductor")
+
+
+def exported(spec: LayerSpec, case: Case) -> None:
+    """The exported program computes the layer's values."""
+    ours, builtin = trials(spec, case)
+    program = torch.export.export(ours.module, ours.spare(ours.inputs))
+    seen = replace(ours, module=program.module())
+    agree(Trial.call, seen, builtin, "exported")
+
+
+def without_memory(spec: LayerSpec, case: Case) -> None:
+    """On the meta device and on fake tensors: shapes, dtypes and strides of values and gradients."""
+    ours, builtin = (_moved(trial, "meta") for trial in trials(spec, case))
+    agree(_described, ours, builtin, "meta tensors", may_raise=True)
+    ours, builtin = trials(spec, case)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        ours, builtin = (_faked(trial, mode) for trial in (ours, builtin))
+        agree(_described, ours, builtin, "fake tensors", may_raise=True)
+
+
+def _compiled(spec: LayerSpec, case: Case, backend: str) -> None:
+    torch._dynamo.reset()
+    ours, builtin = trials(spec, case)
+    seen = replace(ours, module=torch.compile(ours.module, fullgraph=True, backend=backend))
+    agree(_values_and_gradients, seen, builtin, f"compiled by {backend}")
+
+
+def _values_and_gradients(trial: Trial) -> Any:
+    leaves = trial.need()
+    output = trial.call()
+    return output, pull_back(trial, output, leaves)
+
+
+def _described(trial: Trial) -> Any:
+    found = _values_and_gradients(trial)
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor_facts(tensor, strides=True), found)
+
+
+def _gradient(trial: Trial, compile: bool) -> Any:
+    cost, leaves = trial.cost()
+    gradient = torch.func.grad(cost, tuple(range(len(leaves))))
+    torch.manual_seed(SEED)
+    return (torch.compile(gradient, fullgraph=True, backend="aot_eager") if compile else gradient)(*leaves)
+
+
+def _faked(trial: Trial, mode: FakeTensorMode) -> Trial:
+    for module in trial.module.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            module.register_parameter(name, torch.nn.Parameter(mode.from_tensor(parameter.detach())))
+        for name, buffer in module.named_buffers(recurse=False):
+            module.register_buffer(name, mode.from_tensor(buffer))
+    return trial.on(mode.from_tensor)
+
+
+def _moved(trial: Trial, device: str) -> Trial:
+    return replace(trial.on(lambda x: x.to(device)), module=trial.module.to(device))

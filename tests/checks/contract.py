@@ -1,0 +1,112 @@
+"""What autograd asks of every backward pass, beyond its numbers."""
+
+from __future__ import annotations
+
+import copy
+import io
+import weakref
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+
+from torch_backprop.spec import Case, LayerSpec
+
+from .agreement import agree, equal
+from .trial import Trial, differentiable, differentiate, draw_like, pull_back, trials
+
+
+class _Operators(TorchDispatchMode):
+    """Notes the name of every operator called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+def by_hand(spec: LayerSpec, case: Case) -> None:
+    """The first-order backward pass calls no operator that is itself a backward pass."""
+    trial, _ = trials(spec, case)
+    leaves = trial.need()
+    outputs = differentiable(trial.call())
+    cotangents = [draw_like(y, trial.grain) for y in outputs]
+    with _Operators() as operators:
+        torch.autograd.grad(outputs, tuple(leaves.values()), cotangents, allow_unused=True)
+    called = [name for name in operators.names if "_backward" in name]
+    assert not called, f"{trial.title}: backward calls {called}, expected forward operators alone"
+
+
+def mutation(spec: LayerSpec, case: Case) -> None:
+    """Neither pass writes into what it was given, unless it was asked to work in place."""
+    trial, _ = trials(spec, case)
+    leaves = trial.need()
+    before = _copies(trial.inputs + tuple(trial.module.state_dict().values()))
+    outputs = differentiable(trial.call())
+    cotangents = [draw_like(y, trial.grain) for y in outputs]
+    given = _copies(outputs + cotangents)
+    torch.autograd.grad(outputs, tuple(leaves.values()), cotangents, allow_unused=True)
+    equal(_copies(outputs + cotangents), given, f"{trial.title}: output and cotangent after backward")
+    after = _copies(trial.inputs + tuple(trial.module.parameters()))
+    equal(after, before[: len(after)], f"{trial.title}: inputs and parameters after backward")
+
+
+def overwritten(spec: LayerSpec, case: Case) -> None:
+    """A tensor changed between the passes: an error, or still the right gradient; never a wrong one."""
+    for which in ("input", "output"):
+        trial, builtin = trials(spec, case)
+        expected = differentiate(builtin)
+        leaves = trial.need()
+        inputs = [leaf.clone() for leaf in trial.inputs]
+        output = trial.call(*inputs)
+        try:
+            with torch.no_grad():
+                for tensor in inputs if which == "input" else differentiable(output):
+                    tensor.zero_()
+            seen = pull_back(trial, output, leaves)
+        except RuntimeError as error:
+            if "modified by an inplace operation" not in str(error):
+                raise AssertionError(f"{trial.title}: the {which} was overwritten: {error}") from error
+        else:
+            equal(seen, expected, f"{trial.title}: gradients after the {which} was overwritten")
+
+
+def leaks(spec: LayerSpec, case: Case) -> None:
+    """A graph dies with its output, without the help of the garbage collector."""
+    trial, _ = trials(spec, case)
+    trial.need()
+    watched = weakref.ref(trial.call(*(x.clone() for x in trial.inputs)))
+    assert watched() is None, f"{trial.title}: the output outlives its last reference"
+
+
+def copies(spec: LayerSpec, case: Case) -> None:
+    """A layer that is copied or saved and loaded is the same layer."""
+    trial, builtin = trials(spec, case)
+    file = io.BytesIO()
+    torch.save(trial.module, file)
+    file.seek(0)
+    loaded = torch.load(file, weights_only=False)
+    for module in (copy.deepcopy(trial.module), loaded):
+        assert type(module) is spec.layer, f"{trial.title}: a copy is {type(module)}"
+        copied = Trial(trial.title, module, trial.inputs, trial.grain, trial.inplace)
+        agree(differentiate, copied, builtin, "gradients of a copy")
+
+
+def checkpointing(spec: LayerSpec, case: Case) -> None:
+    """Run again in the backward pass, the layer gives the same gradients."""
+    agree(_checkpointed, *trials(spec, case), "activation checkpointing")
+
+
+def _checkpointed(trial: Trial) -> Any:
+    leaves = trial.need()
+    torch.manual_seed(7)
+    output = checkpoint(lambda *x: trial.module(*trial.spare(x)), *trial.inputs, use_reentrant=False)
+    return pull_back(trial, output, leaves)
+
+
+def _copies(tensors: Any) -> list[Any]:
+    return [(x.detach().clone(), x._version) for x in tensors]

@@ -1,0 +1,47 @@
+"""Built-ins whose derivative is at fault or missing: what they compute, with the derivative of that.
+
+* ``Hardsigmoid`` multiplies by 1/6 rounded to float32, in float64 too, and has no second derivative.
+* ``RReLU`` has no forward mode and no batching rule, and its slopes are undefined when activation
+  checkpointing runs it again.
+* ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
+* ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Hardsigmoid(torch.nn.Hardsigmoid):
+    def forward(self, input: Tensor) -> Tensor:
+        constant = F.hardsigmoid(input.detach())
+        return torch.where((input > -3) & (input < 3), input / 6 + 0.5, constant)
+
+
+class RReLU(torch.nn.RReLU):
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return F.leaky_relu(input, (self.lower + self.upper) / 2)
+        slope = torch.ones_like(input.detach().contiguous())
+        torch.ops.aten.rrelu_with_noise(input.detach(), slope, self.lower, self.upper, True)
+        return input * slope
+
+
+class SiLU(torch.nn.SiLU):
+    def forward(self, input: Tensor) -> Tensor:
+        return input * torch.sigmoid(input) if input.is_complex() else super().forward(input)
+
+
+class BCELoss(torch.nn.BCELoss):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        loss = -(target * torch.log(input) + (1 - target) * torch.log1p(-input))
+        loss = loss if self.weight is None else loss * self.weight
+        return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
+
+
+Corrections = dict[type[torch.nn.Module], type[torch.nn.Module]]
+
+CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
+CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}

@@ -1,0 +1,138 @@
+"""The backward pass in float64: against the built-in, for every layout and every subset of needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from torch_backprop.rule import Rule
+from torch_backprop.spec import Case, LayerSpec
+
+from .agreement import Raised, agree, outcome, tensor_facts
+from .layouts import DENSE, SIZES, SPARSE, expanded, step2, transposed
+from .trial import Trial, differentiable, differentiate, draw_like, pull_back, trials
+
+
+def gradients(spec: LayerSpec, case: Case) -> None:
+    """The gradient of every input and parameter, on inputs of every layout and size."""
+    for layout in DENSE + SPARSE + SIZES:
+        ours, builtin = (trial.on(layout) for trial in trials(spec, case))
+        agree(_gradients, ours, builtin, f"gradients, {layout.__name__} inputs", may_raise=True)
+
+
+def gradient_layouts(spec: LayerSpec, case: Case) -> None:
+    """A gradient lies in memory as the built-in's does, or as what it is the gradient of."""
+    for layout in DENSE:
+        ours, builtin = (trial.on(layout) for trial in trials(spec, case))
+        expected = differentiate(builtin)
+        for name, gradient in differentiate(ours).items():
+            if gradient is not None:
+                allowed = {tensor_facts(x, strides=True) for x in (expected[name], ours.leaves[name])}
+                facts = tensor_facts(gradient, strides=True)
+                assert facts in allowed, (
+                    f"{ours.title}: {name}, {layout.__name__}: {facts}, expected {allowed}"
+                )
+
+
+def cotangents(spec: LayerSpec, case: Case) -> None:
+    """Gradients of the output that are not contiguous."""
+    for layout in (transposed, step2, expanded):
+        ours, builtin = trials(spec, case)
+        agree(lambda t, to=layout: differentiate(t, layout=to), ours, builtin, f"{layout.__name__} cotangent")
+
+
+def complex_numbers(spec: LayerSpec, case: Case) -> None:
+    """Gradients over the complex numbers, or the error of the built-in."""
+    ours, builtin = trials(spec, case, torch.complex128)
+    refused, _ = outcome(_gradients, builtin, may_raise=True)
+    if isinstance(refused, Raised) and "does not support automatic differentiation" in refused.words:
+        # the layer may do better than the built-in, if it is right
+        function, leaves = ours.function()
+        assert torch.autograd.gradcheck(function, [leaf.requires_grad_() for leaf in leaves])
+    else:
+        agree(_gradients, ours, builtin, "complex gradients", may_raise=True)
+
+
+def needs(spec: LayerSpec, case: Case) -> None:
+    """For every subset of what can need a gradient: right gradients, and no work for the others."""
+    names = tuple(trials(spec, case)[0].leaves)
+    for count in range(len(names) + 1):
+        for subset in combinations(names, count):
+            ours, builtin = trials(spec, case)
+            agree(lambda t, to=subset: differentiate(t, to), ours, builtin, f"gradients of {subset}")
+            _no_wasted_work(trials(spec, case)[0], subset)
+
+
+def repeated(spec: LayerSpec, case: Case) -> None:
+    """A graph that is retained can be used again; one that is not raises as the built-in's does."""
+    agree(_twice, *trials(spec, case), "backward twice")
+
+
+def _gradients(trial: Trial) -> Any:
+    output = differentiate(trial)
+    # a backward pass draws no random numbers that the built-in's does not draw
+    return output, torch.get_rng_state()
+
+
+def _twice(trial: Trial) -> Any:
+    leaves = tuple(trial.need().values())
+    (y,) = differentiable(trial.call())
+    g = draw_like(y, trial.grain)
+    first = torch.autograd.grad(y, leaves, g, retain_graph=True, allow_unused=True)
+    return first, torch.autograd.grad(y, leaves, g, allow_unused=True)
+
+
+def _no_wasted_work(trial: Trial, subset: tuple[str, ...]) -> None:
+    leaves = trial.need(subset)
+    output = trial.call()
+    wasted: list[str] = []
+    with _watched(rules_of(output), wasted):
+        pull_back(trial, output, leaves)
+    assert not wasted, f"{trial.title}: gradients of {subset}: {'; '.join(wasted)}"
+
+
+@contextmanager
+def _watched(rules: set[type[Rule]], wasted: list[str]) -> Iterator[None]:
+    """Notes what a backward returns beyond its needs: the engine would drop it silently."""
+    originals = {rule: rule.backward for rule in rules}
+
+    def watch(rule: type[Rule]) -> None:
+        def backward(ctx: Any, *args: Any) -> Any:
+            results = originals[rule](ctx, *args)
+            listed = results if isinstance(results, tuple) else (results,)
+            for i, (result, needed) in enumerate(zip(listed, ctx.needs_input_grad, strict=True)):
+                if (result is not None) != needed:
+                    wasted.append(f"{rule.__name__} returns {result} for argument {i}, needed: {needed}")
+            return results
+
+        rule.backward = staticmethod(backward)
+
+    for rule in rules:
+        watch(rule)
+    try:
+        yield
+    finally:
+        for rule, original in originals.items():
+            rule.backward = staticmethod(original)
+
+
+def nodes_of(output: Any) -> list[Any]:
+    """Every node of the graph behind an output."""
+    found: dict[Any, None] = {}
+    waiting = [y.grad_fn for y in differentiable(output)]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found[node] = None
+            waiting.extend(following for following, _ in node.next_functions)
+    return list(found)
+
+
+def rules_of(output: Any) -> set[type[Rule]]:
+    """The rules behind an output."""
+    kinds = (getattr(node, "_forward_cls", None) for node in nodes_of(output))
+    return {kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Rule)}

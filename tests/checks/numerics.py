@@ -1,0 +1,160 @@
+"""Numbers at the edge: extremes, half precision, autocast."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from torch_backprop.spec import Case, Draw, LayerSpec
+
+from .agreement import Raised, Rounding, agree, equal, outcome, size
+from .layouts import step2
+from .trial import Trial, differentiate, pull_back, trials
+
+RATIO = 8
+"""How many times the built-in's own error, or a unit of rounding, an error may be."""
+
+REAL = (0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3.0, -3.0, 6.0, 20.0, -20.0, 88.0, -88.0, 104.0, -104.0, 1e4, -1e4)
+TINY = (1e-30, -1e-30, 1e-40, -1e-10, 1e-4)
+NOT_FINITE = (float("inf"), -float("inf"), float("nan"))
+Numbers = tuple[float, ...]
+UNIT = (0.0, 1.0, 1e-30, 0.5, 1 - 1e-7)
+
+
+def extremes(spec: LayerSpec, case: Case) -> None:
+    """Kinks, saturation, overflow, infinities and NaN: what the built-in gives, NaN for NaN."""
+    for dtype in (torch.float64, torch.float32):
+        for numbers in (REAL, TINY, *((number,) for number in NOT_FINITE)):
+            for cotangent in (None, float("inf")):
+                name = f"values and gradients in {dtype} at {numbers}, cotangent {cotangent or 'normal'}"
+                _extreme(spec, case, dtype, numbers, cotangent, name)
+
+
+def _extreme(
+    spec: LayerSpec, case: Case, dtype: torch.dtype, numbers: Numbers, cotangent: float | None, name: str
+) -> None:
+    def probe(trial: Trial) -> Any:
+        return _values_and_gradients(trial, cotangent)
+
+    ours, builtin = (_filled(trial, case, numbers) for trial in trials(spec, case, dtype))
+    expected, _ = outcome(probe, builtin, may_raise=True)
+    seen, _ = outcome(probe, ours, may_raise=True)
+    if not isinstance(expected, Raised) and not isinstance(seen, Raised):
+        builtin = replace(builtin, inplace=False, module=_out_of_place(builtin.module))
+        for other in (builtin.on(step2), builtin.on(_repeated)):
+            elsewhere, _ = outcome(probe, other, may_raise=True)
+            if not isinstance(elsewhere, Raised):
+                seen = pytree.tree_map(partial(_settled, numbers), seen, expected, elsewhere)
+    equal(seen, expected, f"{ours.title}: {name}", Rounding(floor=torch.finfo(dtype).eps))
+
+
+def _settled(numbers: Numbers, seen: Any, expected: Any, elsewhere: Any) -> Any:
+    """The numbers seen, without those on which there is nothing to agree.
+
+    torch's vectorized and scalar kernels differ where the input is NaN: either is right. Where the built-in
+    makes NaN of infinities, the limit will do, or an infinity: it too tells a gradient scaler to skip a step.
+    """
+    if not isinstance(expected, Tensor) or not isinstance(seen, Tensor) or seen.shape != expected.shape:
+        return seen
+    if math.isnan(numbers[0]):
+        elsewhere = elsewhere.reshape(-1)[: expected.numel()].reshape(expected.shape)
+        unsettled = ~torch.isclose(expected, elsewhere, equal_nan=True)
+    else:
+        unsettled = expected.isnan() & (seen.isinf() | math.isinf(numbers[0]))
+    return torch.where(unsettled, expected, seen)
+
+
+def _repeated(x: Tensor) -> Tensor:
+    return x.repeat(16, *(1 for _ in x.shape[1:]))
+
+
+def _out_of_place(module: Any) -> Any:
+    copied = deepcopy(module)
+    if hasattr(copied, "inplace"):
+        copied.inplace = False
+    return copied
+
+
+def low_precision(spec: LayerSpec, case: Case) -> None:
+    """In float32 and below, the error is at most a few times the built-in's own."""
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        ours, builtin = trials(spec, case, dtype)
+        expected, _ = outcome(differentiate, builtin, may_raise=True)
+        seen, _ = outcome(differentiate, ours, may_raise=True)
+        if isinstance(expected, Raised):
+            equal(seen, expected, f"{ours.title}: gradients in {dtype}")
+            continue
+        # other random numbers are drawn in float64
+        truth = expected if "random" in spec.properties else differentiate(_widened(builtin))
+        for name, gradient in seen.items():
+            if gradient is not None:
+                _small_error(f"{ours.title}: {name} in {dtype}", gradient, expected[name], truth[name])
+
+
+def autocast(spec: LayerSpec, case: Case) -> None:
+    """Under autocast: dtypes, values and gradients, with the backward pass outside and inside."""
+    rounding = Rounding(torch.finfo(torch.bfloat16).eps)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for inside in (False, True):
+            name = f"autocast of {dtype}, backward {'inside' if inside else 'outside'}"
+            agree(
+                lambda t, to=inside: _autocast(t, to),
+                *trials(spec, case, dtype),
+                name,
+                may_raise=True,
+                rounding=rounding,
+            )
+
+
+def _filled(trial: Trial, case: Case, numbers: Numbers) -> Trial:
+    """The trial with its inputs overwritten by ``numbers``, as far as their kind takes them."""
+
+    def fill(x: Tensor, draw: Draw) -> Tensor:
+        chosen = {"normal": numbers, "unit": UNIT}.get(draw.kind)
+        if chosen is None or not x.numel():
+            return x
+        repeated = torch.tensor(chosen, dtype=x.dtype).repeat(1 + x.numel() // len(chosen))
+        # each input starts elsewhere, so that two inputs of a layer differ
+        start = len(draw.shape)
+        return repeated.roll(start)[: x.numel()].reshape(x.shape)
+
+    return replace(trial, inputs=tuple(map(fill, trial.inputs, case.inputs)))
+
+
+def _values_and_gradients(trial: Trial, cotangent: float | None) -> Any:
+    leaves = trial.need()
+    output = trial.call()
+    layout = None if cotangent is None else lambda g: torch.full_like(g, cotangent)
+    return output, pull_back(trial, output, leaves, layout)
+
+
+def _widened(trial: Trial) -> Trial:
+    """The same numbers in float64: what the lower precision should have computed."""
+    inputs = tuple(x.double() if x.is_floating_point() else x for x in trial.inputs)
+    return replace(trial, module=deepcopy(trial.module).double(), inputs=inputs)
+
+
+def _small_error(title: str, seen: Tensor, expected: Any, truth: Any) -> None:
+    truth = truth.double()
+    unit = torch.finfo(seen.dtype).eps * size(truth)
+    bound = RATIO * max(size(expected.double() - truth), unit)
+    error = size(seen.double() - truth)
+    assert error <= bound, (
+        f"{title} is off by {error:.3g}, bound {bound:.3g}: {seen.tolist()}, {truth.tolist()}"
+    )
+
+
+def _autocast(trial: Trial, inside: bool) -> Any:
+    leaves = trial.need()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = trial.call()
+        if inside:
+            return output, pull_back(trial, output, leaves)
+    return output, pull_back(trial, output, leaves)

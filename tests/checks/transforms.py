@@ -1,0 +1,122 @@
+"""Forward mode and batching: torch.func on the layer, and gradients for many cotangents at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import grad, jvp, vmap
+from torch.utils import _pytree as pytree
+
+from torch_backprop.spec import Case, LayerSpec
+
+from .agreement import Raised, agree, equal, outcome
+from .trial import SEED, Trial, differentiable, draw_like, trials
+
+BATCH = 3
+
+
+def tangents(spec: LayerSpec, case: Case) -> None:
+    """The derivative in a direction of all leaves, and of each alone while the others are constants."""
+    names = tuple(trials(spec, case)[0].leaves)
+    for moving in (names, *((name,) for name in names if len(names) > 1)):
+        agree(lambda t, to=moving: _push_forward(t, to), *trials(spec, case), f"tangent of {moving}")
+
+
+def batched(spec: LayerSpec, case: Case) -> None:
+    """vmap of the layer, of its gradient and of its tangent, in every mode of drawing random numbers."""
+    modes = ("error", "same", "different") if "random" in spec.properties else ("error",)
+    for transform, mode, dims in product(
+        (_values, _gradients, _tangents), modes, ((0, None), (-1, None), (0, 0))
+    ):
+        ours, builtin = trials(spec, case)
+        name = f"{ours.title}: vmap of {transform.__name__[1:]}, randomness={mode}, dimensions {dims}"
+        expected, known = outcome(
+            lambda t, how=(transform, mode, dims): _vmap(t, *how), builtin, may_raise=True
+        )
+        seen, warned = outcome(lambda t, how=(transform, mode, dims): _vmap(t, *how), ours, may_raise=True)
+        if isinstance(expected, Raised) and not isinstance(seen, Raised):
+            expected = _loop(builtin, transform, dims)
+        equal(seen, expected, name)
+        assert warned <= known, f"{name}: warns {warned - known}, the built-in does not"
+
+
+def batched_cotangents(spec: LayerSpec, case: Case) -> None:
+    """is_grads_batched: many rows of a Jacobian in one backward pass."""
+    agree(_is_grads_batched, *trials(spec, case), "is_grads_batched")
+
+
+def _push_forward(trial: Trial, names: tuple[str, ...]) -> Any:
+    function, leaves = trial.function()
+    with forward_ad.dual_level():
+        duals = [
+            forward_ad.make_dual(x, draw_like(x, trial.grain)) if name in names else x
+            for name, x in zip(trial.leaves, leaves, strict=True)
+        ]
+        torch.manual_seed(SEED)
+        output = function(*duals)
+        return pytree.tree_map_only(Tensor, lambda y: tuple(forward_ad.unpack_dual(y)), output)
+
+
+def _one(trial: Trial, transform: Any, inputs: tuple[Tensor, ...], parameters: tuple[Tensor, ...]) -> Any:
+    function, leaves = replace(trial, inputs=inputs).function()
+    leaves = leaves[: len(leaves) - len(parameters)] + parameters
+    return transform(function, len(leaves))(*leaves)
+
+
+def _loop(trial: Trial, transform: Any, dims: tuple[int, int | None]) -> Any:
+    trial.need(())
+    inputs, parameters = _stack(trial.inputs, dims[0]), _stack(tuple(trial.module.parameters()), dims[1])
+    results = [
+        _one(trial, transform, _unstack(inputs, dims[0], i), _unstack(parameters, dims[1], i))
+        for i in range(BATCH)
+    ]
+    return pytree.tree_map(lambda *parts: torch.stack(parts), *results)
+
+
+def _unstack(tensors: tuple[Tensor, ...], dim: int | None, i: int) -> tuple[Tensor, ...]:
+    return tensors if dim is None else tuple(x.select(dim, i) for x in tensors)
+
+
+def _vmap(trial: Trial, transform: Any, mode: str, dims: tuple[int, int | None]) -> Any:
+    trial.need(())
+    parameters = tuple(trial.module.parameters())
+    torch.manual_seed(SEED)
+    mapped = vmap(partial(_one, trial, transform), dims, randomness=mode)
+    return mapped(_stack(trial.inputs, dims[0]), _stack(parameters, dims[1]))
+
+
+def _stack(tensors: tuple[Tensor, ...], dim: int | None) -> tuple[Tensor, ...]:
+    if dim is None:
+        return tensors
+    return tuple(torch.stack([x.roll(i) for i in range(BATCH)], dim) for x in tensors)
+
+
+def _values(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    return function
+
+
+def _gradients(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    def cost(*leaves: Tensor) -> Tensor:
+        return torch.stack([(y * y).sum() for y in differentiable(function(*leaves), any_tensor=True)]).sum()
+
+    return grad(cost, tuple(range(count)))
+
+
+def _tangents(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    return lambda *leaves: jvp(function, leaves, tuple(x.cos() for x in leaves))[1]
+
+
+def _is_grads_batched(trial: Trial) -> Any:
+    leaves = trial.need()
+    outputs = differentiable(trial.call())
+    cotangents = [torch.stack([draw_like(y, trial.grain, seed) for seed in range(BATCH)]) for y in outputs]
+    return torch.autograd.grad(
+        outputs, tuple(leaves.values()), cotangents, is_grads_batched=True, allow_unused=True
+    )

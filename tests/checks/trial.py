@@ -1,0 +1,143 @@
+"""A trial: a layer, or its built-in, standing on the inputs of a case, ready to be called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from torch_backprop.spec import Case, LayerSpec
+
+from .corrected import CORRECTED, Corrections
+
+SEED = 11
+
+Layout = Callable[[Tensor], Tensor]
+Gradients = dict[str, "Tensor | None"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A module and its inputs. ``grain`` is the dtype in which cotangents are rounded."""
+
+    title: str
+    module: Any
+    inputs: tuple[Tensor, ...]
+    grain: torch.dtype
+    inplace: bool = False
+
+    @property
+    def leaves(self) -> dict[str, Tensor]:
+        """Every tensor that can have a gradient: inputs by position, parameters by name."""
+        inputs = {f"input{i}": x for i, x in enumerate(self.inputs)}
+        return {
+            name: x
+            for name, x in (inputs | dict(self.module.named_parameters())).items()
+            if x.is_floating_point() or x.is_complex()
+        }
+
+    def on(self, change: Callable[[Tensor], Tensor]) -> Trial:
+        """The same module on changed inputs."""
+        return replace(self, inputs=tuple(change(x).detach() for x in self.inputs))
+
+    def need(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """Requires gradients of the leaves named (of all, if None) and of no other; returns those."""
+        chosen = set(self.leaves if names is None else names)
+        for name, leaf in self.leaves.items():
+            leaf.requires_grad_(name in chosen)
+        return {name: leaf for name, leaf in self.leaves.items() if name in chosen}
+
+    def call(self, *inputs: Tensor) -> Any:
+        """The layer's output, with the random numbers of a fixed seed."""
+        torch.manual_seed(SEED)
+        return self.module(*self.spare(inputs or self.inputs))
+
+    def spare(self, inputs: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        """Inputs that may be overwritten: a leaf that requires a gradient may not be, its clone may."""
+        return tuple(x.clone() if self.inplace else x for x in inputs)
+
+    def function(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+        """The layer as a pure function of its leaves, and the leaves."""
+        names = tuple(self.leaves)
+
+        def pure(*tensors: Tensor) -> Any:
+            values = dict(zip(names, tensors, strict=True))
+            inputs = tuple(values.pop(f"input{i}", x) for i, x in enumerate(self.inputs))
+            return torch.func.functional_call(self.module, values, self.spare(inputs))
+
+        return pure, tuple(leaf.detach() for leaf in self.leaves.values())
+
+    def cost(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+        """The sum of the layer's outputs, weighted at random, as a pure function of its leaves."""
+        function, leaves = self.function()
+        weights = [draw_like(y, self.grain) for y in differentiable(function(*leaves), any_tensor=True)]
+
+        def cost(*tensors: Tensor) -> Tensor:
+            outputs = differentiable(function(*tensors), any_tensor=True)
+            return torch.stack([(y * w).sum() for y, w in zip(outputs, weights, strict=True)]).sum()
+
+        return cost, leaves
+
+
+def trials(
+    spec: LayerSpec, case: Case, dtype: torch.dtype = torch.float64, corrected: Corrections = CORRECTED
+) -> tuple[Trial, Trial]:
+    """The layer's trial and the built-in's, with equal parameters and equal inputs.
+
+    Args:
+        spec: the layer.
+        case: what it is built and called with.
+        dtype: the dtype of parameters and inputs.
+        corrected: what stands in for a built-in whose derivative is at fault.
+    """
+    reference = corrected.get(spec.reference, spec.reference)
+    ours, builtin = (
+        Trial(
+            title=f"{spec.layer.__name__}({case})",
+            module=case.build(module, dtype),
+            inputs=case.draw(dtype),
+            grain=dtype,
+            inplace=bool(case.options.get("inplace")),
+        )
+        for module in (spec.layer, reference)
+    )
+    return ours, builtin
+
+
+def draw_like(tensor: Tensor, grain: torch.dtype, seed: int = SEED) -> Tensor:
+    """A normal tensor, rounded to ``grain``; drawn in float64, so that it is the same in every dtype."""
+    generator = torch.Generator().manual_seed(seed)
+    wide = torch.complex128 if tensor.is_complex() else torch.float64
+    drawn = torch.randn(tensor.shape, generator=generator, dtype=wide)
+    return drawn.to(grain if grain.is_complex == wide.is_complex else wide).to(tensor.dtype)
+
+
+def differentiable(output: Any, any_tensor: bool = False) -> list[Tensor]:
+    """The tensors of an output through which a gradient can flow."""
+    tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    return [y for y in tensors if y.requires_grad or (any_tensor and y.is_floating_point())]
+
+
+def differentiate(
+    trial: Trial, needs: Iterable[str] | None = None, layout: Layout | None = None
+) -> Gradients:
+    """Calls the layer and returns the gradients of the leaves for a random cotangent."""
+    leaves = trial.need(needs)
+    return pull_back(trial, trial.call(), leaves, layout)
+
+
+def pull_back(
+    trial: Trial, output: Any, leaves: dict[str, Tensor], layout: Layout | None = None
+) -> Gradients:
+    """The gradients of ``leaves`` for a random cotangent of ``output``."""
+    outputs = differentiable(output)
+    if not outputs:
+        return {}
+    cotangents = [draw_like(y, trial.grain) for y in outputs]
+    cotangents = [layout(g) for g in cotangents] if layout else cotangents
+    gradients = torch.autograd.grad(outputs, tuple(leaves.values()), cotangents, allow_unused=True)
+    return dict(zip(leaves, gradients, strict=True))

@@ -1,0 +1,78 @@
+"""The forward pass: values, dtypes, strides, random numbers, state; on every layout, size and dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.spec import Case, LayerSpec
+
+from .agreement import agree, equal
+from .layouts import DENSE, SIZES, SPARSE
+from .trial import Trial, trials
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+WRONG_DTYPES = (torch.int64, torch.uint8, torch.bool, torch.complex64)
+
+
+def forward(trial: Trial) -> dict[str, Any]:
+    """Everything that a caller can see of a call."""
+    inputs = trial.inputs
+    output = trial.call()
+    return {
+        "output": output,
+        "inputs": inputs,
+        "buffers": dict(trial.module.named_buffers()),
+        "random state": torch.get_rng_state(),
+        "is input": output is inputs[0],
+        "shares memory": isinstance(output, Tensor) and _address(output) in map(_address, inputs),
+        "requires grad": isinstance(output, Tensor) and (output.requires_grad, output.is_leaf),
+    }
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() if tensor.numel() else 0
+
+
+def values(spec: LayerSpec, case: Case) -> None:
+    """The same numbers, laid out the same, with and without a graph."""
+    for layout in DENSE + SPARSE:
+        ours, builtin = (trial.on(layout) for trial in trials(spec, case, corrected={}))
+        agree(forward, ours, builtin, f"forward, {layout.__name__} inputs", may_raise=True, strides=True)
+    ours, builtin = trials(spec, case, corrected={})
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            agree(forward, ours, builtin, f"forward under {context.__name__}", strides=True)
+
+
+def sizes(spec: LayerSpec, case: Case) -> None:
+    """No elements, and no dimensions: the same outcome, which may be an error."""
+    for layout in SIZES:
+        ours, builtin = (trial.on(layout) for trial in trials(spec, case, corrected={}))
+        agree(forward, ours, builtin, f"forward, {layout.__name__} inputs", may_raise=True, strides=True)
+
+
+def dtypes(spec: LayerSpec, case: Case) -> None:
+    """The dtype of the whole layer, and inputs of a dtype that may not fit it."""
+    for dtype in DTYPES:
+        agree(
+            forward,
+            *trials(spec, case, dtype, corrected={}),
+            f"forward in {dtype}",
+            may_raise=True,
+            strides=True,
+        )
+    for dtype in DTYPES + WRONG_DTYPES:
+        ours, builtin = (trial.on(lambda x, to=dtype: x.to(to)) for trial in trials(spec, case, corrected={}))
+        agree(forward, ours, builtin, f"forward, inputs in {dtype}", may_raise=True, strides=True)
+
+
+def state(spec: LayerSpec, case: Case) -> None:
+    """Constructor, parameters, buffers and text are the built-in's."""
+    ours, builtin = trials(spec, case, corrected={})
+    assert isinstance(ours.module, spec.reference), f"{ours.title} is no {spec.reference.__name__}"
+    equal(repr(ours.module), repr(builtin.module), f"{ours.title}: repr")
+    equal(dict(ours.module.state_dict()), dict(builtin.module.state_dict()), f"{ours.title}: state_dict")
+    equal(dict(ours.module.named_buffers()), dict(builtin.module.named_buffers()), f"{ours.title}: buffers")

@@ -1,0 +1,19 @@
+"""Settings that every test needs."""
+
+import pytest
+import torch
+
+# two workers share two cores: a thread pool each would only make them wait for one another
+torch.set_num_threads(1)
+
+pytest.register_assert_rewrite("checks")
+
+WARNINGS_OF_TORCH = (
+    "ignore:Complex modules are a new feature:UserWarning",
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for warning in WARNINGS_OF_TORCH:
+        config.addinivalue_line("filterwarnings", warning)
