@@ -2,7 +2,10 @@
 
 import sys
 
+from experiments import interrupt
 from experiments.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    interrupt.ignore()
+    sys.exit(code)

@@ -10,7 +10,7 @@ from experiments import interrupt
 from experiments.options import Options, add_options, listing
 from experiments.run import Run, RunError
 
-EXPERIMENTS = {"compare": "Train one model by batch, stochastic and mini-batch gradient descent, and compare."}
+EXPERIMENTS = {"compare": "One model trained by batch, stochastic and mini-batch gradient descent."}
 PROGRAM = "python -m experiments"
 
 
@@ -53,9 +53,6 @@ def _start(name: str, arguments: list[str]) -> int:
     try:
         run = _open(name, arguments)
         importlib.import_module(f"experiments.{name}").main(run)
-    except ModuleNotFoundError as error:
-        sys.stderr.write(f"{PROGRAM}: {error.name} is missing; pip install 'torch_backprop[experiments]'\n")
-        return 2
     except interrupt.Interrupted:
         hint = f"Resume with: {PROGRAM} {name} --resume {run.folder}" if run else "Nothing had begun."
         sys.stderr.write(f"Interrupted. {hint}\n")
@@ -64,8 +61,8 @@ def _start(name: str, arguments: list[str]) -> int:
 
 
 def _open(name: str, arguments: list[str]) -> Run:
-    parser = Parser(prog=f"{PROGRAM} {name}", description=EXPERIMENTS[name], allow_abbrev=False,
-                    argument_default=argparse.SUPPRESS)  # fmt: skip
+    parser = Parser(f"{PROGRAM} {name}", description=EXPERIMENTS[name], allow_abbrev=False)
+    parser.argument_default = argparse.SUPPRESS
     add_options(parser)
     known = list(parser._option_string_actions)
     given, unknown = parser.parse_known_args(_join_negatives(arguments, known))
@@ -76,7 +73,9 @@ def _open(name: str, arguments: list[str]) -> Run:
     settings = vars(given)
     resume, out = settings.pop("resume", None), settings.pop("out", "runs")
     try:
-        return Run.reopen(name, resume, settings) if resume else Run.create(name, out, Options.of(settings))
+        if resume is not None:
+            return Run.reopen(name, resume, settings)
+        return Run.create(name, out, Options.of(settings))
     except RunError as error:
         parser.error(str(error))
 

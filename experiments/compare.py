@@ -1,14 +1,15 @@
 """Train one model by each variant of gradient descent, all else held equal."""
 
+import math
 from dataclasses import asdict
 
 import yaml
 from rich.console import Console
 
-from experiments import interrupt, rates
+from experiments import interrupt, rates, words
 from experiments.data import Table
 from experiments.environment import environment
-from experiments.measurement import Outcome, start_and_order
+from experiments.measurement import COLUMNS, Outcome
 from experiments.options import VARIANTS
 from experiments.rates import Trial
 from experiments.report import write_report
@@ -31,7 +32,6 @@ def main(run: Run) -> None:
         comparison.run_all()
         comparison.report()
     except interrupt.Interrupted:
-        interrupt.ignore()
         comparison.report()
         raise
 
@@ -57,7 +57,8 @@ class Comparison:
             for number, leg in enumerate(sweep, 1):
                 bar.begin(self._work(leg), f"Sweep {number}/{len(sweep)} · {leg.variant} · rate {leg.lr:g}")
                 self._try(leg, bar)
-            self.show_sweep()
+            if self.trials:
+                self.console.print(sweep_table(self.trials, self.chosen()), "")
             for number, leg in enumerate(finals, 1):
                 bar.begin(self._work(leg), f"Training {number}/{len(finals)} · {leg.variant}")
                 self._train(leg.variant, bar)
@@ -66,31 +67,31 @@ class Comparison:
         """Write state and measurements as they are now."""
         trials = [trial.row() for trial in self.trials]
         outcomes = [asdict(outcome) for outcome in self.outcomes.values()]
+        points = [point for outcome in outcomes for point in outcome["points"]]
         self.run.save_state({"trials": trials, "outcomes": outcomes, "environments": self.environments})
-        self.run.write_rows("sweep.csv", trials)
-        self.run.write_rows("metrics.csv", [point for outcome in outcomes for point in outcome["points"]])
+        self.run.write_rows("sweep.csv", Trial.COLUMNS, trials)
+        self.run.write_rows("metrics.csv", COLUMNS, points)
         self.run.write("environment.yaml", yaml.safe_dump(self.environments, sort_keys=False))
 
     def chosen(self) -> dict[str, float]:
         """Return each variant's learning rate, given or found."""
-        return {variant: rate for variant in VARIANTS
-                if (rate := self.options.lr.get(variant) or rates.best(self.trials, variant))}  # fmt: skip
-
-    def show_sweep(self) -> None:
-        """Print the learning rates tried, if any were."""
-        if self.trials:
-            self.console.print(sweep_table(self.trials, self.chosen()), "")
+        found = {variant: rates.best(self.trials, variant) for variant in VARIANTS}
+        return {variant: rate for variant, rate in {**found, **self.options.lr}.items() if rate}
 
     def report(self) -> None:
         """Write everything, print the table, and say where the report is."""
         self.save()
         outcomes = list(self.outcomes.values())
-        start_and_order(outcomes)
-        path = write_report(self.run, self.data, self.trials, outcomes, self.chosen(), self.environments[-1])
+        here = self.environments[-1]
+        path = write_report(self.run, self.data, self.trials, outcomes, self.chosen(), here)
         if outcomes:
             self.console.print(result_table(outcomes, self.data.score), "")
-        self.console.print(f"Report       {path}", soft_wrap=True, highlight=False)
-        self.console.print(f"TensorBoard  tensorboard --logdir {self.run.folder}", soft_wrap=True, highlight=False)
+        elif self.trials:
+            self.console.print(sweep_table(self.trials, self.chosen()), "")
+        for line in words.divergences(outcomes):
+            self.console.print(line, highlight=False)
+        places = f"Report       {path}\nTensorBoard  tensorboard --logdir {self.run.folder}"
+        self.console.print(places, soft_wrap=True, highlight=False, markup=False)
 
     def _work(self, leg: Leg) -> float:
         rows = self.data.order.examples
@@ -111,8 +112,10 @@ class Comparison:
         if variant not in self.outcomes or not self.run.checkpoint(variant).exists():
             self.outcomes[variant] = Outcome(variant, leg.lr)
         outcome = self.outcomes[variant]
+
+        def progress(done: float, cost: float) -> None:
+            bar.move(done / leg.epochs, f"epoch {math.ceil(done)} of {leg.epochs} · cost {cost:.3f}")
+
         if not outcome.finished:
-            share = f"of {leg.epochs} · cost"
-            train(leg, self.data, self.run, outcome,
-                  lambda done, cost: bar.move(done / leg.epochs, f"epoch {done:.0f} {share} {cost:.3f}"))  # fmt: skip
+            train(leg, self.data, self.run, outcome, progress)
             self.save()

@@ -99,7 +99,7 @@ def split(strata: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Deal the rows out to the three parts, each stratum in proportion."""
     rows, test = train_test_split(np.arange(len(strata)), test_size=0.2, stratify=strata, random_state=seed)
     train, validation = train_test_split(rows, test_size=0.25, stratify=strata[rows], random_state=seed)
-    return {"train": train, "validation": validation, "test": test}
+    return {"train": np.array(train), "validation": np.array(validation), "test": np.array(test)}
 
 
 def standardize(values: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -13,14 +13,17 @@ class Interrupted(BaseException):
 
 
 def listen() -> None:
-    """Raise `Interrupted` in the main thread at the first SIGINT or SIGTERM."""
+    """Raise `Interrupted` in the main thread at the first SIGINT or SIGTERM, and pass over later ones.
+
+    The last lines are then written in peace, however often Ctrl-C is pressed.
+    """
     _received.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
 
 
 def ignore() -> None:
-    """Let the last lines be written in peace."""
+    """Leave the end of the process to itself: there is nothing left to stop."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -36,5 +39,6 @@ def check() -> None:
 
 
 def _stop(number: int, _frame: object) -> None:
-    _received.append(number)
-    raise Interrupted
+    if not _received:
+        _received.append(number)
+        raise Interrupted

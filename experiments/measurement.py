@@ -2,10 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -13,10 +13,12 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from experiments import interrupt
 from experiments.data import Table
-from experiments.model import Diverged
+from experiments.model import Diverged, Learner, descent
 
 # Takes the epochs done so far, a fraction included, and the cost just seen.
 Progress = Callable[[float, float], None]
+QUANTITIES = ("cost", "validation_cost", "validation_score")
+COLUMNS = ("variant", "epoch", "updates", "examples", "seconds", *QUANTITIES)
 # Between two epochs' ends the first epoch is measured at these updates, for logarithmic axes.
 EARLY = frozenset(round(2 ** (half / 2)) for half in range(64))
 
@@ -55,7 +57,9 @@ class Measurement(Checkpoint):
     DescentMixin closes the last group. Its clock stands still while it measures or writes.
     """
 
-    def __init__(self, outcome: Outcome, data: Table, progress: Progress, keep: Callable[[Trainer], None]) -> None:
+    def __init__(
+        self, outcome: Outcome, data: Table, progress: Progress, keep: Callable[[Trainer], None]
+    ) -> None:
         self.outcome, self.data, self.progress, self.keep = outcome, data, progress, keep
         self.seconds, self.resumed = 0.0, 0.0
 
@@ -70,17 +74,18 @@ class Measurement(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the start, and be called after every update from here on."""
-        optimizer = trainer.optimizers[0]
-        optimizer.register_update_hook(lambda _: self._after_update(trainer))
-        self.resumed = time.perf_counter()
+        descent(trainer).register_update_hook(lambda _: self._after_update(trainer))
         if not self.outcome.points:
             self.outcome.start = digest(pl_module)
             self._measure(trainer)
+        self.resumed = time.perf_counter()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Move the bar, and log the cost once for each loader batch."""
         interrupt.check()
-        seen, cost = trainer.optimizers[0].examples_seen, outputs["loss"].item()
+        seen, cost = descent(trainer).examples_seen, outputs["loss"].item()
         self.progress(seen / self.data.order.examples, cost)
         for logger in trainer.loggers:
             logger.log_metrics({"cost_while_training": cost}, step=seen)
@@ -94,7 +99,7 @@ class Measurement(Checkpoint):
         self.resumed = time.perf_counter()
 
     def _after_update(self, trainer: Trainer) -> None:
-        optimizer = trainer.optimizers[0]
+        optimizer = descent(trainer)
         first_epoch = optimizer.examples_seen < self.data.order.examples
         ends_epoch = optimizer.examples_seen % self.data.order.examples == 0
         if ends_epoch or (first_epoch and optimizer.updates in EARLY):
@@ -103,19 +108,18 @@ class Measurement(Checkpoint):
             self.resumed = time.perf_counter()
 
     def _measure(self, trainer: Trainer) -> None:
-        module, optimizer = trainer.lightning_module, trainer.optimizers[0]
+        module, optimizer = cast(Learner, trainer.lightning_module), descent(trainer)
         train, validation = self.data.parts["train"], self.data.parts["validation"]
-        cost, _ = module.measure(train.x.to(module.device), train.y.to(module.device))
+        cost, _ = module.measure(train.x, train.y)
         if not math.isfinite(cost):
             raise Diverged(optimizer.updates)
-        val_cost, score = module.measure(validation.x.to(module.device), validation.y.to(module.device))
+        val_cost, score = module.measure(validation.x, validation.y)
         seen = optimizer.examples_seen
-        values = {"cost": cost, "validation_cost": val_cost, "validation_score": score}
-        place = {"variant": self.outcome.variant, "epoch": round(seen / self.data.order.examples, 6),
-                 "updates": optimizer.updates, "examples": seen, "seconds": round(self.seconds, 6)}  # fmt: skip
-        self.outcome.points.append({**place, **values})
+        epoch, values = seen / self.data.order.examples, (cost, val_cost, score)
+        place = self.outcome.variant, round(epoch, 6), optimizer.updates, seen, round(self.seconds, 6)
+        self.outcome.points.append(dict(zip(COLUMNS, place + values, strict=True)))
         for logger in trainer.loggers:
-            logger.log_metrics({**values, "updates": optimizer.updates}, step=seen)
+            logger.log_metrics(dict(zip(QUANTITIES, values, strict=True)), step=seen)
 
     def _pause(self) -> None:
         now = time.perf_counter()
@@ -130,7 +134,7 @@ def digest(module: torch.nn.Module) -> str:
     return content.hexdigest()[:12]
 
 
-def start_and_order(outcomes: list[Outcome]) -> tuple[str, str]:
+def start_and_order(outcomes: Sequence[Outcome]) -> tuple[str, str]:
     """Return the digests of the start and of the order, which all trainings must share.
 
     The order is compared over the epochs that two trainings have both served.
@@ -142,4 +146,5 @@ def start_and_order(outcomes: list[Outcome]) -> tuple[str, str]:
     starts = {outcome.start for outcome in outcomes if outcome.start}
     if len(starts) > 1 or any(outcome.orders != orders[: len(outcome.orders)] for outcome in outcomes):
         raise RuntimeError("the variants were not given the same start and the same order of examples")
-    return "".join(starts), sha256("".join(orders).encode()).hexdigest()[:12]
+    start = "".join(starts) or "not yet taken"
+    return start, sha256("".join(orders).encode()).hexdigest()[:12]

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics import Metric, R2Score
 from torchmetrics.classification import MulticlassAccuracy
 
 from torch_backprop import nn
 from torch_backprop.lightning import DescentMixin
-from torch_backprop.optim import BatchGD, MiniBatchGD, StochasticGD
+from torch_backprop.optim import BatchGD, Descent, MiniBatchGD, StochasticGD
 
 HIDDEN = 32
 MODELS: dict[str, Callable[[int, int], torch.nn.Module]] = {
@@ -54,9 +55,16 @@ class Learner(DescentMixin, LightningModule):
     """
 
     def __init__(
-        self, model: str, features: int, outputs: int, variant: str, lr: float,
-        batch_size: int = 32, seed: int = 0, regression: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        model: str,
+        features: int,
+        outputs: int,
+        variant: str,
+        lr: float,
+        batch_size: int = 32,
+        seed: int = 0,
+        regression: bool = False,
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.variant, self.lr, self.batch_size = variant, lr, batch_size
@@ -79,7 +87,7 @@ class Learner(DescentMixin, LightningModule):
         x, y = self.take(*batch)
         cost = self.cost(self(x), y)
         if not math.isfinite(cost.item()):
-            raise Diverged(self.optimizers(use_pl_optimizer=False).updates)
+            raise Diverged(descent(self.trainer).updates)
         return cost
 
     def test_step(self, batch: list[Tensor], batch_idx: int) -> None:
@@ -89,7 +97,8 @@ class Learner(DescentMixin, LightningModule):
 
     @torch.no_grad()
     def measure(self, x: Tensor, y: Tensor) -> tuple[float, float]:
-        """Return cost and score over some rows."""
+        """Return cost and score over some rows, wherever they are."""
+        x, y = x.to(self.device), y.to(self.device)
         output = self(x)
         self.score.reset()
         self.score.update(output, y)
@@ -100,9 +109,15 @@ class Learner(DescentMixin, LightningModule):
         return OPTIMIZERS[self.variant](self.parameters(), self.lr, self.batch_size)
 
 
+def descent(trainer: Trainer) -> Descent:
+    """Return the optimizer that a trainer is at work with."""
+    return cast(Descent, trainer.optimizers[0])
+
+
 def describe(model: str, features: int, outputs: int) -> tuple[str, int]:
     """Return a model's shape in words, and its number of parameters."""
     with torch.random.fork_rng():
         network = MODELS[model](features, outputs)
-    widths = [features, *(layer.out_features for layer in network.modules() if isinstance(layer, torch.nn.Linear))]
-    return f"{model} {'–'.join(map(str, widths))}", sum(values.numel() for values in network.parameters())
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+    widths = "–".join(str(width) for width in (features, *(layer.out_features for layer in layers)))
+    return f"{model} {widths}", sum(values.numel() for values in network.parameters())

@@ -13,7 +13,7 @@ VARIANTS = ("batch", "stochastic", "mini-batch")
 DATA = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 MODELS = ("perceptron", "linear")
 ACCELERATORS = ("auto", "cpu", "cuda")
-EPOCHS, FAST_EPOCHS = 60, 3
+EPOCHS, FAST_EPOCHS = 40, 3
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
     return parse
 
 
-def whole(least: int, most: int = 2**32 - 1) -> Callable[[str], int]:
+def whole(least: int, most: int) -> Callable[[str], int]:
     """Accept a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
         if not text.isascii() or not text.removeprefix("-").isdigit() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} will not do; give a whole number from {least} to {most}")
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
         return int(text)
 
     return parse
@@ -101,23 +101,46 @@ def accelerator(text: str) -> str:
         import torch
 
         if not torch.cuda.is_available():
-            raise argparse.ArgumentTypeError("'cuda' finds no CUDA device on this machine; choose cpu or auto")
+            raise argparse.ArgumentTypeError("'cuda' is not on this machine; choose cpu or auto")
+    return text
+
+
+def folder(text: str) -> str:
+    """Accept a path, which the empty text is not."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' names no folder; give a path such as runs")
     return text
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare every option; one left out is absent from the result, so that --resume can tell."""
-    add = parser.add_argument
-    add("--data", type=one_of(DATA), metavar="NAME", help=f"Data set: {listing(DATA)}; default digits.")
-    add("--model", type=one_of(MODELS), metavar="NAME", help=f"Model: {listing(MODELS)}; default perceptron.")
-    add("--epochs", type=whole(1), metavar="N",
-        help=f"Passes over the training part, the same for each variant; default {EPOCHS}.")  # fmt: skip
-    add("--seed", type=whole(0), metavar="N", help="Seed of the split, the start and the order; default 0.")
-    add("--lr", type=rates, metavar="RATE",
-        help="Learning rate: 0.1 for all, or batch=0.5,stochastic=0.01; a sweep finds those left out.")  # fmt: skip
-    add("--batch-size", type=whole(1), metavar="N", help="Examples in one mini-batch; default 32.")
-    add("--accelerator", type=accelerator, metavar="NAME",
-        help=f"Device: {listing(ACCELERATORS)}; default auto, which takes CUDA where there is one.")  # fmt: skip
-    add("--fast", action="store_true", help="Smoke run of some seconds: few epochs, few learning rates.")
-    add("--out", metavar="DIR", help="Folder that gathers the runs; default runs.")
-    add("--resume", metavar="RUN", help="Continue the run in this folder where it was stopped.")
+    for name, parse, metavar, sentence in (
+        ("--data", one_of(DATA), "NAME", f"Data set: {listing(DATA)}; default digits."),
+        ("--model", one_of(MODELS), "NAME", f"Model: {listing(MODELS)}; default perceptron."),
+        (
+            "--epochs",
+            whole(1, 10**6),
+            "N",
+            f"Passes over the training part, for each variant; default {EPOCHS}.",
+        ),
+        ("--seed", whole(0, 2**32 - 1), "N", "Seed of the split, the start and the order; default 0."),
+        (
+            "--lr",
+            rates,
+            "RATE",
+            "Learning rate: 0.1, or batch=0.5,stochastic=0.01; a sweep finds the others.",
+        ),
+        ("--batch-size", whole(1, 10**6), "N", "Examples in one mini-batch; default 32."),
+        (
+            "--accelerator",
+            accelerator,
+            "NAME",
+            f"Device: {listing(ACCELERATORS)}; auto takes CUDA if it can.",
+        ),
+        ("--out", folder, "DIR", "Folder that gathers the runs; default runs."),
+        ("--resume", folder, "RUN", "Continue the run in this folder from where it was stopped."),
+    ):
+        parser.add_argument(name, type=parse, metavar=metavar, help=sentence)
+    parser.add_argument(
+        "--fast", action="store_true", help="Smoke run of some seconds: little of everything."
+    )

@@ -1,33 +1,56 @@
-"""Figures as inline SVG whose colours and letters are the page's own, so that light and dark both suit them."""
+"""Figures as inline SVG, in the page's own colours and letters, so that light and dark both suit them."""
 
 import io
 import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from experiments.measurement import Outcome
 from experiments.rates import Trial
 
 # matplotlib wants real colours; each of these stands for a CSS variable that the page defines.
-STANDINS = {"#0072b2": "batch", "#d55e00": "stochastic", "#009e73": "mini-batch",
-            "#111111": "ink", "#777777": "soft", "#dddddd": "grid", "#fefefe": "page"}  # fmt: skip
-COLOUR = {name: standin for standin, name in STANDINS.items()}
+COLOUR = {
+    "batch": "#0072b2",
+    "stochastic": "#d55e00",
+    "mini-batch": "#009e73",
+    "ink": "#111111",
+    "soft": "#777777",
+    "grid": "#dddddd",
+}
 MARKERS = {"batch": "o", "stochastic": "^", "mini-batch": "s"}
-STYLE = {
-    "svg.fonttype": "none", "svg.hashsalt": "experiments", "font.size": 10, "axes.labelsize": 10,
-    "axes.edgecolor": COLOUR["soft"], "axes.labelcolor": COLOUR["ink"], "text.color": COLOUR["ink"],
-    "xtick.color": COLOUR["soft"], "ytick.color": COLOUR["soft"], "xtick.labelcolor": COLOUR["ink"],
-    "ytick.labelcolor": COLOUR["ink"], "grid.color": COLOUR["grid"], "grid.linewidth": 0.7,
-    "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "xtick.minor.visible": False, "ytick.major.size": 0, "ytick.minor.size": 0,
-}  # fmt: skip
-UNITS = {"epoch": "epochs", "updates": "updates", "examples": "examples seen", "seconds": "seconds of training"}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "experiments",
+    "font.size": 10,
+    "axes.edgecolor": COLOUR["soft"],
+    "axes.labelcolor": COLOUR["ink"],
+    "text.color": COLOUR["ink"],
+    "xtick.color": COLOUR["soft"],
+    "xtick.labelcolor": COLOUR["ink"],
+    "ytick.labelcolor": COLOUR["ink"],
+    "ytick.major.size": 0,
+    "grid.color": COLOUR["grid"],
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+}
+# A sweep's costs are drawn up to this multiple of the lowest; the rest leaves the figure at the top.
+HEIGHT = 30
+UNITS = {
+    "epoch": "epochs",
+    "updates": "updates",
+    "examples": "examples seen",
+    "seconds": "seconds of training",
+}
 
 
 def curves(outcomes: Sequence[Outcome], x: str, y: str, label: str, log_x: bool, log_y: bool) -> str:
@@ -56,17 +79,18 @@ def sweep(trials: Sequence[Trial], chosen: dict[str, float]) -> str:
     """Draw validation cost against learning rate; rings mark the chosen rates, crosses the diverged ones."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(9.0, 3.2)
-        top = max((trial.cost for trial in trials if trial.cost is not None), default=1.0) * 2
+        costs = [trial.cost for trial in trials if trial.cost is not None]
+        low, top = min(costs, default=0.1), min(max(costs, default=1.0), HEIGHT * min(costs, default=0.1))
         for variant in dict.fromkeys(trial.variant for trial in trials):
             own = [trial for trial in trials if trial.variant == variant]
             finite = [(trial.lr, trial.cost) for trial in own if trial.cost is not None]
             style = {"color": COLOUR[variant], "marker": MARKERS[variant], "markersize": 5}
             axes.plot(*_columns(finite), linewidth=1.8, **style)
             best = [(lr, cost) for lr, cost in finite if lr == chosen[variant]]
-            axes.plot(*_columns(best), linestyle="", marker="o", markersize=13, markerfacecolor="none",
-                      markeredgecolor=COLOUR[variant], markeredgewidth=1.6)  # fmt: skip
-            lost = [(trial.lr, top) for trial in own if trial.cost is None]
+            axes.plot(*_columns(best), marker="o", markersize=13, fillstyle="none", color=COLOUR[variant])
+            lost = [(trial.lr, top * 1.15) for trial in own if trial.cost is None]
             axes.plot(*_columns(lost), linestyle="", marker="x", color=COLOUR[variant], markersize=7)
+        axes.set_ylim(low / 1.3, top * 1.4)
         _scale(axes, True, True)
         axes.set_xlabel("learning rate of one update")
         axes.set_title("validation cost after the short training", loc="left", fontsize=10)
@@ -81,7 +105,9 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 def _line(axes: Axes, outcome: Outcome, points: list[tuple[float, float]]) -> None:
     """Draw a curve, whose end is a marker: a cross if it diverged there."""
     colour = COLOUR[outcome.variant]
-    axes.plot(*_columns(points), color=colour, linewidth=1.8, solid_joinstyle="round")
+    # Wider below narrower, so that curves that coincide can both be seen.
+    width = {"stochastic": 2.9, "mini-batch": 1.5}.get(outcome.variant, 1.8)
+    axes.plot(*_columns(points), color=colour, linewidth=width, solid_joinstyle="round")
     marker = "x" if outcome.diverged else MARKERS[outcome.variant]
     axes.plot(*_columns(points[-1:]), color=colour, marker=marker, markersize=6)
 
@@ -97,6 +123,7 @@ def _scale(axes: Axes, log_x: bool, log_y: bool) -> None:
             low, high = sorted(axis.get_view_interval())
             decades = math.log10(high / low)
             axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0)))
+            axis.set_minor_locator(NullLocator())
             axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
@@ -108,9 +135,10 @@ def _svg(figure: Figure, title: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{title}">', text, count=1)
+    opening = rf'<svg viewBox="\1" role="img" aria-label="{title}">'
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', opening, text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", text)
-    for standin, name in STANDINS.items():
+    for name, standin in COLOUR.items():
         text = text.replace(standin, f"var(--{name})")
     return text

@@ -1,7 +1,7 @@
 """Learning rates found by trial and error: a short training at each, the lowest validation cost wins."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from experiments.measurement import Outcome
 from experiments.options import Options
@@ -10,13 +10,14 @@ from experiments.train import Leg
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FAST_RATES = (0.01, 0.1, 1.0)
 # The share of the epochs that a trial gets; an epoch of batch descent is a single update, and cheap.
-SHARES = {"batch": 1 / 2, "stochastic": 1 / 30, "mini-batch": 1 / 10}
+SHARES = {"batch": 1 / 2, "stochastic": 1 / 20, "mini-batch": 1 / 10}
 
 
 @dataclass(frozen=True)
 class Trial:
     """One learning rate tried; `cost` is the validation cost at the end, None if it diverged."""
 
+    COLUMNS: ClassVar = ("variant", "lr", "epochs", "cost")
     variant: str
     lr: float
     epochs: int
@@ -43,7 +44,7 @@ def legs(options: Options, variant: str) -> list[Leg]:
 
 
 def best(trials: list[Trial], variant: str) -> float | None:
-    """Choose the rate of the lowest validation cost; the lowest rate if all diverged, None if none was tried."""
+    """Choose the rate of the lowest validation cost, the lowest if all diverged; None if none was tried."""
     own = [trial for trial in trials if trial.variant == variant]
     finite = [trial for trial in own if trial.cost is not None]
     return min(finite or own, key=lambda trial: (trial.cost or 0.0, trial.lr)).lr if own else None

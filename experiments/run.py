@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -37,10 +37,11 @@ class Run:
         name = f"{stamp}-{options.data}-{options.model}"
         try:
             run = cls(_new_folder(Path(out) / experiment, name), options)
-            run.write("config.yaml", yaml.safe_dump({"experiment": experiment, **asdict(options)}, sort_keys=False))
+            config = {"experiment": experiment, **asdict(options)}
+            run.write("config.yaml", yaml.safe_dump(config, sort_keys=False))
         except OSError as error:
-            reason = error.strerror or error
-            raise RunError(f"--out: {out!r} cannot be written ({reason}); give a folder that can be") from error
+            why = f"cannot be written ({error.strerror or error}); give a folder that can be"
+            raise RunError(f"--out: {out!r} {why}") from error
         return run
 
     @classmethod
@@ -62,13 +63,14 @@ class Run:
             run = cls(Path(folder), options)
             run.write("config.yaml", (Path(folder) / "config.yaml").read_text())
         except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-            raise RunError(f"--resume: {folder!r} is not a run; give the folder that an interrupted run named") from error
+            why = "is not a run; give the folder that an interrupted run named"
+            raise RunError(f"--resume: {folder!r} {why}") from error
         if found != experiment:
             raise RunError(f"--resume: {folder!r} is a run of {found}; use python -m experiments {found}")
         for name, value in settings.items():
             if value != (own := getattr(options, name)):
-                option = f"--{name.replace('_', '-')}"
-                raise RunError(f"{option}: {value!r} differs from the run's {own!r}; leave {option} out to resume")
+                option, why = f"--{name.replace('_', '-')}", f"differs from the run's {own!r}"
+                raise RunError(f"{option}: {value!r} {why}; leave {option} out to resume")
         return run
 
     def checkpoint(self, name: str) -> Path:
@@ -81,10 +83,10 @@ class Run:
             path.write_text(text, encoding="utf-8")
         return self.folder / name
 
-    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Write a CSV file whose columns are the first row's keys."""
+    def write_rows(self, name: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
+        """Write a CSV file."""
         with replacing(self.folder / name) as path, path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, rows[0].keys() if rows else [])
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
 

@@ -1,14 +1,21 @@
 """What a person sees in the terminal: one bar over the whole job, the sweep, the table."""
 
 from collections.abc import Iterable
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
-from experiments.measurement import Outcome
+from experiments.measurement import COLUMNS, Outcome
 from experiments.rates import Trial
+from experiments.words import count
 
 COLOURS = {"batch": "blue", "stochastic": "dark_orange", "mini-batch": "green"}
 
@@ -17,10 +24,8 @@ class Bar:
     """One bar over all trainings, whose share of it is the work they are expected to take."""
 
     def __init__(self, console: Console, total: float) -> None:
-        columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(),
-            TimeElapsedColumn(), TextColumn("elapsed ·"), TimeRemainingColumn(), TextColumn("left"),
-        )  # fmt: skip
+        text, bar = TextColumn("{task.description}"), BarColumn(bar_width=None)
+        columns = text, bar, TaskProgressColumn(), TimeElapsedColumn(), TextColumn("·"), TimeRemainingColumn()
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("Starting", total=total)
         self._done = self._work = 0.0
@@ -30,7 +35,7 @@ class Bar:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def begin(self, work: float, phase: str) -> None:
@@ -49,10 +54,12 @@ def sweep_table(trials: list[Trial], chosen: dict[str, float]) -> Table:
     variants = list(dict.fromkeys(trial.variant for trial in trials))
     cost = {(trial.variant, trial.lr): trial.cost for trial in trials}
     epochs = {trial.variant: trial.epochs for trial in trials}
-    table = Table(title="Learning rates tried: validation cost", title_justify="left", box=None, pad_edge=False)
+    title = "Learning rates tried: validation cost"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("rate", justify="right")
     for variant in variants:
-        table.add_column(f"{variant}\n[dim]{_count(epochs[variant], 'epoch')}[/]", justify="right", style=COLOURS[variant])
+        head = f"{variant}\n[dim]{count(epochs[variant], 'epoch')}[/]"
+        table.add_column(head, justify="right", style=COLOURS[variant])
     for lr in sorted({trial.lr for trial in trials}):
         cells = (_trial_cell(cost.get((variant, lr), ...), lr == chosen.get(variant)) for variant in variants)
         table.add_row(f"{lr:g}", *cells)
@@ -62,29 +69,29 @@ def sweep_table(trials: list[Trial], chosen: dict[str, float]) -> Table:
 def result_table(outcomes: Iterable[Outcome], score: str) -> Table:
     """Lay out what each variant came to."""
     table = Table(box=None, pad_edge=False)
-    names = ("variant", "rate", "epochs", "updates", "examples", "seconds", "final cost", score)
-    for name in names:
-        table.add_column(name, justify="left" if name == "variant" else "right")
+    for head in heads(score):
+        table.add_column(head, justify="left" if head == "variant" else "right")
     for outcome in outcomes:
         table.add_row(f"[{COLOURS[outcome.variant]}]{outcome.variant}[/]", *cells(outcome))
     return table
 
 
+def heads(score: str) -> tuple[str, ...]:
+    """Name the columns of the table of results, for the terminal and for the report."""
+    return "variant", "rate", "epochs", "updates", "examples", "seconds", "final cost", score
+
+
 def cells(outcome: Outcome) -> list[str]:
-    """Write an outcome's figures, for the terminal and for the report."""
-    last = outcome.points[-1] if outcome.points else dict.fromkeys(("epoch", "updates", "examples", "seconds"), 0)
+    """Write an outcome's figures under `heads`, the variant left out."""
+    last = outcome.points[-1] if outcome.points else dict.fromkeys(COLUMNS, 0)
     counts = [f"{last['epoch']:g}", f"{last['updates']:,}", f"{last['examples']:,}", f"{last['seconds']:.1f}"]
     if outcome.diverged:
-        end = ["diverged", f"finite to update {outcome.last_finite_update:,}"]
+        end = ["diverged", "–"]
     elif outcome.score is None:
-        end = [f"{last['cost']:.4f}" if outcome.points else "–", "interrupted"]
+        end = [f"{last['cost']:.4f}", "interrupted"]
     else:
         end = [f"{last['cost']:.4f}", f"{outcome.score:.4f}"]
     return [f"{outcome.lr:g}", *counts, *end]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _trial_cell(cost: object, chosen: bool) -> str:

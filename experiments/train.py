@@ -37,8 +37,8 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
     Starts from the leg's checkpoint if there is one, and leaves one at the end.
     """
     options, checkpoint = run.options, run.checkpoint(leg.name)
-    learner = Learner(options.model, data.features, data.outputs, leg.variant, leg.lr,
-                      options.batch_size, options.seed, data.regression)  # fmt: skip
+    shape = options.model, data.features, data.outputs
+    learner = Learner(*shape, leg.variant, leg.lr, options.batch_size, options.seed, data.regression)
 
     def keep(trainer: Trainer) -> None:
         with replacing(checkpoint) as path:
@@ -47,10 +47,17 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
     data.order.served = {}
     with quiet():
         trainer = Trainer(
-            accelerator=device(options.accelerator), devices=1, max_epochs=leg.epochs, deterministic="warn",
-            callbacks=[Measurement(outcome, data, progress, keep)], logger=_logger(leg, run),
-            limit_val_batches=0, enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+            accelerator=device(options.accelerator),
+            devices=1,
+            deterministic="warn",
+            max_epochs=leg.epochs,
+            limit_val_batches=0,
+            logger=_logger(leg, run),
+            log_every_n_steps=0,
+            callbacks=[Measurement(outcome, data, progress, keep)],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         try:
             trainer.fit(learner, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
             outcome.score = trainer.test(learner, datamodule=data, verbose=False)[0]["test/score"]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.measurement import Outcome
-from experiments.options import VARIANTS
 from experiments.rates import Trial
 
 BUDGETS = ("epoch", "updates", "examples", "seconds")
@@ -18,6 +17,15 @@ def series(parts: Sequence[str]) -> str:
     """
     *others, last = parts
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number and its noun.
+
+    >>> count(1, "epoch"), count(40, "epoch")
+    ('1 epoch', '40 epochs')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def target(outcomes: Sequence[Outcome]) -> float | None:
@@ -41,8 +49,8 @@ def headline(outcomes: Sequence[Outcome], score: str) -> str:
     cost = f"<b>{best.variant}</b> ends at the lowest training cost, {best.points[-1]['cost']:.4f}"
     if len(sound) == 1:
         return f"{cost.capitalize()}, with a {score} of {scores[0][0]:.3f}."
-    return (f"Given the same epochs, {cost}. The {score} lies between {scores[0][0]:.3f} "
-            f"({scores[0][1]}) and {scores[-1][0]:.3f} ({scores[-1][1]}).")  # fmt: skip
+    low, high = (f"{value:.3f} ({variant})" for value, variant in (scores[0], scores[-1]))
+    return f"Given the same epochs, {cost}. The {score} lies between {low} and {high}."
 
 
 def race(outcomes: Sequence[Outcome]) -> str:
@@ -51,19 +59,26 @@ def race(outcomes: Sequence[Outcome]) -> str:
     if cost is None:
         return ""
     firsts = {outcome.variant: reaching(outcome, cost) for outcome in _sound(outcomes)}
-    winner = {budget: min(firsts, key=lambda name: (firsts[name] or {})[budget]) for budget in BUDGETS}
-    return (f"To bring the training cost down to {cost:.3g}, which every variant reaches, "
-            f"<b>{winner['updates']}</b> needs the fewest updates, <b>{winner['examples']}</b> the fewest examples, "
-            f"and <b>{winner['seconds']}</b> the least time.")  # fmt: skip
+    points = {variant: point for variant, point in firsts.items() if point}
+
+    def least(budget: str) -> str:
+        fewest = min(point[budget] for point in points.values())
+        names = [f"<b>{variant}</b>" for variant, point in points.items() if point[budget] == fewest]
+        return f"{series(names)} {'takes' if len(names) == 1 else 'take'}"
+
+    return (
+        f"To bring the training cost down to {cost:.3g}, which every variant reaches, {least('updates')} the"
+        f" fewest updates, {least('examples')} the fewest examples, and {least('seconds')} the least time."
+    )
 
 
 def rate_order(chosen: dict[str, float], trials: Sequence[Trial]) -> str:
     """Say which rates were chosen, and whether larger groups took larger ones."""
-    rates = [chosen[variant] for variant in ("stochastic", "mini-batch", "batch")]
-    found = series([f"{variant} {chosen[variant]:g}" for variant in VARIANTS])
+    rates = [chosen[variant] for variant in ("stochastic", "mini-batch", "batch") if variant in chosen]
+    found = series([f"{variant} {rate:g}" for variant, rate in chosen.items()])
     lost = sum(trial.cost is None for trial in trials)
     parts = [f"Chosen: {found}."]
-    if rates == sorted(rates) and rates[0] < rates[-1]:
+    if len(rates) == 3 and rates == sorted(set(rates)):
         parts.append("The more examples an update averages over, the larger the step it can be trusted with.")
     if lost:
         parts.append(f"{lost} of {len(trials)} trials diverged (crosses).")
@@ -75,10 +90,12 @@ def divergences(outcomes: Sequence[Outcome]) -> list[str]:
     lines = []
     for outcome in outcomes:
         if outcome.diverged:
-            lines.append(f"<b>{outcome.variant}</b> diverged at rate {outcome.lr:g}: "
-                         f"its last finite update is {outcome.last_finite_update:,}.")  # fmt: skip
+            lines.append(
+                f"{outcome.variant} diverged at learning rate {outcome.lr:g}:"
+                f" its last finite update is number {outcome.last_finite_update:,}."
+            )
         elif not outcome.finished:
-            lines.append(f"<b>{outcome.variant}</b> was interrupted; its figures are those measured until then.")
+            lines.append(f"{outcome.variant} was interrupted: its figures are those measured until then.")
     return lines
 
 
