@@ -113,7 +113,7 @@ def _equal(run: Run, data: Table, outcomes: Sequence[Outcome]) -> str:
         f"<b>Budget:</b> {words.count(run.options.epochs, 'epoch')} each.",
     )
     text = (
-        "The digests were taken in each training and found to agree. What differs is the learning rate, and when"
+        "Each training took these digests, and they agree. What differs is the learning rate, and when"
         f" the parameters move: after every pass, every example, or every {run.options.batch_size} examples."
         " Seconds are those of the training loop; measuring, checkpoints and the test are not on the clock."
     )

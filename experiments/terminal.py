@@ -84,7 +84,12 @@ def heads(score: str) -> tuple[str, ...]:
 def cells(outcome: Outcome) -> list[str]:
     """Write an outcome's figures under `heads`, the variant left out."""
     last = outcome.points[-1] if outcome.points else dict.fromkeys(COLUMNS, 0)
-    counts = [f"{last['epoch']:g}", f"{last['updates']:,}", f"{last['examples']:,}", f"{last['seconds']:.1f}"]
+    counts = [
+        f"{last['epoch']:.4g}",
+        f"{last['updates']:,}",
+        f"{last['examples']:,}",
+        f"{last['seconds']:.1f}",
+    ]
     if outcome.diverged:
         end = ["diverged", "–"]
     elif outcome.score is None:

@@ -37,6 +37,7 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
     Starts from the leg's checkpoint if there is one, and leaves one at the end.
     """
     options, checkpoint = run.options, run.checkpoint(leg.name)
+    accelerator = device(options.accelerator)
     shape = options.model, data.features, data.outputs
     learner = Learner(*shape, leg.variant, leg.lr, options.batch_size, options.seed, data.regression)
 
@@ -47,9 +48,9 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
     data.order.served = {}
     with quiet():
         trainer = Trainer(
-            accelerator=device(options.accelerator),
+            accelerator=accelerator,
             devices=1,
-            deterministic="warn",
+            deterministic="warn" if accelerator == "cuda" else None,
             max_epochs=leg.epochs,
             limit_val_batches=0,
             logger=_logger(leg, run),
