@@ -33,9 +33,9 @@ class Conversion:
 def convert(model: Module) -> Conversion:
     """Makes every layer of ``model`` that has a twin in :mod:`torch_backprop.nn` that twin, in place.
 
-    Only the class of a layer changes: parameters, buffers, hooks, the training flag and the state dict stay the
-    objects they are, so that an optimizer made before goes on working. A subclass of a torch layer is left
-    alone, since its own ``forward`` may not be what the twin computes.
+    Only the class of a layer changes: parameters, buffers, hooks, the training flag and the state dict stay
+    the objects they are, so that an optimizer made before goes on working. A subclass of a torch layer is
+    left alone, since its own ``forward`` may not be what the twin computes.
 
     Returns:
         What was converted and what was left alone; the model is changed in place.

@@ -14,6 +14,7 @@ every derivation needs and none should repeat:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,6 +27,8 @@ LOWER = "lower"
 """Autocast policy: cast to the autocast dtype, as matrix products are."""
 FLOAT32 = "float32"
 """Autocast policy: cast half precision up to float32, as sums of exponentials are."""
+WIDEST = "widest"
+"""Autocast policy: cast to the widest dtype among the arguments."""
 
 
 class Rule(torch.autograd.Function):
@@ -44,7 +47,7 @@ class Rule(torch.autograd.Function):
 
     generate_vmap_rule = True
     autocast: ClassVar[Mapping[str, str]] = {}
-    """Autocast policy (``LOWER`` or ``FLOAT32``) by device type; none: dtypes stay as they are."""
+    """Autocast policy (``LOWER``, ``FLOAT32``, ``WIDEST``) by device type; none: dtypes stay as they are."""
 
     call: ClassVar[Callable[..., Any]]
     """Applies the rule to its arguments, with gradients by its own formulas."""
@@ -84,14 +87,18 @@ def _cast(policy: Mapping[str, str], args: tuple[Any, ...]) -> tuple[Any, ...]:
     device = next((arg.device.type for arg in args if isinstance(arg, Tensor)), "")
     if device not in policy or not torch.is_autocast_enabled(device):
         return args
-    dtype = torch.float32 if policy[device] == FLOAT32 else torch.get_autocast_dtype(device)
-    return tuple(arg.to(dtype) if _castable(arg, device) else arg for arg in args)
+    castable = [isinstance(arg, Tensor) and _castable(arg, device) for arg in args]
+    dtype = torch.float32
+    if policy[device] == LOWER:
+        dtype = torch.get_autocast_dtype(device)
+    elif policy[device] == WIDEST:
+        dtypes = [arg.dtype for arg, cast in zip(args, castable, strict=True) if cast]
+        dtype = functools.reduce(torch.promote_types, dtypes, torch.get_autocast_dtype(device))
+    return tuple(arg.to(dtype) if cast else arg for arg, cast in zip(args, castable, strict=True))
 
 
-def _castable(arg: Any, device: str) -> bool:
-    if not isinstance(arg, Tensor) or arg.device.type != device:
-        return False
-    return arg.is_floating_point() and arg.dtype != torch.float64
+def _castable(tensor: Tensor, device: str) -> bool:
+    return tensor.device.type == device and tensor.is_floating_point() and tensor.dtype != torch.float64
 
 
 def save(ctx: Any, *residuals: Tensor | None) -> None:
@@ -118,6 +125,13 @@ def is_plain(tensor: Tensor) -> bool:
         return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
+
+
+def owned(y: Tensor) -> Tensor:
+    """The tensor of a view made inside ``forward``, which may be written into after it is returned."""
+    if torch.compiler.is_compiling() or not y._is_view():
+        return y
+    return torch.ops.aten._unsafe_view(y, y.shape)
 
 
 def widen(tensor: Tensor) -> Tensor:

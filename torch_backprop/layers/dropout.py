@@ -202,7 +202,9 @@ def _drop_channels(
     if not _draws(x, p, training):
         return f(x, p, training, inplace)
     m = f(x.new_ones(x.shape[:leading] + (1,) * (x.dim() - leading)), p, True)
-    if f is F.feature_alpha_dropout and p < 1:
+    if p == 1:
+        y = ScaleRule.call(x, x.new_zeros(()))
+    elif f is F.feature_alpha_dropout:
         noise = (m > 0).to(x.dtype)
         y = ScaleRule.call(x, noise * _scale(p)) + _alpha_shift(noise, p)
     else:

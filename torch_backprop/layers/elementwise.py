@@ -7,6 +7,7 @@ conjugate.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -64,7 +65,7 @@ def elementwise(
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            x, *ctx.options = inputs
+            x, ctx.options = inputs[0], inputs[1:]
             save(ctx, output if keeps_output(x, *ctx.options) else x)
 
         @staticmethod
@@ -89,6 +90,9 @@ def elementwise(
             ctx.mark_dirty(inputs[0])
             Elementwise.setup_context(ctx, inputs, output)
 
+    # Dynamo tells by the number of parameters whether forward takes a context
+    _, kept, *options = inspect.signature(pullback).parameters.values()
+    vars(Elementwise)["forward"].__func__.__signature__ = inspect.Signature([kept, *options])
     Elementwise.keeps_output = staticmethod(keeps_output)
     Elementwise.overwrite = Overwriting
     for rule in (Elementwise, Overwriting):
@@ -117,22 +121,24 @@ def tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
-def select(a: Tensor, b: Tensor | float, compare: Callable[..., Tensor], x: Tensor, bound: float) -> Tensor:
-    """``a`` where ``compare(x, bound)`` holds, else ``b``, which is a tensor or 0; exact to the bit.
+def select(a: Any, b: Any, compare: Callable[..., Tensor], x: Tensor, bound: float) -> Tensor:
+    """``a`` where ``compare(x, bound)`` holds, else ``b``, exact to the bit; one of the tensors may be 0.
 
     ``torch.where`` takes one element at a time on a CPU. The same choice in integer arithmetic on the bits
     is vectorized, and an infinite or undefined element that is not chosen does no harm.
     """
     bits = _BITS.get(x.dtype)
-    if bits is None or x.device.type != "cpu" or a.dtype != x.dtype or not first_order(a, x):
+    if bits is None or x.device.type != "cpu" or not first_order(x):
         chosen = torch.where(compare(x, bound), a, b)
         # the second derivative by x is zero, not missing, as it is in torch
         return chosen + 0 * torch.sign(x) if torch.is_grad_enabled() and x.requires_grad else chosen
     chosen = compare(x, bound, out=torch.empty_like(x, dtype=bits))
-    if isinstance(b, Tensor):
-        b = b.view(bits)
-        return chosen.mul_(a.view(bits) - b).add_(b).view(x.dtype)
-    return chosen.mul_(a.view(bits)).view(x.dtype)
+    if not isinstance(a, Tensor):
+        return chosen.sub_(1).bitwise_and_(b.view(bits)).view(x.dtype)
+    if not isinstance(b, Tensor):
+        return chosen.mul_(a.view(bits)).view(x.dtype)
+    other = b.view(bits)
+    return chosen.mul_(a.view(bits) - other).add_(other).view(x.dtype)
 
 
 def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options: Any) -> Tensor:

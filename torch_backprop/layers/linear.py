@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.rule import LOWER, Rule
+from torch_backprop.rule import LOWER, WIDEST, Rule, owned
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -34,7 +34,7 @@ class LinearRule(Rule):
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        return F.linear(x, w, b)
+        return owned(F.linear(x, w, b))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
@@ -43,6 +43,7 @@ class LinearRule(Rule):
         ctx.save_for_backward(x if needs_w else None, w if needs_x else None)
         ctx.save_for_forward(x, w)
         ctx.is_dot = w.dim() == 1
+        ctx.by_columns = x.dim() == 2 and x.stride() == (1, x.shape[0])
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
@@ -50,7 +51,7 @@ class LinearRule(Rule):
         needs_x, needs_w, needs_b = ctx.needs_input_grad
         # a one-dimensional weight is a single output without its dimension
         g = grad_y.unsqueeze(-1) if ctx.is_dot else grad_y
-        grad_x = g @ (w.unsqueeze(0) if ctx.is_dot else w).conj() if needs_x else None
+        grad_x = _times(g, w.unsqueeze(0) if ctx.is_dot else w, ctx.by_columns) if needs_x else None
         grad_w = _rows(g).mT @ _rows(x).conj() if needs_w else None
         grad_b = _rows(g).sum(0) if needs_b else None
         if ctx.is_dot:
@@ -72,11 +73,11 @@ class LinearRule(Rule):
 class BilinearRule(Rule):
     """Saves of u, v and w those that the needed gradients multiply."""
 
-    autocast = {"cpu": LOWER, "cuda": LOWER}
+    autocast = {"cuda": WIDEST}
 
     @staticmethod
     def forward(u: Tensor, v: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        return F.bilinear(u, v, w, b)
+        return owned(F.bilinear(u, v, w, b))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -171,6 +172,11 @@ class Bilinear(torch.nn.Bilinear):
     def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
         """Maps ``(*, in1_features)`` and ``(*, in2_features)`` to ``(*, out_features)``."""
         return bilinear(input1, input2, self.weight, self.bias)
+
+
+def _times(g: Tensor, w: Tensor, by_columns: bool) -> Tensor:
+    """g w in the layout of x, as torch returns it."""
+    return (w.mH @ g.mT).mT if by_columns else g @ w.conj()
 
 
 def _conj(saved: Any) -> Any:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.activation.piecewise import leaky_relu
+from torch_backprop.layers.elementwise import activate, elementwise, select
 from torch_backprop.rule import LOWER, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
 
@@ -30,7 +30,7 @@ from torch_backprop.spec import LayerSpec, case
 class PReLURule(Rule):
     """Saves x, and w if the input's gradient is needed."""
 
-    autocast = {"cuda": LOWER}
+    autocast = {"cpu": LOWER, "cuda": LOWER}
 
     @staticmethod
     def forward(x: Tensor, w: Tensor) -> Tensor:
@@ -65,12 +65,23 @@ class PReLURule(Rule):
         return torch.as_tensor(by_x + by_w)
 
 
+def _mean_slope(lower: float, upper: float) -> float:
+    return (lower + upper) / 2
+
+
+mean_rrelu_rule = elementwise(
+    F.rrelu,
+    lambda x, lower, upper: _mean_slope(lower, upper) >= 0,
+    lambda g, kept, lower, upper: select(g, g * _mean_slope(lower, upper), torch.gt, kept, 0),
+)
+
+
 class RReLURule(Rule):
     """Saves r, and nothing else. Returns ``(y, r)``."""
 
     @staticmethod
     def forward(x: Tensor, lower: float, upper: float) -> tuple[Tensor, Tensor]:
-        r = torch.ones_like(x)
+        r = torch.ones_like(x, memory_format=torch.contiguous_format)  # torch fills it in that order
         return torch.ops.aten.rrelu_with_noise(x, r, lower, upper, True), r
 
     @staticmethod
@@ -139,7 +150,7 @@ def rrelu(
 ) -> Tensor:
     """leaky_relu with slopes drawn in training; as :func:`torch.nn.functional.rrelu`."""
     if not training:
-        return leaky_relu(input, (lower + upper) / 2, inplace)
+        return activate(mean_rrelu_rule, input, inplace, lower, upper)
     y, _ = RReLURule.call(input, lower, upper)
     return input.copy_(y) if inplace else y
 

@@ -3,7 +3,7 @@
 | function             | y                                | dL/dx                      | kept |
 |----------------------|----------------------------------|----------------------------|------|
 | relu                 | max(x, 0)                        | g if y > 0                 | y    |
-| relu6, hardtanh      | min(max(x, low), high)           | g if low < y < high        | y    |
+| relu6, hardtanh      | min(max(x, low), high)           | g if low < y < high        | y, or x if rounded |
 | leaky_relu           | x if x > 0 else a x              | g if y > 0 else a g        | y, or x if a < 0 |
 | threshold            | x if x > t else v                | g if y > t                 | y, or x if v > t |
 | hardshrink           | x if abs(x) > l else 0           | g if y != 0                | y    |
@@ -27,14 +27,18 @@ from torch_backprop.spec import LayerSpec, case
 
 relu_rule = elementwise(F.relu, always, lambda g, y: select(g, 0, torch.ne, y, 0))
 relu6_rule = elementwise(F.relu6, always, lambda g, y: _inside(g, y, 0, 6))
-hardtanh_rule = elementwise(F.hardtanh, always, lambda g, y, low, high: _inside(g, y, low, high))
+hardtanh_rule = elementwise(
+    F.hardtanh,
+    lambda x, low, high: _holds(x, low) and _holds(x, high),
+    lambda g, kept, low, high: _inside(g, kept, low, high),
+)
 leaky_relu_rule = elementwise(
     F.leaky_relu, lambda x, a: a >= 0, lambda g, kept, a: select(g, g * a, torch.gt, kept, 0)
 )
 threshold_rule = elementwise(
     F.threshold,
-    lambda x, t, v: v <= t,
-    lambda g, kept, t, v: select(torch.zeros_like(g), g, torch.le, kept, t),
+    lambda x, t, v: v <= t and _holds(x, v),
+    lambda g, kept, t, v: select(0, g, torch.le, kept, t),
 )
 hardshrink_rule = elementwise(
     F.hardshrink,
@@ -50,8 +54,14 @@ hardswish_rule = elementwise(
 )
 
 
-def _inside(g: Tensor, y: Tensor, low: float, high: float) -> Tensor:
-    return select(select(g, 0, torch.ne, y, low), 0, torch.ne, y, high)
+def _inside(g: Tensor, kept: Tensor, low: float, high: float) -> Tensor:
+    return select(0, select(0, g, torch.le, kept, low), torch.ge, kept, high)
+
+
+def _holds(x: Tensor, bound: float) -> bool:
+    """Whether y at the bound equals it: half precision rounds 0.2, and y no longer tells the sides apart."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return not half or (float(bound).is_integer() and abs(bound) <= 256)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:

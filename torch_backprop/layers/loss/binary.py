@@ -4,14 +4,16 @@ With target t, element weights w (or 1), and u what reaches each element's loss:
 
     of p       forward   l = -w (t log p + (1 - t) log(1 - p))          logarithms not below -100
                backward  dL/dp = u w (p - t) / max(p (1 - p), e)        dL/dt = u w (log(1 - p) - log p)
-    of logits  forward   l = w ((1 - t) x - c log s(x)),  c = 1 + (v - 1) t, s the sigmoid, v pos_weight
-               backward  dL/dx = u w ((1 - t) - c s(-x))                dL/dt = -u w (x + (v - 1) log s(x))
+    of logits  forward   l = -w (v t log s(x) + (1 - t) log s(-x))      s the sigmoid, v pos_weight
+               backward  dL/dx = u w ((1 - t) s(x) - v t s(-x))         dL/dt = u w (log s(-x) - v log s(x))
 
-since d log s(x) / dx = s(-x). e is torch's 1e-12, a float32 number also in float64.
+since d log s(x) / dx = s(-x). Both sigmoids are computed, for 1 - s(x) is 0 long before s(-x) is. Without v
+the two logarithms of dL/dt differ by -x. e is torch's 1e-12, a float32 number also in float64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +28,7 @@ LEAST_VARIANCE = 9.999999960041972e-13
 
 
 class BinaryLossRule(Rule):
-    """Saves p or x, t and the weights. Subclasses say how a loss changes with its input and its target."""
+    """Saves p or x, t and the weights."""
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
 
@@ -34,25 +36,6 @@ class BinaryLossRule(Rule):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         *residuals, ctx.reduction = inputs
         save(ctx, *residuals)
-
-    @classmethod
-    def pull(cls, ctx: Any, grad_y: Tensor, slopes: tuple[Any, Any]) -> tuple[Tensor | None, ...]:
-        """The gradients of input and target from the slopes of the elements' losses."""
-        u = spread(widen(grad_y), ctx.reduction, _elements(ctx.saved_tensors))
-        grads = []
-        for tensor, slope, needed in zip(
-            ctx.saved_tensors[:2], slopes, ctx.needs_input_grad[:2], strict=True
-        ):
-            grads.append(sum_to(u * slope(), tensor.shape).to(tensor.dtype) if needed else None)
-        return (*grads, *(None for _ in ctx.needs_input_grad[2:]))
-
-    @classmethod
-    def push(cls, ctx: Any, tangents: tuple[Tensor | None, ...], slopes: tuple[Any, Any]) -> Tensor:
-        """The tangent of the loss from those of input and target."""
-        pairs = zip(tangents[:2], slopes, strict=True)
-        terms = [slope() * tangent for tangent, slope in pairs if tangent is not None]
-        tangent = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
-        return reduced(tangent, ctx.reduction, _elements(ctx.saved_tensors))
 
 
 class BCELossRule(BinaryLossRule):
@@ -64,11 +47,13 @@ class BCELossRule(BinaryLossRule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        return BCELossRule.pull(ctx, grad_y, _slopes_of_probability(*ctx.saved_tensors))
+        saved = ctx.saved_tensors
+        return _pull(ctx, grad_y, saved, _slopes_of_probability(*saved))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        return BCELossRule.push(ctx, tangents, _slopes_of_probability(*ctx.saved_tensors))
+        saved = ctx.saved_tensors
+        return _push(ctx, tangents, saved, _slopes_of_probability(*saved))
 
 
 class BCEWithLogitsLossRule(BinaryLossRule):
@@ -80,11 +65,13 @@ class BCEWithLogitsLossRule(BinaryLossRule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        return BCEWithLogitsLossRule.pull(ctx, grad_y, _slopes_of_logit(*ctx.saved_tensors))
+        saved = ctx.saved_tensors
+        return _pull(ctx, grad_y, saved, _slopes_of_logit(*saved))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        return BCEWithLogitsLossRule.push(ctx, tangents, _slopes_of_logit(*ctx.saved_tensors))
+        saved = ctx.saved_tensors
+        return _push(ctx, tangents, saved, _slopes_of_logit(*saved))
 
 
 def binary_cross_entropy(
@@ -171,7 +158,27 @@ class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
         )
 
 
-def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> tuple[Any, Any]:
+Slopes = tuple[Callable[[], Tensor], Callable[[], Tensor]]
+"""How an element's loss changes with its input and with its target; computed when called."""
+
+
+def _pull(ctx: Any, grad_y: Tensor, saved: tuple[Any, ...], slopes: Slopes) -> tuple[Tensor | None, ...]:
+    u = spread(widen(grad_y), ctx.reduction, _elements(saved))
+    grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
+    for i, (tensor, slope) in enumerate(zip(saved[:2], slopes, strict=True)):
+        if ctx.needs_input_grad[i]:
+            grads[i] = sum_to(u * slope(), tensor.shape).to(tensor.dtype)
+    return tuple(grads)
+
+
+def _push(ctx: Any, tangents: tuple[Tensor | None, ...], saved: tuple[Any, ...], slopes: Slopes) -> Tensor:
+    pairs = zip(tangents[:2], slopes, strict=True)
+    terms = [slope() * tangent for tangent, slope in pairs if tangent is not None]
+    tangent = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
+    return reduced(tangent, ctx.reduction, _elements(saved))
+
+
+def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> Slopes:
     p, t = widen(p), widen(t)
     return (
         lambda: _weighted((p - t) / (p * (1 - p)).clamp(min=LEAST_VARIANCE), w),
@@ -179,12 +186,12 @@ def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> tuple[Any,
     )
 
 
-def _slopes_of_logit(x: Tensor, t: Tensor, w: Tensor | None, v: Tensor | None) -> tuple[Any, Any]:
+def _slopes_of_logit(x: Tensor, t: Tensor, w: Tensor | None, v: Tensor | None) -> Slopes:
     x, t = widen(x), widen(t)
-    excess = 0 if v is None else v - 1
+    positive = t if v is None else v * t
     return (
-        lambda: _weighted((1 - t) - (1 + excess * t) * torch.sigmoid(-x), w),
-        lambda: _weighted(-(x + excess * F.logsigmoid(x)), w),
+        lambda: _weighted((1 - t) * torch.sigmoid(x) - positive * torch.sigmoid(-x), w),
+        lambda: _weighted(-x if v is None else F.logsigmoid(-x) - v * F.logsigmoid(x), w),
     )
 
 

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import tiles
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread
 from torch_backprop.layers.loss.samples import Samples, along_classes
 from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, save, widen
@@ -28,10 +27,10 @@ from torch_backprop.spec import Draw, LayerSpec, case
 
 
 class CrossEntropyRule(Rule):
-    """Class indices. Saves x, t, w, and of each sample its largest logit m and z = log sum exp(x - m).
+    """Class indices. Saves x, t and w.
 
-    The last two give p in one exponential on the first-order path, where the gradient is written tile by
-    tile: no other tensor of the size of x exists, forwards or backwards. Returns ``(loss, m, z)``.
+    Tile by tile p costs one pass to compute again, and forwards as backwards there is no other tensor of the
+    size of x than the gradient.
     """
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
@@ -39,45 +38,43 @@ class CrossEntropyRule(Rule):
     @staticmethod
     def forward(
         x: Tensor, t: Tensor, w: Tensor | None, reduction: str, ignore_index: int, smoothing: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Tensor:
         F.nll_loss(x, t, w, ignore_index=ignore_index, reduction="none")  # torch's checks, in torch's words
-        m, z = _statistics(x)
-        samples = Samples(t, w, ignore_index, x.dim(), z.dtype)
-        q_t = samples.gather(x) - m.squeeze(samples.dim) - z.squeeze(samples.dim)
-        losses = -samples.weights * q_t
-        if smoothing:
-            losses = (1 - smoothing) * losses - samples.smoothed(widen(x) - m - z, w) * smoothing
-        return reduced(losses, reduction, samples.weights.sum()).to(x.dtype), m, z
+        samples = Samples.of(widen(x), t, w, ignore_index)
+        tiled = x.dim() > 1 and is_plain(x) and not torch.compiler.is_compiling()
+        parts = samples.tiles(x) if tiled else ((samples, x, ()),)
+        losses = torch.cat([_losses(tile, logits, w, smoothing).reshape(-1) for tile, logits, _ in parts])
+        return reduced(losses.reshape(t.shape), reduction, samples.weights.sum()).to(x.dtype)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, t, w, ctx.reduction, ctx.ignore_index, ctx.smoothing = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        save(ctx, x, t, w, *output[1:])
+        save(ctx, x, t, w)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, t, w, m, z = ctx.saved_tensors
-        samples = Samples(t, w, ctx.ignore_index, x.dim(), z.dtype)
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, t, w = ctx.saved_tensors
+        samples = Samples.of(widen(x), t, w, ctx.ignore_index)
         u = samples.upstream(widen(grad_y), ctx.reduction)
-        gradient = _Gradient(samples, w, u, ctx.smoothing, x)
         if first_order(grad_y, x) and x.dim() > 1:
-            grad_x = gradient.by_tiles(x, m, z)
+            grad_x = torch.empty_like(x)
+            for tile, logits, (u_tile, grad_tile) in samples.tiles(x, u, grad_x):
+                grad_tile.copy_(_gradient(tile, logits, w, u_tile, ctx.smoothing))
         else:
-            grad_x = gradient.whole(torch.softmax(widen(x), samples.dim)).to(x.dtype)
+            grad_x = _gradient(samples, x, w, u, ctx.smoothing).to(x.dtype)
         return grad_x, None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, None, None]:
-        x, t, w, _, _ = ctx.saved_tensors
-        samples = Samples(t, w, ctx.ignore_index, x.dim(), x.dtype)
-        gradient = _Gradient(samples, w, samples.valid, ctx.smoothing, x)
-        tangent = (gradient.whole(torch.softmax(x, samples.dim)) * tangent_x).sum(samples.dim)
-        return reduced(tangent, ctx.reduction, samples.weights.sum()), None, None
+    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
+        x, t, w = ctx.saved_tensors
+        samples = Samples.of(x, t, w, ctx.ignore_index)
+        one = torch.ones_like(samples.weights).masked_fill(samples.ignored, 0)
+        tangent = (_gradient(samples, x, w, one, ctx.smoothing) * tangent_x).sum(samples.dim)
+        return reduced(tangent, ctx.reduction, samples.weights.sum())
 
 
 class SoftCrossEntropyRule(Rule):
-    """Class probabilities. Saves x, t and w."""
+    """Class probabilities. Saves x, and t and w if the needed gradients multiply them."""
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
 
@@ -90,24 +87,28 @@ class SoftCrossEntropyRule(Rule):
         x, t, w, ctx.reduction, ctx.smoothing = inputs
         ctx.dim = min(1, x.dim() - 1)
         ctx.samples = x.numel() // x.shape[ctx.dim] if x.numel() else 0
-        save(ctx, x, t, w)
+        needs_x, needs_t, needs_w = ctx.needs_input_grad[:3]
+        ctx.save_for_backward(x, t if needs_x or needs_w else None, w if needs_x or needs_t else None)
+        ctx.save_for_forward(x, t, w)
+        ctx.t_dtype, ctx.w_dtype = t.dtype, None if w is None else w.dtype
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, t, w = ctx.saved_tensors
         needs_x, needs_t, needs_w = ctx.needs_input_grad[:3]
         q = torch.log_softmax(widen(x), ctx.dim)
-        weights, smoothed = _soft_target(ctx, q, t, w)
+        weights = 1 if w is None else along_classes(w, q.dim())
         u = spread(widen(grad_y), ctx.reduction, ctx.samples)
         u = u if ctx.reduction != "none" else u.unsqueeze(ctx.dim)
         grad_x = grad_t = grad_w = None
         if needs_x:
-            a = weights * smoothed
+            a = weights * _smoothed(ctx, t)
             grad_x = (u * (q.exp() * a.sum(ctx.dim, keepdim=True) - a)).to(x.dtype)
         if needs_t:
-            grad_t = (-u * (1 - ctx.smoothing) * weights * q).to(t.dtype)
+            grad_t = (-u * (1 - ctx.smoothing) * weights * q).to(ctx.t_dtype)
         if needs_w:
-            grad_w = (-u * smoothed * q).transpose(0, ctx.dim).reshape(w.shape[0], -1).sum(1).to(w.dtype)
+            by_class = (-u * _smoothed(ctx, t) * q).transpose(0, ctx.dim)
+            grad_w = by_class.reshape(q.shape[ctx.dim], -1).sum(1).to(ctx.w_dtype)
         return grad_x, grad_t, grad_w, None, None
 
     @staticmethod
@@ -115,7 +116,7 @@ class SoftCrossEntropyRule(Rule):
         x, t, w = ctx.saved_tensors
         tangent_x, tangent_t, tangent_w, *_ = tangents
         q = torch.log_softmax(x, ctx.dim)
-        weights, smoothed = _soft_target(ctx, q, t, w)
+        weights, smoothed = 1 if w is None else along_classes(w, q.dim()), _smoothed(ctx, t)
         terms = torch.zeros_like(q)
         if tangent_x is not None:
             a = weights * smoothed
@@ -161,11 +162,11 @@ def cross_entropy(
     reduction = resolve(size_average, reduce, reduction)
     soft = target.shape == input.shape
     refused = not soft and weight is not None and weight.requires_grad
-    if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0:
+    if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0 or not input.is_floating_point():
         return F.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
     if soft:
         return SoftCrossEntropyRule.call(input, target, weight, reduction, label_smoothing)
-    return CrossEntropyRule.call(input, target, weight, reduction, ignore_index, label_smoothing)[0]
+    return CrossEntropyRule.call(input, target, weight, reduction, ignore_index, label_smoothing)
 
 
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
@@ -183,56 +184,27 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         )
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """m and z of each sample, with the dimension of the classes kept, in float32 or wider."""
-    dim = min(1, x.dim() - 1)
-    m = widen(x.amax(dim, keepdim=True))
-    if torch.compiler.is_compiling() or not is_plain(x) or dim == 0:
-        return m, (widen(x) - m).exp().sum(dim, keepdim=True).log()
-    z = torch.empty_like(m)
-    for z_tile, x_tile, m_tile in tiles(z, x, m):
-        z_tile.copy_((widen(x_tile) - m_tile).exp_().sum(dim, keepdim=True).log_())
-    return m, z
+def _losses(samples: Samples, x: Tensor, w: Tensor | None, smoothing: float) -> Tensor:
+    q = torch.log_softmax(widen(x), samples.dim)
+    losses = -samples.weights * samples.gather(q)
+    return losses if not smoothing else (1 - smoothing) * losses - smoothing * samples.smoothed(q, w)
 
 
-class _Gradient:
-    """u_i (p_k sum_c a_c - a_k) as p_k row_i - even_k u_i + column_i [k = t]."""
-
-    def __init__(self, samples: Samples, w: Tensor | None, u: Tensor, smoothing: float, x: Tensor):
-        share = smoothing / x.shape[samples.dim]
-        w = None if w is None else w.to(u.dtype)
-        picked = (1 - smoothing) * samples.weights
-        self.row = u * (picked + (smoothing if w is None else w.sum() * share))
-        self.even = share if w is None or not share else along_classes(w, x.dim()) * share
-        self.column, self.u, self.samples = -picked * u, u, samples
-
-    def whole(self, p: Tensor) -> Tensor:
-        """From the softmax p of all samples, in differentiable operators."""
-        parts = (
-            part.unsqueeze(self.samples.dim) for part in (self.row, self.u, self.column, self.samples.target)
-        )
-        return self._combine(p, *parts)
-
-    def by_tiles(self, x: Tensor, m: Tensor, z: Tensor) -> Tensor:
-        """From the logits, with no other tensor of their size; first order only."""
-        grad_x = torch.empty_like(x)
-        parts = (part.unsqueeze(1) for part in (self.row, self.u, self.column, self.samples.target))
-        for grad_tile, x_tile, m_tile, z_tile, *part_tiles in tiles(grad_x, x, m, z, *parts):
-            p = (widen(x_tile) - m_tile).sub_(z_tile).exp_()
-            grad_tile.copy_(self._combine(p, *part_tiles))
-        return grad_x
-
-    def _combine(self, p: Tensor, row: Tensor, u: Tensor, column: Tensor, target: Tensor) -> Tensor:
-        dense = p * row
-        if isinstance(self.even, Tensor) or self.even:
-            dense = dense - self.even * u
-        return dense.scatter_add(self.samples.dim, target, column)
+def _gradient(samples: Samples, x: Tensor, w: Tensor | None, u: Tensor, smoothing: float) -> Tensor:
+    """u_i (p_k sum_c a_c - a_k), in differentiable operators."""
+    p = torch.softmax(widen(x), samples.dim)
+    share = smoothing / x.shape[samples.dim]
+    picked = (1 - smoothing) * samples.weights
+    total = picked + (smoothing if w is None else w.sum() * share)
+    grad_x = p * (u * total).unsqueeze(samples.dim)
+    if smoothing:
+        even = share if w is None else along_classes(w, x.dim()) * share
+        grad_x = grad_x - even * u.unsqueeze(samples.dim)
+    return samples.scatter(grad_x, -picked * u)
 
 
-def _soft_target(ctx: Any, q: Tensor, t: Tensor, w: Tensor | None) -> tuple[Tensor | int, Tensor]:
-    """The class weights along the classes, and the target with its label smoothing."""
-    smoothed = (1 - ctx.smoothing) * t + ctx.smoothing / q.shape[ctx.dim]
-    return 1 if w is None else along_classes(w, q.dim()), smoothed
+def _smoothed(ctx: Any, t: Tensor) -> Tensor:
+    return (1 - ctx.smoothing) * t + ctx.smoothing / t.shape[ctx.dim]
 
 
 def _classes(*shape: int) -> Draw:

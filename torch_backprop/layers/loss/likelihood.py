@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.reduction import reduced, resolve
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import FLOAT32, Rule, save, widen
+from torch_backprop.rule import FLOAT32, Rule, owned, save, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -28,7 +28,7 @@ class NLLLossRule(Rule):
 
     @staticmethod
     def forward(x: Tensor, t: Tensor, w: Tensor | None, reduction: str, ignore_index: int) -> Tensor:
-        return F.nll_loss(x, t, w, ignore_index=ignore_index, reduction=reduction)
+        return owned(F.nll_loss(x, t, w, ignore_index=ignore_index, reduction=reduction))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -39,7 +39,7 @@ class NLLLossRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         t, w = ctx.saved_tensors
-        samples = Samples(t, w, ctx.ignore_index, len(ctx.shape), widen(grad_y).dtype)
+        samples = Samples.like(len(ctx.shape), widen(grad_y).dtype, t, w, ctx.ignore_index)
         column = -samples.weights * samples.upstream(widen(grad_y), ctx.reduction)
         zeros = torch.zeros(ctx.shape, dtype=column.dtype, device=column.device)
         return samples.scatter(zeros, column).to(ctx.dtype), None, None, None, None
@@ -47,7 +47,7 @@ class NLLLossRule(Rule):
     @staticmethod
     def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
         t, w = ctx.saved_tensors
-        samples = Samples(t, w, ctx.ignore_index, len(ctx.shape), tangent_x.dtype)
+        samples = Samples.of(tangent_x, t, w, ctx.ignore_index)
         tangent = -samples.weights * samples.gather(tangent_x)
         return reduced(tangent, ctx.reduction, samples.weights.sum())
 

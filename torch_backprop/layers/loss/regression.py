@@ -12,7 +12,6 @@ Gauss (1809); Laplace (1774).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,66 +23,96 @@ from torch_backprop.rule import FLOAT32, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
-def _square(d: Tensor) -> Tensor:
-    return d * d
+def _difference_loss_rule(f: Any, value: Any, slope: Any) -> Any:
+    """The rule of the loss ``value(d)`` with derivative ``slope(d)``, and the same with weights."""
+
+    class DifferenceLossRule(Rule):
+        """Saves x, t and w."""
+
+        autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
+
+        @staticmethod
+        def forward(x: Tensor, t: Tensor, w: Tensor | None, reduction: str) -> Tensor:
+            return f(x, t, reduction=reduction, weight=w)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            *residuals, ctx.reduction = inputs
+            save(ctx, *residuals)
+
+        @staticmethod
+        def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+            x, t, w = ctx.saved_tensors
+            needs_x, needs_t, needs_w, _ = ctx.needs_input_grad
+            d = widen(x) - widen(t)
+            total = _total(d, w)
+            u = spread(widen(grad_y), ctx.reduction, total)
+            grad_x = grad_t = grad_w = None
+            if needs_x or needs_t:
+                grad_d = u * slope(d) if w is None else u * w * slope(d)
+                grad_x = sum_to(grad_d, x.shape).to(x.dtype) if needs_x else None
+                grad_t = -sum_to(grad_d, t.shape).to(t.dtype) if needs_t else None
+            if w is not None and needs_w:
+                mean = (value(d) * w).sum() / total if ctx.reduction == "mean" else 0
+                grad_w = sum_to(u * (value(d) - mean), w.shape).to(w.dtype)
+            return grad_x, grad_t, grad_w, None
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+            x, t, w = ctx.saved_tensors
+            tangent_x, tangent_t, tangent_w, _ = tangents
+            d = x - t
+            tangent_d = (0 if tangent_x is None else tangent_x) - (0 if tangent_t is None else tangent_t)
+            tangent = (slope(d).conj() * tangent_d).real if d.is_complex() else slope(d) * tangent_d
+            total = _total(d, w)
+            tangent = tangent if w is None else tangent * w
+            if w is not None and tangent_w is not None:
+                mean = (value(d) * w).sum() / total if ctx.reduction == "mean" else 0
+                tangent = tangent + (value(d) - mean) * tangent_w
+            return reduced(tangent, ctx.reduction, total)
+
+    class WeightedDifferenceLossRule(DifferenceLossRule):
+        """torch computes weighted losses by ordinary operators, which have no autocast policy."""
+
+        autocast = {}
+
+    return DifferenceLossRule, WeightedDifferenceLossRule
 
 
-def _double(d: Tensor) -> Tensor:
-    return 2 * d
+MSE_RULES = _difference_loss_rule(F.mse_loss, torch.square, lambda d: 2 * d)
+L1_RULES = _difference_loss_rule(F.l1_loss, torch.abs, torch.sgn)
 
 
-class DifferenceLossRule(Rule):
-    """Saves x, t and w. The function of d, its derivative and torch's forward come as arguments."""
+class SignRule(Rule):
+    """The absolute error of real numbers without weights. Saves sign(d), a byte for an element."""
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
 
     @staticmethod
-    def forward(
-        x: Tensor, t: Tensor, w: Tensor | None, reduction: str, loss: tuple[Callable[..., Tensor], ...]
-    ) -> Tensor:
-        return loss[0](x, t, reduction=reduction, weight=w)
+    def forward(x: Tensor, t: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
+        return F.l1_loss(x, t, reduction=reduction), torch.sign(x - t).to(torch.int8)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *residuals, ctx.reduction, (_, ctx.value, ctx.slope) = inputs
-        save(ctx, *residuals)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        x, t, ctx.reduction = inputs
+        ctx.arguments = tuple((tensor.shape, tensor.dtype) for tensor in (x, t))
+        ctx.mark_non_differentiable(output[1])
+        save(ctx, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, t, w = ctx.saved_tensors
-        needs_x, needs_t, needs_w = ctx.needs_input_grad[:3]
-        d = widen(x) - widen(t)
-        total = _total(d, w)
-        u = spread(widen(grad_y), ctx.reduction, total)
-        grad_x = grad_t = grad_w = None
-        if needs_x or needs_t:
-            grad_d = u * ctx.slope(d) if w is None else u * w * ctx.slope(d)
-            grad_x = sum_to(grad_d, x.shape).to(x.dtype) if needs_x else None
-            grad_t = -sum_to(grad_d, t.shape).to(t.dtype) if needs_t else None
-        if w is not None and needs_w:
-            mean = (ctx.value(d) * w).sum() / total if ctx.reduction == "mean" else 0
-            grad_w = sum_to(u * (ctx.value(d) - mean), w.shape).to(w.dtype)
-        return grad_x, grad_t, grad_w, None, None
+    def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (sign,) = ctx.saved_tensors
+        grad_d = spread(grad_y, ctx.reduction, sign.numel()) * sign
+        grads = (sum_to(grad_d, shape).to(dtype) for shape, dtype in ctx.arguments)
+        needs_x, needs_t, _ = ctx.needs_input_grad
+        grad_x, grad_t = grads
+        return grad_x if needs_x else None, -grad_t if needs_t else None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        x, t, w = ctx.saved_tensors
-        tangent_x, tangent_t, tangent_w, *_ = tangents
-        d = x - t
+    def jvp(ctx: Any, tangent_x: Tensor | None, tangent_t: Tensor | None, _: None) -> tuple[Tensor, None]:
+        (sign,) = ctx.saved_tensors
         tangent_d = (0 if tangent_x is None else tangent_x) - (0 if tangent_t is None else tangent_t)
-        tangent = (ctx.slope(d).conj() * tangent_d).real if d.is_complex() else ctx.slope(d) * tangent_d
-        total = _total(d, w)
-        tangent = tangent if w is None else tangent * w
-        if tangent_w is not None:
-            mean = (ctx.value(d) * w).sum() / total if ctx.reduction == "mean" else 0
-            tangent = tangent + (ctx.value(d) - mean) * tangent_w
-        return reduced(tangent, ctx.reduction, total)
-
-
-class WeightedDifferenceLossRule(DifferenceLossRule):
-    """The same with weights, which torch leaves to ordinary operators, without an autocast policy."""
-
-    autocast = {}
+        return reduced(sign * tangent_d, ctx.reduction, sign.numel()), None
 
 
 def mse_loss(
@@ -110,8 +139,9 @@ def mse_loss(
     Raises:
         ValueError: an unknown reduction, or a weight of another shape, in torch's words.
     """
-    loss = (F.mse_loss, _square, _double)
-    return _difference_loss(loss, input, target, weight, resolve(size_average, reduce, reduction))
+    rule, weighted_rule = MSE_RULES
+    reduction = resolve(size_average, reduce, reduction)
+    return (rule if weight is None else weighted_rule).call(input, target, weight, reduction)
 
 
 def l1_loss(
@@ -130,8 +160,11 @@ def l1_loss(
     Raises:
         ValueError: an unknown reduction, or a weight of another shape, in torch's words.
     """
-    loss = (F.l1_loss, torch.abs, torch.sgn)
-    return _difference_loss(loss, input, target, weight, resolve(size_average, reduce, reduction))
+    rule, weighted_rule = L1_RULES
+    reduction = resolve(size_average, reduce, reduction)
+    if weight is not None or input.is_complex() or target.is_complex():
+        return (rule if weight is None else weighted_rule).call(input, target, weight, reduction)
+    return SignRule.call(input, target, reduction)[0]
 
 
 class MSELoss(torch.nn.MSELoss):
@@ -148,13 +181,6 @@ class L1Loss(torch.nn.L1Loss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Maps ``(*)`` and ``(*)`` to ``()``, or ``(*)`` without a reduction."""
         return l1_loss(input, target, reduction=self.reduction)
-
-
-def _difference_loss(
-    loss: tuple[Callable[..., Tensor], ...], x: Tensor, t: Tensor, w: Tensor | None, reduction: str
-) -> Tensor:
-    rule = DifferenceLossRule if w is None else WeightedDifferenceLossRule
-    return rule.call(x, t, w, reduction, loss)
 
 
 def _total(d: Tensor, w: Tensor | None) -> Tensor | int:

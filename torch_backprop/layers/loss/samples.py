@@ -2,28 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from torch_backprop.layers.elementwise import tiles
 from torch_backprop.layers.loss.reduction import spread
 
 
+@dataclass(frozen=True)
 class Samples:
-    """The samples ``(N, *)`` of a loss over logits ``(N, C, *)`` or ``(C)``.
+    """The samples ``(N, *)`` of a loss over logits ``(N, C, *)``, or the one of ``(C)``.
 
     Attributes:
         dim: the dimension of the classes in the logits.
-        valid: 1, or 0 where the sample is ignored.
         target: the class, or 0 where the sample is ignored.
         weights: the weight of the class, or 0 where the sample is ignored.
+        ignored: whether the sample is ignored.
     """
 
-    def __init__(self, t: Tensor, w: Tensor | None, ignore_index: int, dimensions: int, dtype: torch.dtype):
-        self.dim = min(1, dimensions - 1)
-        self.ignored = t == ignore_index
-        self.valid = (~self.ignored).to(dtype)
-        self.target = t.masked_fill(self.ignored, 0).long()
-        self.weights = self.valid if w is None else w.to(dtype)[self.target] * self.valid
+    dim: int
+    target: Tensor
+    weights: Tensor
+    ignored: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, t: Tensor, w: Tensor | None, ignore_index: int) -> Samples:
+        """The samples of logits ``x`` with class indices ``t`` and class weights ``w``."""
+        return cls.like(x.dim(), x.dtype, t, w, ignore_index)
+
+    @classmethod
+    def like(
+        cls, dimensions: int, dtype: torch.dtype, t: Tensor, w: Tensor | None, ignore_index: int
+    ) -> Samples:
+        """The same of logits of which only the number of dimensions and the dtype are known."""
+        ignored = t == ignore_index
+        target = t.masked_fill(ignored, 0).long()
+        weights = torch.ones_like(t, dtype=dtype) if w is None else w.to(dtype)[target]
+        return cls(min(1, dimensions - 1), target, weights.masked_fill(ignored, 0), ignored)
+
+    def tiles(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Samples, Tensor, tuple[Tensor, ...]]]:
+        """Cuts the samples, their logits and what else has a row for each into tiles."""
+        for target, weights, ignored, logits, *rest in tiles(
+            self.target, self.weights, self.ignored, x, *others
+        ):
+            yield Samples(self.dim, target, weights, ignored), logits, tuple(rest)
 
     def upstream(self, grad_y: Tensor, reduction: str) -> Tensor:
         """The gradient that reaches each sample's loss; 0, never NaN, where it is ignored."""
