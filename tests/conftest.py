@@ -11,6 +11,8 @@ pytest.register_assert_rewrite("checks")
 WARNINGS_OF_TORCH = (
     "ignore:Complex modules are a new feature:UserWarning",
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
+    # Dynamo does so itself when it traces torch.func.grad of a Function
+    "ignore:.*Function.> should not be instantiated:DeprecationWarning",
 )
 
 

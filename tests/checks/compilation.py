@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Case, LayerSpec
 
-from .agreement import agree, equal, tensor_facts
+from .agreement import agree
+from .comparison import equal, tensor_facts
 from .trial import SEED, Trial, pull_back, trials
 
 
@@ -61,8 +62,8 @@ def without_memory(spec: LayerSpec, case: Case) -> None:
 def _compiled(spec: LayerSpec, case: Case, backend: str) -> None:
     torch._dynamo.reset()
     ours, builtin = trials(spec, case)
-    seen = replace(ours, module=torch.compile(ours.module, fullgraph=True, backend=backend))
-    agree(_values_and_gradients, seen, builtin, f"compiled by {backend}")
+    ours = replace(ours, module=torch.compile(ours.module, fullgraph=True, backend=backend))
+    agree(_values_and_gradients, ours, builtin, f"compiled by {backend}")
 
 
 def _values_and_gradients(trial: Trial) -> Any:

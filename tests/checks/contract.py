@@ -13,7 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from torch_backprop.spec import Case, LayerSpec
 
-from .agreement import agree, equal
+from .agreement import agree
+from .comparison import equal
 from .trial import Trial, differentiable, differentiate, draw_like, pull_back, trials
 
 

@@ -12,7 +12,8 @@ import torch
 from torch_backprop.rule import Rule
 from torch_backprop.spec import Case, LayerSpec
 
-from .agreement import Raised, agree, outcome, tensor_facts
+from .agreement import Raised, agree, outcome
+from .comparison import tensor_facts
 from .layouts import DENSE, SIZES, SPARSE, expanded, step2, transposed
 from .trial import Trial, differentiable, differentiate, draw_like, pull_back, trials
 
@@ -21,7 +22,7 @@ def gradients(spec: LayerSpec, case: Case) -> None:
     """The gradient of every input and parameter, on inputs of every layout and size."""
     for layout in DENSE + SPARSE + SIZES:
         ours, builtin = (trial.on(layout) for trial in trials(spec, case))
-        agree(_gradients, ours, builtin, f"gradients, {layout.__name__} inputs", may_raise=True)
+        agree(gradients_and_state, ours, builtin, f"gradients, {layout.__name__} inputs", may_raise=True)
 
 
 def gradient_layouts(spec: LayerSpec, case: Case) -> None:
@@ -48,13 +49,13 @@ def cotangents(spec: LayerSpec, case: Case) -> None:
 def complex_numbers(spec: LayerSpec, case: Case) -> None:
     """Gradients over the complex numbers, or the error of the built-in."""
     ours, builtin = trials(spec, case, torch.complex128)
-    refused, _ = outcome(_gradients, builtin, may_raise=True)
+    refused, _ = outcome(gradients_and_state, builtin, may_raise=True)
     if isinstance(refused, Raised) and "does not support automatic differentiation" in refused.words:
         # the layer may do better than the built-in, if it is right
         function, leaves = ours.function()
         assert torch.autograd.gradcheck(function, [leaf.requires_grad_() for leaf in leaves])
     else:
-        agree(_gradients, ours, builtin, "complex gradients", may_raise=True)
+        agree(gradients_and_state, ours, builtin, "complex gradients", may_raise=True)
 
 
 def needs(spec: LayerSpec, case: Case) -> None:
@@ -72,7 +73,7 @@ def repeated(spec: LayerSpec, case: Case) -> None:
     agree(_twice, *trials(spec, case), "backward twice")
 
 
-def _gradients(trial: Trial) -> Any:
+def gradients_and_state(trial: Trial) -> Any:
     output = differentiate(trial)
     # a backward pass draws no random numbers that the built-in's does not draw
     return output, torch.get_rng_state()

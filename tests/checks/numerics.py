@@ -14,9 +14,10 @@ from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Case, Draw, LayerSpec
 
-from .agreement import Raised, Rounding, agree, equal, outcome, size
+from .agreement import Raised, agree, outcome
+from .comparison import Comparison, equal, size
 from .layouts import step2
-from .trial import Trial, differentiate, pull_back, trials
+from .trial import Trial, pull_back, trials
 
 RATIO = 8
 """How many times the built-in's own error, or a unit of rounding, an error may be."""
@@ -47,27 +48,31 @@ def _extreme(
     expected, _ = outcome(probe, builtin, may_raise=True)
     seen, _ = outcome(probe, ours, may_raise=True)
     if not isinstance(expected, Raised) and not isinstance(seen, Raised):
+        settled = partial(_settled, math.isnan(numbers[0]), math.isinf(numbers[0]), cotangent is not None)
         builtin = replace(builtin, inplace=False, module=_out_of_place(builtin.module))
         for other in (builtin.on(step2), builtin.on(_repeated)):
             elsewhere, _ = outcome(probe, other, may_raise=True)
             if not isinstance(elsewhere, Raised):
-                seen = pytree.tree_map(partial(_settled, numbers), seen, expected, elsewhere)
-    equal(seen, expected, f"{ours.title}: {name}", Rounding(floor=torch.finfo(dtype).eps))
+                seen = pytree.tree_map(settled, seen, expected, elsewhere)
+    equal(seen, expected, f"{ours.title}: {name}", Comparison(floor=torch.finfo(dtype).eps))
 
 
-def _settled(numbers: Numbers, seen: Any, expected: Any, elsewhere: Any) -> Any:
+def _settled(
+    undefined: bool, infinite: bool, overflown: bool, seen: Any, expected: Any, elsewhere: Any
+) -> Any:
     """The numbers seen, without those on which there is nothing to agree.
 
-    torch's vectorized and scalar kernels differ where the input is NaN: either is right. Where the built-in
-    makes NaN of infinities, the limit will do, or an infinity: it too tells a gradient scaler to skip a step.
+    torch's vectorized and scalar kernels differ where the input is undefined: either is right. Where the
+    built-in makes NaN of an infinite input, the limit will do. Of an overflown cotangent all that matters is
+    that the gradient is not finite: that tells a gradient scaler to skip the step.
     """
     if not isinstance(expected, Tensor) or not isinstance(seen, Tensor) or seen.shape != expected.shape:
         return seen
-    if math.isnan(numbers[0]):
+    if undefined:
         elsewhere = elsewhere.reshape(-1)[: expected.numel()].reshape(expected.shape)
         unsettled = ~torch.isclose(expected, elsewhere, equal_nan=True)
     else:
-        unsettled = expected.isnan() & (seen.isinf() | math.isinf(numbers[0]))
+        unsettled = expected.isnan() & infinite | ~expected.isfinite() & ~seen.isfinite() & overflown
     return torch.where(unsettled, expected, seen)
 
 
@@ -86,21 +91,28 @@ def low_precision(spec: LayerSpec, case: Case) -> None:
     """In float32 and below, the error is at most a few times the built-in's own."""
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         ours, builtin = trials(spec, case, dtype)
-        expected, _ = outcome(differentiate, builtin, may_raise=True)
-        seen, _ = outcome(differentiate, ours, may_raise=True)
-        if isinstance(expected, Raised):
-            equal(seen, expected, f"{ours.title}: gradients in {dtype}")
-            continue
         # other random numbers are drawn in float64
-        truth = expected if "random" in spec.properties else differentiate(_widened(builtin))
-        for name, gradient in seen.items():
-            if gradient is not None:
-                _small_error(f"{ours.title}: {name} in {dtype}", gradient, expected[name], truth[name])
+        as_precise(ours, builtin, truth=builtin if "random" in spec.properties else widened(builtin))
+
+
+def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:
+    """Fails if the values or gradients are further from the truth than the built-in's explain."""
+    expected, _ = outcome(_values_and_gradients, builtin, may_raise=True)
+    seen, _ = outcome(_values_and_gradients, ours, may_raise=True)
+    if isinstance(expected, Raised) or isinstance(seen, Raised):
+        equal(seen, expected, ours.title)
+        return
+    names = ("output", *seen[1])
+    found, known = ((values[0], *values[1].values()) for values in (seen, expected))
+    right, gradients = _values_and_gradients(truth)
+    for name, *compared in zip(names, found, known, (right, *gradients.values()), strict=True):
+        if isinstance(compared[0], Tensor):
+            _small_error(f"{ours.title}: {name} in {compared[0].dtype}", *compared)
 
 
 def autocast(spec: LayerSpec, case: Case) -> None:
     """Under autocast: dtypes, values and gradients, with the backward pass outside and inside."""
-    rounding = Rounding(torch.finfo(torch.bfloat16).eps)
+    how = Comparison(RATIO, torch.finfo(torch.bfloat16).eps)
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         for inside in (False, True):
             name = f"autocast of {dtype}, backward {'inside' if inside else 'outside'}"
@@ -109,7 +121,7 @@ def autocast(spec: LayerSpec, case: Case) -> None:
                 *trials(spec, case, dtype),
                 name,
                 may_raise=True,
-                rounding=rounding,
+                how=how,
             )
 
 
@@ -128,27 +140,27 @@ def _filled(trial: Trial, case: Case, numbers: Numbers) -> Trial:
     return replace(trial, inputs=tuple(map(fill, trial.inputs, case.inputs)))
 
 
-def _values_and_gradients(trial: Trial, cotangent: float | None) -> Any:
+def _values_and_gradients(trial: Trial, cotangent: float | None = None) -> Any:
     leaves = trial.need()
     output = trial.call()
     layout = None if cotangent is None else lambda g: torch.full_like(g, cotangent)
     return output, pull_back(trial, output, leaves, layout)
 
 
-def _widened(trial: Trial) -> Trial:
+def widened(trial: Trial) -> Trial:
     """The same numbers in float64: what the lower precision should have computed."""
     inputs = tuple(x.double() if x.is_floating_point() else x for x in trial.inputs)
     return replace(trial, module=deepcopy(trial.module).double(), inputs=inputs)
 
 
-def _small_error(title: str, seen: Tensor, expected: Any, truth: Any) -> None:
+def _small_error(title: str, seen: Tensor, expected: Tensor, truth: Tensor) -> None:
     truth = truth.double()
     unit = torch.finfo(seen.dtype).eps * size(truth)
     bound = RATIO * max(size(expected.double() - truth), unit)
     error = size(seen.double() - truth)
-    assert error <= bound, (
-        f"{title} is off by {error:.3g}, bound {bound:.3g}: {seen.tolist()}, {truth.tolist()}"
-    )
+    if seen.dtype != expected.dtype or not error <= bound:
+        seen_as, right = f"{seen.tolist()} in {seen.dtype}", f"{truth.tolist()} in {expected.dtype}"
+        raise AssertionError(f"{title} is off by {error:.3g}, bound {bound:.3g}: {seen_as}, expected {right}")
 
 
 def _autocast(trial: Trial, inside: bool) -> Any:

@@ -10,7 +10,8 @@ from torch.func import grad, jacfwd, jacrev, jvp
 
 from torch_backprop.spec import Case, LayerSpec
 
-from .agreement import Raised, agree, equal, outcome
+from .agreement import Raised, agree, outcome
+from .comparison import equal
 from .corrected import CORRECTED_SECOND_ORDER
 from .trial import Gradients, Trial, differentiable, draw_like, trials
 
@@ -19,7 +20,7 @@ def double_backward(spec: LayerSpec, case: Case) -> None:
     """Second and third gradients, of the leaves and of the cotangent."""
     for order in (2, 3):
         ours, builtin = trials(spec, case, corrected=CORRECTED_SECOND_ORDER)
-        agree(lambda t, n=order: _gradients_of_order(t, n), ours, builtin, f"gradients of order {order}")
+        agree(lambda t, n=order: gradients_of_order(t, n), ours, builtin, f"gradients of order {order}")
 
 
 def directional(spec: LayerSpec, case: Case) -> None:
@@ -57,7 +58,7 @@ def hessians(spec: LayerSpec, case: Case) -> None:
             equal(seen, expected, f"{ours.title}: second derivative, {name}")
 
 
-def _gradients_of_order(trial: Trial, order: int) -> Gradients:
+def gradients_of_order(trial: Trial, order: int) -> Gradients:
     variables = trial.need()
     outputs = differentiable(trial.call())
     weights = [draw_like(y, trial.grain).requires_grad_() for y in outputs]

@@ -34,10 +34,9 @@ class Trial:
     def leaves(self) -> dict[str, Tensor]:
         """Every tensor that can have a gradient: inputs by position, parameters by name."""
         inputs = {f"input{i}": x for i, x in enumerate(self.inputs)}
+        parameters = {name.removeprefix("_orig_mod."): x for name, x in self.module.named_parameters()}
         return {
-            name: x
-            for name, x in (inputs | dict(self.module.named_parameters())).items()
-            if x.is_floating_point() or x.is_complex()
+            name: x for name, x in (inputs | parameters).items() if x.is_floating_point() or x.is_complex()
         }
 
     def on(self, change: Callable[[Tensor], Tensor]) -> Trial:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from torch_backprop.spec import Case, LayerSpec
 
-from .agreement import agree, equal
+from .agreement import agree
+from .comparison import WITH_STRIDES, equal
 from .layouts import DENSE, SIZES, SPARSE
 from .trial import Trial, trials
 
@@ -40,18 +41,18 @@ def values(spec: LayerSpec, case: Case) -> None:
     """The same numbers, laid out the same, with and without a graph."""
     for layout in DENSE + SPARSE:
         ours, builtin = (trial.on(layout) for trial in trials(spec, case, corrected={}))
-        agree(forward, ours, builtin, f"forward, {layout.__name__} inputs", may_raise=True, strides=True)
+        agree(forward, ours, builtin, f"forward, {layout.__name__} inputs", may_raise=True, how=WITH_STRIDES)
     ours, builtin = trials(spec, case, corrected={})
     for context in (torch.no_grad, torch.inference_mode):
         with context():
-            agree(forward, ours, builtin, f"forward under {context.__name__}", strides=True)
+            agree(forward, ours, builtin, f"forward under {context.__name__}", how=WITH_STRIDES)
 
 
 def sizes(spec: LayerSpec, case: Case) -> None:
     """No elements, and no dimensions: the same outcome, which may be an error."""
     for layout in SIZES:
         ours, builtin = (trial.on(layout) for trial in trials(spec, case, corrected={}))
-        agree(forward, ours, builtin, f"forward, {layout.__name__} inputs", may_raise=True, strides=True)
+        agree(forward, ours, builtin, f"forward, {layout.__name__} inputs", may_raise=True, how=WITH_STRIDES)
 
 
 def dtypes(spec: LayerSpec, case: Case) -> None:
@@ -62,11 +63,11 @@ def dtypes(spec: LayerSpec, case: Case) -> None:
             *trials(spec, case, dtype, corrected={}),
             f"forward in {dtype}",
             may_raise=True,
-            strides=True,
+            how=WITH_STRIDES,
         )
     for dtype in DTYPES + WRONG_DTYPES:
         ours, builtin = (trial.on(lambda x, to=dtype: x.to(to)) for trial in trials(spec, case, corrected={}))
-        agree(forward, ours, builtin, f"forward, inputs in {dtype}", may_raise=True, strides=True)
+        agree(forward, ours, builtin, f"forward, inputs in {dtype}", may_raise=True, how=WITH_STRIDES)
 
 
 def state(spec: LayerSpec, case: Case) -> None:

@@ -1,0 +1,95 @@
+"""When two results are the same: structure exactly, numbers to rounding.
+
+Numbers are compared norm-wise: an error is measured against the largest number of its tensor, because an
+elementwise tolerance both hides faults among large numbers and sees faults in rounding among small ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOOR = torch.finfo(torch.float64).eps
+"""What is drawn is of order one; sums that cancel leave the rounding of that, however small they are."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How results are compared.
+
+    Numbers may differ by ``ulps`` units of rounding ``eps`` (by default the dtype's) of the largest number,
+    and by as many of ``floor``; ``strides`` says whether strides must be equal.
+    """
+
+    ulps: float = 64
+    eps: float | None = None
+    floor: float = FLOOR
+    strides: bool = False
+
+    def differences(self, seen: Any, expected: Any, path: str = "") -> Iterator[str]:
+        """Every difference, with its place in the structure."""
+        if isinstance(seen, Tensor) and isinstance(expected, Tensor):
+            difference = self.tensor_difference(seen, expected)
+            if difference:
+                yield f"{path or 'output'} {difference}"
+        elif isinstance(expected, dict) and isinstance(seen, dict) and seen.keys() == expected.keys():
+            for key, value in expected.items():
+                yield from self.differences(seen[key], value, f"{path}.{key}".lstrip("."))
+        elif (
+            isinstance(expected, tuple | list) and type(seen) is type(expected) and len(seen) == len(expected)
+        ):
+            for i, value in enumerate(expected):
+                yield from self.differences(seen[i], value, f"{path}[{i}]")
+        elif type(seen) is not type(expected) or isinstance(seen, tuple | dict) or seen != expected:
+            yield f"{path or 'outcome'} is {seen!r}, expected {expected!r}"
+
+    def tensor_difference(self, seen: Tensor, expected: Tensor) -> str | None:
+        """How two tensors differ, if they do."""
+        facts = (tensor_facts(seen, self.strides), tensor_facts(expected, self.strides))
+        if facts[0] != facts[1]:
+            return f"is {facts[0]}, expected {facts[1]}"
+        if not (expected.is_floating_point() or expected.is_complex()):
+            same = torch.equal(seen, expected)
+            return None if same else f"is {seen.tolist()}, expected {expected.tolist()}"
+        a, b = (x.detach().to(torch.complex128) for x in (seen, expected))
+        # elements that are not finite must be the same; what is left is compared as numbers
+        odd = ~(a.isfinite() & b.isfinite())
+        error = size(torch.where(odd, 0, a - b))
+        bound = self.bound(torch.where(odd, 0, b), expected.dtype)
+        if error <= bound and torch.allclose(a[odd], b[odd], rtol=0, atol=0, equal_nan=True):
+            return None
+        return f"is off by {error:.3g}, bound {bound:.3g}: {seen.tolist()}, expected {expected.tolist()}"
+
+    def bound(self, expected: Tensor, dtype: torch.dtype) -> float:
+        """How far a right result may be from ``expected``."""
+        eps = torch.finfo(dtype).eps if self.eps is None else self.eps
+        return self.ulps * max(eps * size(expected), self.floor)
+
+
+TO_ROUNDING = Comparison()
+WITH_STRIDES = Comparison(strides=True)
+
+
+def equal(seen: Any, expected: Any, title: str, how: Comparison = TO_ROUNDING) -> None:
+    """Fails with every difference between two structures of tensors and plain values."""
+    found = list(how.differences(seen, expected))
+    if found:
+        raise AssertionError(f"{title}: " + "; ".join(found))
+
+
+def tensor_facts(tensor: Tensor, strides: bool) -> str:
+    """Shape, dtype, device; and the strides of the dimensions in which there is a step to take."""
+    text = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device.type}"
+    if not strides or not tensor.numel():
+        return text
+    steps = [step if length > 1 else 0 for step, length in zip(tensor.stride(), tensor.shape, strict=True)]
+    return f"{text} with strides {steps}"
+
+
+def size(tensor: Tensor) -> float:
+    """The largest absolute value, 0 if there is none."""
+    return tensor.abs().max().item() if tensor.numel() else 0.0

@@ -1,0 +1,88 @@
+"""PyTorch's own samples for its modules, with our class in the place of the built-in."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from checks.agreement import Probe, agree
+from checks.corrected import CORRECTED, CORRECTED_SECOND_ORDER, Corrections
+from checks.gradients import gradients_and_state
+from checks.numerics import as_precise, widened
+from checks.second_order import gradients_of_order
+from checks.trial import SEED, Trial
+from checks.values import forward
+from torch import nn
+from torch.testing._internal.common_modules import ModuleInfo, module_db
+
+from torch_backprop.nn import SPECS
+
+OURS = {spec.reference: spec.layer for spec in SPECS}
+INFOS = [info for info in module_db if info.module_cls in OURS]
+PROBES: dict[str, tuple[Probe, Corrections]] = {
+    "values": (forward, {}),
+    "gradients": (gradients_and_state, CORRECTED),
+    "second gradients": (lambda trial: gradients_of_order(trial, 2), CORRECTED_SECOND_ORDER),
+}
+
+modules = pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
+modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+
+
+def samples(function: Any, info: ModuleInfo, dtype: torch.dtype, training: bool) -> Iterator[Any]:
+    torch.manual_seed(SEED)
+    yield from function(info, device="cpu", dtype=dtype, requires_grad=False, training=training)
+
+
+def trial(kind: Any, sample: Any, dtype: torch.dtype, training: bool = True) -> Trial:
+    """The module that the sample describes, on the sample's inputs."""
+    module = build(kind, sample).to(dtype).train(training)
+    given = sample.forward_input
+    inputs = copy.deepcopy((*given.args, *given.kwargs.values()))
+    title = f"{kind.__name__}({sample.constructor_input.kwargs})"
+    return Trial(title, module, inputs, dtype, getattr(module, "inplace", False))
+
+
+def build(kind: Any, sample: Any) -> nn.Module:
+    torch.manual_seed(SEED)
+    return kind(*sample.constructor_input.args, **sample.constructor_input.kwargs)
+
+
+@modules
+@modes
+@pytest.mark.parametrize("probed", PROBES)
+def test_samples(info: ModuleInfo, training: bool, probed: str) -> None:
+    probe, corrected = PROBES[probed]
+    kind = info.module_cls
+    for sample in samples(info.module_inputs_func, info, torch.float64, training):
+        ours = trial(OURS[kind], sample, torch.float64, training)
+        builtin = trial(corrected.get(kind, kind), sample, torch.float64, training)
+        agree(probe, ours, builtin, probed, may_raise=True)
+
+
+@modules
+@modes
+def test_float32_samples(info: ModuleInfo, training: bool) -> None:
+    for sample in samples(info.module_inputs_func, info, torch.float32, training):
+        ours = trial(OURS[info.module_cls], sample, torch.float32, training)
+        builtin = trial(info.module_cls, sample, torch.float32, training)
+        as_precise(ours, builtin, truth=widened(builtin))
+
+
+@pytest.mark.parametrize("info", [info for info in INFOS if info.module_error_inputs_func])
+def test_errors(info: ModuleInfo) -> None:
+    for error in samples(info.module_error_inputs_func, info, torch.float64, True):
+        raised = []
+        for kind in (info.module_cls, OURS[info.module_cls]):
+            sample = error.module_error_input
+            with pytest.raises(error.error_type) as caught:
+                build(kind, sample)(*sample.forward_input.args)
+            raised.append((caught.type, str(caught.value)))
+        assert raised[1] == raised[0]
+
+
+def test_the_samples_are_found() -> None:
+    assert len(INFOS) >= 34
