@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict
 
+import torch
 import yaml
 from rich.console import Console
 
@@ -27,6 +28,8 @@ def main(run: Run) -> None:
     Raises:
         interrupt.Interrupted: After the report, if someone asked for a stop.
     """
+    # The models are too small to be worth sharing, and sums cut for one thread are the same on any machine.
+    torch.set_num_threads(1)
     comparison = Comparison(run, Console())
     try:
         comparison.run_all()

@@ -118,7 +118,8 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 
 def _scale(axes: Axes, log_x: bool, log_y: bool) -> None:
     for log, axis in ((log_x, axes.xaxis), (log_y, axes.yaxis)):
-        if log:
+        least, most = axis.get_data_interval()
+        if log and 0 < least <= most:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
             low, high = sorted(axis.get_view_interval())
             decades = math.log10(high / low)

@@ -1,0 +1,124 @@
+"""The parts of a data set, the order of its examples, and the model that learns from them."""
+
+import numpy as np
+import pytest
+import torch
+
+from experiments import options
+from experiments.data import Table, split, standardize
+from experiments.measurement import Outcome, digest, start_and_order
+from experiments.model import MODELS, OPTIMIZERS, Learner, describe
+from torch_backprop import nn
+
+
+@pytest.fixture(scope="module", params=options.DATA)
+def table(request):
+    return Table(request.param, seed=3)
+
+
+def test_parts_are_disjoint_and_complete(table):
+    rows = np.concatenate(list(table.rows.values()))
+    assert sorted(rows) == list(range(len(rows)))
+    sizes = [len(table.rows[part]) / len(rows) for part in ("train", "validation", "test")]
+    assert sizes == pytest.approx([0.6, 0.2, 0.2], abs=0.01)
+
+
+def test_parts_hold_every_stratum_in_proportion(table):
+    if table.regression:
+        means = [part.y.mean().item() for part in table.parts.values()]
+        assert means == pytest.approx([0, 0, 0], abs=0.1)
+        return
+    whole = torch.cat([part.y for part in table.parts.values()]).bincount()
+    for part in table.parts.values():
+        expected = whole * len(part.y) / whole.sum()
+        assert (part.y.bincount(minlength=len(whole)) - expected).abs().max() <= 1
+
+
+def test_standardized_by_the_training_part_alone(table):
+    x = table.parts["train"].x.double()
+    varies = x.var(dim=0) > 0
+    assert x.mean(dim=0).abs().max() < 1e-5
+    assert x[:, varies].std(dim=0, correction=0).sub(1).abs().max() < 1e-5
+    assert table.parts["test"].x.double().mean(dim=0).abs().max() > 1e-3
+
+
+def test_test_rows_do_not_leak_into_the_statistics():
+    values, rows = np.random.default_rng(0).normal(size=(20, 3)), np.arange(10)
+    changed = values.copy()
+    changed[10:] += 100
+    np.testing.assert_array_equal(standardize(values, rows)[:10], standardize(changed, rows)[:10])
+
+
+def test_constant_columns_stay_finite():
+    values = np.ones((6, 1))
+    values[5] = 4
+    np.testing.assert_array_equal(standardize(values, np.arange(5)).ravel(), [0, 0, 0, 0, 0, 3])
+
+
+def test_split_follows_the_seed():
+    strata = np.repeat([0, 1], 50)
+    assert np.array_equal(split(strata, 1)["test"], split(strata, 1)["test"])
+    assert not np.array_equal(split(strata, 1)["test"], split(strata, 2)["test"])
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    first, second = Table("iris", seed=0).order, Table("iris", seed=0).order
+    for epoch in (0, 1, 0):
+        first.set_epoch(epoch)
+        rows = [row for batch in first for row in batch]
+        assert sorted(rows) == list(range(90))
+    second.set_epoch(1)
+    list(second)
+    assert first.served[1] == second.served[1] != first.served[0]
+    other = Table("iris", seed=1).order
+    list(other)
+    assert other.served[0] != first.served[0]
+
+
+def test_loader_serves_the_rows_in_order():
+    data = Table("digits", seed=0)
+    batches = list(data.train_dataloader())
+    assert [len(y) for _, y in batches] == [256] * 4 + [53]
+    order = np.random.default_rng([0, 0]).permutation(1077)
+    assert torch.equal(torch.cat([x for x, _ in batches]), data.parts["train"].x[order])
+
+
+def test_names_on_the_command_line_exist():
+    assert set(options.MODELS) == set(MODELS)
+    assert set(options.VARIANTS) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("model", options.MODELS)
+def test_start_depends_on_the_seed_alone(model):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    starts = [
+        digest(Learner(model, 4, 3, variant, lr, seed=7)) for variant, lr in (("batch", 1), ("stochastic", 2))
+    ]
+    assert starts[0] == starts[1] != digest(Learner(model, 4, 3, "batch", 1, seed=8))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_layers_are_hand_derived():
+    layers = [
+        module
+        for module in Learner("perceptron", 4, 3, "batch", 0.1).modules()
+        if not list(module.children())
+    ]
+    assert {type(layer) for layer in layers if "torchmetrics" not in type(layer).__module__} == {
+        nn.Linear,
+        nn.Tanh,
+        nn.CrossEntropyLoss,
+    }
+    assert describe("perceptron", 64, 10) == ("perceptron 64–32–10", 2410)
+
+
+def test_unequal_start_or_order_is_refused():
+    def outcome(start, *orders):
+        return Outcome("batch", 0.1, start=start, orders=list(orders))
+
+    start_and_order([outcome("a", "1", "2"), outcome("a", "1"), outcome("a")])
+    with pytest.raises(RuntimeError, match="same start"):
+        start_and_order([outcome("a", "1"), outcome("b", "1")])
+    with pytest.raises(RuntimeError, match="same order"):
+        start_and_order([outcome("a", "1", "2"), outcome("a", "2")])
