@@ -20,7 +20,7 @@ from torch.testing._internal.common_modules import ModuleInfo, module_db
 
 from torch_backprop.nn import SPECS
 
-OURS = {spec.reference: spec.layer for spec in SPECS}
+OURS: dict[Any, type[nn.Module]] = {spec.reference: spec.layer for spec in SPECS}
 INFOS = [info for info in module_db if info.module_cls in OURS]
 PROBES: dict[str, tuple[Probe, Corrections]] = {
     "values": (forward, {}),

@@ -58,6 +58,10 @@ def outcome(probe: Probe, trial: Trial, may_raise: bool = False) -> tuple[Any, s
         except (RuntimeError, ValueError, IndexError) as error:
             if not may_raise:
                 raise
-            result = Raised(type(error), str(error))
-    # which operator has no batching rule of its own is torch's affair
-    return result, {re.sub(r"aten::\w+", "aten::*", str(warning.message)) for warning in caught}
+            result = Raised(type(error), _words(error))
+    return result, {_words(warning.message) for warning in caught}
+
+
+def _words(message: Exception | Warning | str) -> str:
+    # which of its operators torch cannot batch is no difference between two layers
+    return re.sub(r"aten::\w+", "aten::*", str(message))

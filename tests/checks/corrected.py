@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,7 +43,7 @@ class BCELoss(torch.nn.BCELoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
-Corrections = dict[type[torch.nn.Module], type[torch.nn.Module]]
+Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}

@@ -1,0 +1,73 @@
+"""The public names: torch's, with torch's signatures, and none missing from the one list of layers."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import torch_backprop.layers
+from torch_backprop import functional, nn
+from torch_backprop.spec import LayerSpec
+
+LAYERS = [name for name, value in vars(nn).items() if inspect.isclass(value)]
+FUNCTIONS = [name for name, value in vars(functional).items() if inspect.isfunction(value)]
+
+
+def declared() -> Iterator[LayerSpec]:
+    """Every spec in every layer file."""
+    for module in pkgutil.walk_packages(torch_backprop.layers.__path__, "torch_backprop.layers."):
+        yield from getattr(importlib.import_module(module.name), "SPECS", ())
+
+
+def parameters(signature: inspect.Signature) -> list[tuple[object, ...]]:
+    """Names, defaults and kinds; torch annotates less than it documents."""
+    return [(p.name, p.default, p.kind) for p in signature.parameters.values()]
+
+
+def signature_of(function: Any) -> inspect.Signature:
+    """The signature, which a function written in C only has in the first line of its docstring."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        described = re.search(r"\((.*)\) -> Tensor", function.__doc__)
+        assert described
+        return inspect.signature(eval(f"lambda {described[1]}: None"))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layer_is_built_as_torch_builds_it(name: str) -> None:
+    ours, builtin = getattr(nn, name), getattr(torch.nn, name)
+    assert issubclass(ours, builtin)
+    assert inspect.signature(ours) == inspect.signature(builtin)
+    forward, expected = inspect.signature(ours.forward), inspect.signature(builtin.forward)
+    assert list(forward.parameters) == list(expected.parameters)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_function_has_the_signature_of_torch(name: str) -> None:
+    ours, builtin = getattr(functional, name), getattr(torch.nn.functional, name)
+    assert parameters(inspect.signature(ours)) == parameters(signature_of(builtin))
+
+
+def test_the_list_of_layers_is_complete() -> None:
+    listed = {spec.layer for spec in nn.SPECS}
+    assert listed == {spec.layer for spec in declared()}
+    assert listed == {getattr(nn, name) for name in LAYERS}
+
+
+def test_every_layer_stands_against_the_built_in_of_its_name() -> None:
+    for spec in nn.SPECS:
+        assert spec.reference is getattr(torch.nn, spec.layer.__name__)
+        assert spec.cases
+
+
+def test_public_names_are_listed() -> None:
+    assert set(nn.__all__) == set(LAYERS)
+    assert set(functional.__all__) == set(FUNCTIONS)
