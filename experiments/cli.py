@@ -3,11 +3,12 @@
 import argparse
 import difflib
 import importlib
+import shlex
 import sys
 from typing import NoReturn
 
 from experiments import interrupt
-from experiments.options import Options, add_options, listing
+from experiments.options import Options, accelerator, add_options, listing
 from experiments.run import Run, RunError
 
 EXPERIMENTS = {"compare": "One model trained by batch, stochastic and mini-batch gradient descent."}
@@ -52,9 +53,14 @@ def _start(name: str, arguments: list[str]) -> int:
     interrupt.listen()
     try:
         run = _open(name, arguments)
+        # Only now, when the options are known to be good, are seconds spent on imports.
         importlib.import_module(f"experiments.{name}").main(run)
     except interrupt.Interrupted:
-        hint = f"Resume with: {PROGRAM} {name} --resume {run.folder}" if run else "Nothing had begun."
+        hint = (
+            f"Resume with: {PROGRAM} {name} --resume {shlex.quote(str(run.folder))}"
+            if run
+            else "Nothing had begun."
+        )
         sys.stderr.write(f"Interrupted. {hint}\n")
         return 130
     return 0
@@ -64,6 +70,7 @@ def _open(name: str, arguments: list[str]) -> Run:
     parser = Parser(f"{PROGRAM} {name}", description=EXPERIMENTS[name], allow_abbrev=False)
     parser.argument_default = argparse.SUPPRESS
     add_options(parser)
+    # argparse's own complaint about an unknown option names no way out.
     known = list(parser._option_string_actions)
     given, unknown = parser.parse_known_args(_join_negatives(arguments, known))
     if unknown:
@@ -74,9 +81,12 @@ def _open(name: str, arguments: list[str]) -> Run:
     resume, out = settings.pop("resume", None), settings.pop("out", "runs")
     try:
         if resume is not None:
-            return Run.reopen(name, resume, settings)
+            run = Run.reopen(name, resume, settings)
+            # The machine may be another than the one that the run was begun on.
+            accelerator(run.options.accelerator)
+            return run
         return Run.create(name, out, Options.of(settings))
-    except RunError as error:
+    except (RunError, argparse.ArgumentTypeError) as error:
         parser.error(str(error))
 
 
@@ -84,6 +94,7 @@ def _join_negatives(arguments: list[str], known: list[str]) -> list[str]:
     """Glue ``--lr -1e-3`` together, which argparse would take for two options."""
     joined: list[str] = []
     for argument in arguments:
+        # A misspelt long option stays apart, to be complained about under its own name.
         value = argument.startswith("-") and argument.partition("=")[0] not in known
         if value and not argument.startswith("--") and joined and joined[-1] in known:
             joined[-1] += f"={argument}"

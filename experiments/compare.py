@@ -31,6 +31,7 @@ def main(run: Run) -> None:
     # The models are too small to be worth sharing, and sums cut for one thread are the same on any machine.
     torch.set_num_threads(1)
     comparison = Comparison(run, Console())
+    # The report is in the same block: a stop while it is written must not leave half of what there is to see.
     try:
         comparison.run_all()
         comparison.report()
@@ -71,6 +72,7 @@ class Comparison:
         trials = [trial.row() for trial in self.trials]
         outcomes = [asdict(outcome) for outcome in self.outcomes.values()]
         points = [point for outcome in outcomes for point in outcome["points"]]
+        # The state first: it alone is read again, the others are for people.
         self.run.save_state({"trials": trials, "outcomes": outcomes, "environments": self.environments})
         self.run.write_rows("sweep.csv", Trial.COLUMNS, trials)
         self.run.write_rows("metrics.csv", COLUMNS, points)
@@ -108,10 +110,12 @@ class Comparison:
         train(leg, self.data, self.run, outcome, lambda done, cost: bar.move(done / leg.epochs))
         self.trials.append(Trial.of(leg, outcome))
         self.save()
+        # Only after the trial is on record: a stop in between costs nothing.
         self.run.checkpoint(leg.name).unlink(missing_ok=True)
 
     def _train(self, variant: str, bar: Bar) -> None:
         leg = Leg(variant, variant, self.chosen()[variant], self.options.epochs, events=True)
+        # Stopped before its first checkpoint, a training begins anew, and so do its measurements.
         if variant not in self.outcomes or not self.run.checkpoint(variant).exists():
             self.outcomes[variant] = Outcome(variant, leg.lr)
         outcome = self.outcomes[variant]

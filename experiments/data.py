@@ -45,6 +45,7 @@ class Order:
         return -(-self.examples // self.rows)
 
     def __iter__(self) -> Iterator[list[int]]:
+        # Not torch's global generator: what else draws from that must not change the order.
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
         self.served[self.epoch] = sha256(order.astype("<i8").tobytes()).hexdigest()[:12]
         for first in range(0, self.examples, self.rows):
@@ -68,6 +69,7 @@ class Table(LightningDataModule):
         self.rows = split(strata, seed)
         train = self.rows["train"]
         x = standardize(x, train)
+        # A target in its own units would leave no learning rate in common with the other data sets.
         y = standardize(y[:, None], train) if self.regression else y
         dtypes = torch.float32, torch.float32 if self.regression else torch.int64
         tensors = [torch.tensor(values, dtype=dtype) for values, dtype in zip((x, y), dtypes, strict=True)]
@@ -79,6 +81,7 @@ class Table(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Serve the training part in the recorded order."""
         part = self.parts["train"]
+        # batch_size=None: the order serves whole batches, which one indexing fetches.
         return DataLoader(TensorDataset(part.x, part.y), sampler=self.order, batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
@@ -97,6 +100,7 @@ class Table(LightningDataModule):
 
 def split(strata: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Deal the rows out to the three parts, each stratum in proportion."""
+    # A quarter of what the test part leaves is a fifth of the whole.
     rows, test = train_test_split(np.arange(len(strata)), test_size=0.2, stratify=strata, random_state=seed)
     train, validation = train_test_split(rows, test_size=0.25, stratify=strata[rows], random_state=seed)
     return {"train": np.array(train), "validation": np.array(validation), "test": np.array(test)}

@@ -37,6 +37,7 @@ def _processor() -> str:
 
 def _git() -> str | None:
     """Name the commit, and whether files differ from it; None outside a repository."""
+    # --exclude: a tag's name says less than the commit, and may not be fetched.
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)

@@ -70,6 +70,7 @@ class Measurement(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint's outcome and clock."""
         self.seconds = state_dict["seconds"]
+        # In place, since whoever started the training holds the same outcome.
         vars(self.outcome).update(state_dict["outcome"])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,15 +85,18 @@ class Measurement(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar, and log the cost once for each loader batch."""
+        # Autograd and destructors run Python too, and not all of them let an exception out.
         interrupt.check()
         seen, cost = descent(trainer).examples_seen, outputs["loss"].item()
         self.progress(seen / self.data.order.examples, cost)
+        # By examples seen, which the variants have in common. Straight to the logger: self.log takes 0.4 ms.
         for logger in trainer.loggers:
             logger.log_metrics({"cost_while_training": cost}, step=seen)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep a checkpoint."""
         self._pause()
+        # An epoch that was begun before a stop is served again after it, so the digests are kept by epoch.
         served = self.data.order.served
         self.outcome.orders = [served[epoch] for epoch in sorted(served)]
         self.keep(trainer)
@@ -111,9 +115,9 @@ class Measurement(Checkpoint):
         module, optimizer = cast(Learner, trainer.lightning_module), descent(trainer)
         train, validation = self.data.parts["train"], self.data.parts["validation"]
         cost, _ = module.measure(train.x, train.y)
-        if not math.isfinite(cost):
-            raise Diverged(optimizer.updates)
         val_cost, score = module.measure(validation.x, validation.y)
+        if not math.isfinite(cost + val_cost):
+            raise Diverged(optimizer.updates)
         seen = optimizer.examples_seen
         epoch, values = seen / self.data.order.examples, (cost, val_cost, score)
         place = self.outcome.variant, round(epoch, 6), optimizer.updates, seen, round(self.seconds, 6)
@@ -146,5 +150,5 @@ def start_and_order(outcomes: Sequence[Outcome]) -> tuple[str, str]:
     starts = {outcome.start for outcome in outcomes if outcome.start}
     if len(starts) > 1 or any(outcome.orders != orders[: len(outcome.orders)] for outcome in outcomes):
         raise RuntimeError("the variants were not given the same start and the same order of examples")
-    start = "".join(starts) or "not yet taken"
-    return start, sha256("".join(orders).encode()).hexdigest()[:12]
+    order = sha256("".join(orders).encode()).hexdigest()[:12]
+    return "".join(starts) or "not yet taken", order if orders else "not yet taken"

@@ -68,6 +68,7 @@ class Learner(DescentMixin, LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.variant, self.lr, self.batch_size = variant, lr, batch_size
+        # Forked, so that making a model leaves the caller's random numbers as they were.
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = MODELS[model](features, outputs)
@@ -86,6 +87,7 @@ class Learner(DescentMixin, LightningModule):
         """
         x, y = self.take(*batch)
         cost = self.cost(self(x), y)
+        # Before the update, which would spread it over all parameters.
         if not math.isfinite(cost.item()):
             raise Diverged(descent(self.trainer).updates)
         return cost
@@ -100,6 +102,7 @@ class Learner(DescentMixin, LightningModule):
         """Return cost and score over some rows, wherever they are."""
         x, y = x.to(self.device), y.to(self.device)
         output = self(x)
+        # Lightning resets a metric only between its own evaluation loops.
         self.score.reset()
         self.score.update(output, y)
         return self.cost(output, y).item(), self.score.compute().item()

@@ -13,6 +13,7 @@ VARIANTS = ("batch", "stochastic", "mini-batch")
 DATA = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 MODELS = ("perceptron", "linear")
 ACCELERATORS = ("auto", "cpu", "cuda")
+# As many as batch descent needs on the digits, where an epoch is but one update.
 EPOCHS, FAST_EPOCHS = 40, 3
 
 
@@ -61,6 +62,7 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     """Accept a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
+        # int() alone would take "1_000", " 7" and digits of other scripts.
         if not text.isascii() or not text.removeprefix("-").isdigit() or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
         return int(text)
@@ -88,6 +90,7 @@ def _rate(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
+    # Also refuses NaN, which compares as false.
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no learning rate; give a number above 0 such as 0.1, or batch=0.5,stochastic=0.01"
@@ -97,6 +100,7 @@ def _rate(text: str) -> float:
 
 def accelerator(text: str) -> str:
     """Accept a device that this machine has; torch is asked only about CUDA."""
+    # Importing torch takes two seconds, which no other option needs to wait for.
     if one_of(ACCELERATORS)(text) == "cuda":
         import torch
 

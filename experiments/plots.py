@@ -118,6 +118,7 @@ def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
 
 def _scale(axes: Axes, log_x: bool, log_y: bool) -> None:
     for log, axis in ((log_x, axes.xaxis), (log_y, axes.yaxis)):
+        # A training that was stopped at its start has nothing to the right of 0.
         least, most = axis.get_data_interval()
         if log and 0 < least <= most:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
@@ -132,6 +133,7 @@ def _scale(axes: Axes, log_x: bool, log_y: bool) -> None:
 def _svg(figure: Figure, title: str) -> str:
     """Render a figure and hand its colours and fonts over to the page."""
     buffer = io.StringIO()
+    # Without a date, so that the same run gives the same bytes.
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     text = buffer.getvalue()
@@ -139,6 +141,7 @@ def _svg(figure: Figure, title: str) -> str:
     opening = rf'<svg viewBox="\1" role="img" aria-label="{title}">'
     text = re.sub(r'<svg [^>]*?viewBox="([^"]+)"[^>]*>', opening, text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # The page's own fonts: sizes stay, families go.
     text = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", text)
     for name, standin in COLOUR.items():
         text = text.replace(standin, f"var(--{name})")

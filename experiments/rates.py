@@ -7,6 +7,7 @@ from experiments.measurement import Outcome
 from experiments.options import Options
 from experiments.train import Leg
 
+# Half decades over all that the three variants want, so that one figure can hold them.
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 FAST_RATES = (0.01, 0.1, 1.0)
 # The share of the epochs that a trial gets; an epoch of batch descent is a single update, and cheap.

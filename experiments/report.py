@@ -37,6 +37,7 @@ def write_report(
     if trials:
         sections.append(_sweep(trials, chosen))
     sections.append(_equal(run, data, outcomes))
+    # Of a run in several pieces, the last machine is named; environment.yaml has them all.
     subtitle = (
         f"{options.data} · {options.model} · {words.count(options.epochs, 'epoch')} · seed {options.seed}"
     )
@@ -56,17 +57,16 @@ def _costs(outcomes: Sequence[Outcome]) -> str:
         "The same descents, measured four ways: a pass over the data, a change of the parameters, an example"
         " and a second are four different prices. The cost is the mean over the whole training part."
     )
+    # Epochs stay linear, to show how fast the first ones are; the other three span decades.
     figures = (plots.curves(outcomes, x, "cost", "training cost", x != "epoch", True) for x in plots.UNITS)
     return section("Cost", text, legend(outcome.variant for outcome in outcomes), grid(figures))
 
 
 def _race(outcomes: Sequence[Outcome]) -> str:
     """Tabulate what each variant spent until it reached the cost that all reach."""
-    cost = words.target(outcomes)
-    if cost is None:
+    cost, spent = words.finish_line(outcomes)
+    if not spent:
         return ""
-    firsts = ((outcome.variant, words.reaching(outcome, cost)) for outcome in outcomes)
-    spent = {variant: point for variant, point in firsts if point}
     least = {budget: min(point[budget] for point in spent.values()) for budget in words.BUDGETS}
 
     def cell(point: dict[str, Any], budget: str) -> str:
@@ -113,7 +113,7 @@ def _equal(run: Run, data: Table, outcomes: Sequence[Outcome]) -> str:
         f"<b>Budget:</b> {words.count(run.options.epochs, 'epoch')} each.",
     )
     text = (
-        "Each training took these digests, and they agree. What differs is the learning rate, and when"
+        "Each training takes these digests, which must agree. What differs is the learning rate, and when"
         f" the parameters move: after every pass, every example, or every {run.options.batch_size} examples."
         " Seconds are those of the training loop; measuring, checkpoints and the test are not on the clock."
     )

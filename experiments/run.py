@@ -61,12 +61,14 @@ class Run:
             found = config.pop("experiment")
             options = Options(**config)
             run = cls(Path(folder), options)
+            # To be told now, and not after an hour, that the folder cannot be written.
             run.write("config.yaml", (Path(folder) / "config.yaml").read_text())
         except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
             why = "is not a run; give the folder that an interrupted run named"
             raise RunError(f"--resume: {folder!r} {why}") from error
         if found != experiment:
             raise RunError(f"--resume: {folder!r} is a run of {found}; use python -m experiments {found}")
+        # Given again they are harmless; changed, the run would no longer be the one that was begun.
         for name, value in settings.items():
             if value != (own := getattr(options, name)):
                 option, why = f"--{name.replace('_', '-')}", f"differs from the run's {own!r}"
@@ -104,6 +106,7 @@ class Run:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to, and put it in place of `path` only once it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since os.replace is atomic only within one file system.
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial

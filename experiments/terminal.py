@@ -26,6 +26,7 @@ class Bar:
     def __init__(self, console: Console, total: float) -> None:
         text, bar = TextColumn("{task.description}"), BarColumn(bar_width=None)
         columns = text, bar, TaskProgressColumn(), TimeElapsedColumn(), TextColumn("·"), TimeRemainingColumn()
+        # Into a pipe or a file, a bar would be noise.
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("Starting", total=total)
         self._done = self._work = 0.0

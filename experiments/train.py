@@ -45,6 +45,7 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
         with replacing(checkpoint) as path:
             trainer.save_checkpoint(path)
 
+    # The data module is shared by all trainings, its digests are not.
     data.order.served = {}
     with quiet():
         trainer = Trainer(
@@ -52,8 +53,10 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
             devices=1,
             deterministic="warn" if accelerator == "cuda" else None,
             max_epochs=leg.epochs,
+            # Measurement validates after chosen updates, which Lightning's own loop cannot.
             limit_val_batches=0,
             logger=_logger(leg, run),
+            # Lightning counts loader batches; Measurement logs by examples seen.
             log_every_n_steps=0,
             callbacks=[Measurement(outcome, data, progress, keep)],
             enable_progress_bar=False,
@@ -62,6 +65,7 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
         try:
             trainer.fit(learner, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
             outcome.score = trainer.test(learner, datamodule=data, verbose=False)[0]["test/score"]
+        # Not an error: it is what this rate does, and the other trainings go on.
         except Diverged as stop:
             outcome.last_finite_update = stop.last_finite_update
     outcome.finished = True
@@ -99,4 +103,6 @@ def _logger(leg: Leg, run: Run) -> TensorBoardLogger | bool:
     if checkpoint.exists():
         kept = torch.load(checkpoint, weights_only=True)["callbacks"]["Measurement"]["outcome"]
         purge = kept["points"][-1]["examples"] + 1
-    return TensorBoardLogger(run.folder, name="events", version=leg.name, purge_step=purge)
+    return TensorBoardLogger(
+        run.folder, name="events", version=leg.name, purge_step=purge, default_hp_metric=False
+    )

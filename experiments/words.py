@@ -1,5 +1,6 @@
 """What the numbers say, in sentences; each is written from the measurements, and only if they support it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,15 +29,19 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def target(outcomes: Sequence[Outcome]) -> float | None:
-    """Return the lowest training cost that every finished variant reaches, if there are two to compare."""
-    reached = [min(point["cost"] for point in outcome.points) for outcome in _sound(outcomes)]
-    return max(reached) if len(reached) > 1 else None
+def finish_line(outcomes: Sequence[Outcome]) -> tuple[float, dict[str, dict[str, Any]]]:
+    """Find the lowest training cost that all finished variants reach.
 
-
-def reaching(outcome: Outcome, cost: float) -> dict[str, Any] | None:
-    """Return the first measurement at which the training cost is as low as `cost`."""
-    return next((point for point in outcome.points if point["cost"] <= cost), None)
+    Returns:
+        The cost, and for each variant the first measurement as low as that; none if there are not two.
+    """
+    sound = _sound(outcomes)
+    if len(sound) < 2:
+        return math.inf, {}
+    cost = max(min(point["cost"] for point in outcome.points) for outcome in sound)
+    return cost, {
+        outcome.variant: next(point for point in outcome.points if point["cost"] <= cost) for outcome in sound
+    }
 
 
 def headline(outcomes: Sequence[Outcome], score: str) -> str:
@@ -48,27 +53,27 @@ def headline(outcomes: Sequence[Outcome], score: str) -> str:
     scores = sorted((outcome.score or 0.0, outcome.variant) for outcome in sound)
     cost = f"<b>{best.variant}</b> ends at the lowest training cost, {best.points[-1]['cost']:.4f}"
     if len(sound) == 1:
-        return f"{cost.capitalize()}, with a {score} of {scores[0][0]:.3f}."
+        return f"{cost}, with a {score} of {scores[0][0]:.3f}."
     low, high = (f"{value:.3f} ({variant})" for value, variant in (scores[0], scores[-1]))
     return f"Given the same epochs, {cost}. The {score} lies between {low} and {high}."
 
 
 def race(outcomes: Sequence[Outcome]) -> str:
     """Say which variant comes down to the common cost by the least of each budget."""
-    cost = target(outcomes)
-    if cost is None:
+    cost, points = finish_line(outcomes)
+    if not points:
         return ""
-    firsts = {outcome.variant: reaching(outcome, cost) for outcome in _sound(outcomes)}
-    points = {variant: point for variant, point in firsts.items() if point}
 
+    # Two variants can tie: both are measured at the ends of epochs.
     def least(budget: str) -> str:
         fewest = min(point[budget] for point in points.values())
         names = [f"<b>{variant}</b>" for variant, point in points.items() if point[budget] == fewest]
         return f"{series(names)} {'takes' if len(names) == 1 else 'take'}"
 
     return (
-        f"To bring the training cost down to {cost:.3g}, which every variant reaches, {least('updates')} the"
-        f" fewest updates, {least('examples')} the fewest examples, and {least('seconds')} the least time."
+        f"To bring the training cost down to {cost:.3g}, which {series(list(points))} reach,"
+        f" {least('updates')} the fewest updates, {least('examples')} the fewest examples,"
+        f" and {least('seconds')} the least time."
     )
 
 
@@ -78,8 +83,10 @@ def rate_order(chosen: dict[str, float], trials: Sequence[Trial]) -> str:
     found = series([f"{variant} {rate:g}" for variant, rate in chosen.items()])
     lost = sum(trial.cost is None for trial in trials)
     parts = [f"Chosen: {found}."]
+    # The theory says so; this run may not.
     if len(rates) == 3 and rates == sorted(set(rates)):
         parts.append("The more examples an update averages over, the larger the step it can be trusted with.")
+    # Silence would make the figure's crosses a riddle.
     if lost:
         parts.append(f"{lost} of {len(trials)} trials diverged (crosses).")
     return " ".join(parts)
