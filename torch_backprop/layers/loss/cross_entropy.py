@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.elementwise import TILE
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread
 from torch_backprop.layers.loss.samples import Samples, along_classes
-from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, save, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, owned, save, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -39,11 +40,16 @@ class CrossEntropyRule(Rule):
     def forward(
         x: Tensor, t: Tensor, w: Tensor | None, reduction: str, ignore_index: int, smoothing: float
     ) -> Tensor:
+        large = x.numel() > 2 * TILE and x.dim() > 1 and is_plain(x) and not torch.compiler.is_compiling()
+        if not smoothing and not large:
+            q = torch.log_softmax(widen(x), min(1, x.dim() - 1))
+            w = None if w is None else w.to(q.dtype)
+            loss = F.nll_loss(q, t, w, ignore_index=ignore_index, reduction=reduction)
+            return owned(loss.to(x.dtype))
         F.nll_loss(x, t, w, ignore_index=ignore_index, reduction="none")  # torch's checks, in torch's words
         samples = Samples.of(widen(x), t, w, ignore_index)
-        tiled = x.dim() > 1 and is_plain(x) and not torch.compiler.is_compiling()
-        parts = samples.tiles(x) if tiled else ((samples, x, ()),)
-        losses = torch.cat([_losses(tile, logits, w, smoothing).reshape(-1) for tile, logits, _ in parts])
+        parts = samples.tiles(x, t) if large else ((samples, x, (t,)),)
+        losses = torch.cat([_losses(*part, w, ignore_index, smoothing).reshape(-1) for part in parts])
         return reduced(losses.reshape(t.shape), reduction, samples.weights.sum()).to(x.dtype)
 
     @staticmethod
@@ -56,7 +62,7 @@ class CrossEntropyRule(Rule):
         x, t, w = ctx.saved_tensors
         samples = Samples.of(widen(x), t, w, ctx.ignore_index)
         u = samples.upstream(widen(grad_y), ctx.reduction)
-        if first_order(grad_y, x) and x.dim() > 1:
+        if x.numel() > 2 * TILE and x.dim() > 1 and first_order(grad_y, x):
             grad_x = torch.empty_like(x)
             for tile, logits, (u_tile, grad_tile) in samples.tiles(x, u, grad_x):
                 grad_tile.copy_(_gradient(tile, logits, w, u_tile, ctx.smoothing))
@@ -68,8 +74,8 @@ class CrossEntropyRule(Rule):
     def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
         x, t, w = ctx.saved_tensors
         samples = Samples.of(x, t, w, ctx.ignore_index)
-        one = torch.ones_like(samples.weights).masked_fill(samples.ignored, 0)
-        tangent = (_gradient(samples, x, w, one, ctx.smoothing) * tangent_x).sum(samples.dim)
+        slopes = _gradient(samples, x, w, samples.valid.to(x.dtype), ctx.smoothing)
+        tangent = (slopes * tangent_x).sum(samples.dim)
         return reduced(tangent, ctx.reduction, samples.weights.sum())
 
 
@@ -184,23 +190,32 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
         )
 
 
-def _losses(samples: Samples, x: Tensor, w: Tensor | None, smoothing: float) -> Tensor:
+def _losses(
+    samples: Samples,
+    x: Tensor,
+    t: tuple[Tensor, ...],
+    w: Tensor | None,
+    ignore_index: int,
+    smoothing: float,
+) -> Tensor:
     q = torch.log_softmax(widen(x), samples.dim)
-    losses = -samples.weights * samples.gather(q)
+    w = None if w is None else w.to(q.dtype)
+    losses = F.nll_loss(q, *t, w, ignore_index=ignore_index, reduction="none")
     return losses if not smoothing else (1 - smoothing) * losses - smoothing * samples.smoothed(q, w)
 
 
 def _gradient(samples: Samples, x: Tensor, w: Tensor | None, u: Tensor, smoothing: float) -> Tensor:
     """u_i (p_k sum_c a_c - a_k), in differentiable operators."""
     p = torch.softmax(widen(x), samples.dim)
+    column = samples.weights * u
+    if not smoothing:
+        return samples.scatter(p * column.unsqueeze(samples.dim), -column)
     share = smoothing / x.shape[samples.dim]
-    picked = (1 - smoothing) * samples.weights
-    total = picked + (smoothing if w is None else w.sum() * share)
-    grad_x = p * (u * total).unsqueeze(samples.dim)
-    if smoothing:
-        even = share if w is None else along_classes(w, x.dim()) * share
-        grad_x = grad_x - even * u.unsqueeze(samples.dim)
-    return samples.scatter(grad_x, -picked * u)
+    column = (1 - smoothing) * column
+    row = column + u * (smoothing if w is None else w.sum() * share)
+    even = share if w is None else along_classes(w, x.dim()) * share
+    grad_x = p * row.unsqueeze(samples.dim) - even * u.unsqueeze(samples.dim)
+    return samples.scatter(grad_x, -column)
 
 
 def _smoothed(ctx: Any, t: Tensor) -> Tensor:

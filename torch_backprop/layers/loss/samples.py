@@ -20,13 +20,13 @@ class Samples:
         dim: the dimension of the classes in the logits.
         target: the class, or 0 where the sample is ignored.
         weights: the weight of the class, or 0 where the sample is ignored.
-        ignored: whether the sample is ignored.
+        valid: whether the sample is not ignored.
     """
 
     dim: int
     target: Tensor
     weights: Tensor
-    ignored: Tensor
+    valid: Tensor
 
     @classmethod
     def of(cls, x: Tensor, t: Tensor, w: Tensor | None, ignore_index: int) -> Samples:
@@ -38,22 +38,20 @@ class Samples:
         cls, dimensions: int, dtype: torch.dtype, t: Tensor, w: Tensor | None, ignore_index: int
     ) -> Samples:
         """The same of logits of which only the number of dimensions and the dtype are known."""
-        ignored = t == ignore_index
-        target = t.masked_fill(ignored, 0).long()
-        weights = torch.ones_like(t, dtype=dtype) if w is None else w.to(dtype)[target]
-        return cls(min(1, dimensions - 1), target, weights.masked_fill(ignored, 0), ignored)
+        valid = t != ignore_index
+        target = (t * valid).long()
+        weights = valid.to(dtype) if w is None else w.to(dtype)[target] * valid
+        return cls(min(1, dimensions - 1), target, weights, valid)
 
     def tiles(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Samples, Tensor, tuple[Tensor, ...]]]:
         """Cuts the samples, their logits and what else has a row for each into tiles."""
-        for target, weights, ignored, logits, *rest in tiles(
-            self.target, self.weights, self.ignored, x, *others
-        ):
-            yield Samples(self.dim, target, weights, ignored), logits, tuple(rest)
+        for target, weights, valid, logits, *rest in tiles(self.target, self.weights, self.valid, x, *others):
+            yield Samples(self.dim, target, weights, valid), logits, tuple(rest)
 
     def upstream(self, grad_y: Tensor, reduction: str) -> Tensor:
         """The gradient that reaches each sample's loss; 0, never NaN, where it is ignored."""
         u = spread(grad_y, reduction, self.weights.sum())
-        return torch.where(self.ignored, 0, u)
+        return torch.where(self.valid, u, 0)
 
     def gather(self, x: Tensor) -> Tensor:
         """x_t of each sample."""
@@ -66,7 +64,7 @@ class Samples:
     def smoothed(self, q: Tensor, w: Tensor | None) -> Tensor:
         """The mean over the classes of w_c q_c; 0 where the sample is ignored."""
         weighted = q if w is None else q * along_classes(w, q.dim())
-        return weighted.mean(self.dim).masked_fill(self.ignored, 0)
+        return torch.where(self.valid, weighted.mean(self.dim), 0)
 
 
 def along_classes(w: Tensor, dimensions: int) -> Tensor:
