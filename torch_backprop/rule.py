@@ -9,7 +9,8 @@ every derivation needs and none should repeat:
   pass sees a constant and silently returns 0. Here ``jvp`` runs with forward mode on and its residuals
   stripped of the tangent of this level: what remains are the tangents of the outer levels, and
   ``jvp`` of ``jvp`` is right;
-* compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it.
+* compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside a
+  compiled ``torch.func.grad`` Dynamo takes only ``forward`` and differentiates its operators itself.)
 """
 
 from __future__ import annotations
@@ -107,21 +108,19 @@ def save(ctx: Any, *residuals: Tensor | None) -> None:
     ctx.save_for_forward(*residuals)
 
 
-def first_order(*tensors: Tensor | None) -> bool:
+def first_order(*tensors: Tensor) -> bool:
     """Whether a fast path is allowed: a first-order backward pass over plain tensors.
 
     In-place operators, ``out=`` and saved statistics are wrong or impossible when a graph of the backward
     pass is recorded (``create_graph``, ``torch.func``), under ``vmap`` or ``is_grads_batched``, while
     compiling or exporting, and on tensor subclasses. Then the plain formula is used.
     """
-    if torch.compiler.is_compiling() or torch.is_grad_enabled():
-        return False
-    return all(tensor is None or is_plain(tensor) for tensor in tensors)
+    return not torch.is_grad_enabled() and all(map(is_plain, tensors))
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether ``tensor`` is an ordinary strided tensor: no subclass, no functorch wrapper, not meta."""
-    if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
+    """Whether ``tensor`` is an ordinary one in eager mode: no subclass, no functorch wrapper, not meta."""
+    if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))

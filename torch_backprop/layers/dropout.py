@@ -39,8 +39,7 @@ class DropoutRule(Rule):
             noise = torch.empty_like(x).bernoulli_(1 - p)
             mask = noise != 0
             y = _alpha_dropped(x, noise, p) if alpha else x * noise.div_(1 - p)
-        hidden = torch.compiler.is_compiling() or not is_plain(mask)
-        return y, mask if hidden else pack(mask)
+        return y, pack(mask) if is_plain(mask) else mask
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

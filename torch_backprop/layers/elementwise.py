@@ -128,7 +128,8 @@ def select(a: Any, b: Any, compare: Callable[..., Tensor], x: Tensor, bound: flo
     is vectorized, and an infinite or undefined element that is not chosen does no harm.
     """
     bits = _BITS.get(x.dtype)
-    if bits is None or x.device.type != "cpu" or not first_order(x):
+    choices = [choice for choice in (a, b) if isinstance(choice, Tensor)]
+    if bits is None or x.device.type != "cpu" or not first_order(x, *choices):
         chosen = torch.where(compare(x, bound), a, b)
         # the second derivative by x is zero, not missing, as it is in torch
         return chosen + 0 * torch.sign(x) if torch.is_grad_enabled() and x.requires_grad else chosen
@@ -153,6 +154,6 @@ def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options
 
 def _overwritable(x: Tensor) -> bool:
     """Whether a Function may write into x; if not, ``copy_`` does it, or raises in torch's words."""
-    if torch.compiler.is_compiling() or not is_plain(x) or forward_ad._current_level >= 0:
+    if not is_plain(x) or forward_ad._current_level >= 0:
         return False
     return not (x._is_view() or (x.is_leaf and x.requires_grad))

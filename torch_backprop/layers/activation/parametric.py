@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, elementwise, select
+from torch_backprop.layers.elementwise import activate, elementwise, never, select
 from torch_backprop.rule import LOWER, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
 
@@ -71,8 +71,8 @@ def _mean_slope(lower: float, upper: float) -> float:
 
 mean_rrelu_rule = elementwise(
     F.rrelu,
-    lambda x, lower, upper: _mean_slope(lower, upper) >= 0,
-    lambda g, kept, lower, upper: select(g, g * _mean_slope(lower, upper), torch.gt, kept, 0),
+    never,
+    lambda g, x, lower, upper: select(g, g * _mean_slope(lower, upper), torch.gt, x, 0),
 )
 
 

@@ -40,7 +40,7 @@ class CrossEntropyRule(Rule):
     def forward(
         x: Tensor, t: Tensor, w: Tensor | None, reduction: str, ignore_index: int, smoothing: float
     ) -> Tensor:
-        large = x.numel() > 2 * TILE and x.dim() > 1 and is_plain(x) and not torch.compiler.is_compiling()
+        large = x.numel() > 2 * TILE and x.dim() > 1 and is_plain(x)
         if not smoothing and not large:
             q = torch.log_softmax(widen(x), min(1, x.dim() - 1))
             w = None if w is None else w.to(q.dtype)
@@ -49,8 +49,12 @@ class CrossEntropyRule(Rule):
         F.nll_loss(x, t, w, ignore_index=ignore_index, reduction="none")  # torch's checks, in torch's words
         samples = Samples.of(widen(x), t, w, ignore_index)
         parts = samples.tiles(x, t) if large else ((samples, x, (t,)),)
-        losses = torch.cat([_losses(*part, w, ignore_index, smoothing).reshape(-1) for part in parts])
-        return reduced(losses.reshape(t.shape), reduction, samples.weights.sum()).to(x.dtype)
+        losses = [
+            _losses(tile, logits, t_tile, w, ignore_index, smoothing).reshape(-1)
+            for tile, logits, (t_tile,) in parts
+        ]
+        loss = reduced(torch.cat(losses).reshape(t.shape), reduction, samples.weights.sum())
+        return owned(loss.to(x.dtype))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -167,7 +171,7 @@ def cross_entropy(
     """
     reduction = resolve(size_average, reduce, reduction)
     soft = target.shape == input.shape
-    refused = not soft and weight is not None and weight.requires_grad
+    refused = ignore_index >= 0 if soft else weight is not None and weight.requires_grad
     if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0 or not input.is_floating_point():
         return F.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
     if soft:
@@ -191,16 +195,11 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
 
 
 def _losses(
-    samples: Samples,
-    x: Tensor,
-    t: tuple[Tensor, ...],
-    w: Tensor | None,
-    ignore_index: int,
-    smoothing: float,
+    samples: Samples, x: Tensor, t: Tensor, w: Tensor | None, ignore_index: int, smoothing: float
 ) -> Tensor:
     q = torch.log_softmax(widen(x), samples.dim)
     w = None if w is None else w.to(q.dtype)
-    losses = F.nll_loss(q, *t, w, ignore_index=ignore_index, reduction="none")
+    losses = F.nll_loss(q, t, w, ignore_index=ignore_index, reduction="none")
     return losses if not smoothing else (1 - smoothing) * losses - smoothing * samples.smoothed(q, w)
 
 
