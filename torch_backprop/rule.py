@@ -9,8 +9,8 @@ every derivation needs and none should repeat:
   pass sees a constant and silently returns 0. Here ``jvp`` runs with forward mode on and its residuals
   stripped of the tangent of this level: what remains are the tangents of the outer levels, and
   ``jvp`` of ``jvp`` is right;
-* compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside a
-  compiled ``torch.func.grad`` Dynamo takes only ``forward`` and differentiates its operators itself.)
+* compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
+  a compiled ``torch.func.grad`` Dynamo takes only ``forward`` and differentiates its operators itself.)
 """
 
 from __future__ import annotations

@@ -41,4 +41,4 @@ COMPILED_CHECKS = (compilation.compiled, compilation.compiled_gradient, compilat
 """Held on one case of every layer: each takes seconds."""
 
 INDUCTOR_CHECK = compilation.inductor
-"""Held on one layer of every derivation: it takes many seconds."""
+"""Held on one layer of every family: it takes many seconds."""

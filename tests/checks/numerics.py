@@ -17,7 +17,7 @@ from torch_backprop.spec import Case, Draw, LayerSpec
 from .agreement import Raised, agree, outcome
 from .comparison import Comparison, equal, size
 from .layouts import step2
-from .trial import Trial, pull_back, trials
+from .trial import Trial, pull_back, trials, values_and_gradients
 
 RATIO = 8
 """How many times the built-in's own error, or a unit of rounding, an error may be."""
@@ -41,8 +41,10 @@ def extremes(spec: LayerSpec, case: Case) -> None:
 def _extreme(
     spec: LayerSpec, case: Case, dtype: torch.dtype, numbers: Numbers, cotangent: float | None, name: str
 ) -> None:
+    fill = None if cotangent is None else partial(torch.full_like, fill_value=cotangent)
+
     def probe(trial: Trial) -> Any:
-        return _values_and_gradients(trial, cotangent)
+        return values_and_gradients(trial, fill)
 
     ours, builtin = (_filled(trial, case, numbers) for trial in trials(spec, case, dtype))
     expected, _ = outcome(probe, builtin, may_raise=True)
@@ -97,14 +99,14 @@ def low_precision(spec: LayerSpec, case: Case) -> None:
 
 def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:
     """Fails if the values or gradients are further from the truth than the built-in's explain."""
-    expected, _ = outcome(_values_and_gradients, builtin, may_raise=True)
-    seen, _ = outcome(_values_and_gradients, ours, may_raise=True)
+    expected, _ = outcome(values_and_gradients, builtin, may_raise=True)
+    seen, _ = outcome(values_and_gradients, ours, may_raise=True)
     if isinstance(expected, Raised) or isinstance(seen, Raised):
         equal(seen, expected, ours.title)
         return
     names = ("output", *seen[1])
     found, known = ((values[0], *values[1].values()) for values in (seen, expected))
-    right, gradients = _values_and_gradients(truth)
+    right, gradients = values_and_gradients(truth)
     for name, *compared in zip(names, found, known, (right, *gradients.values()), strict=True):
         if isinstance(compared[0], Tensor):
             _small_error(f"{ours.title}: {name} in {compared[0].dtype}", *compared)
@@ -140,20 +142,13 @@ def _filled(trial: Trial, case: Case, numbers: Numbers) -> Trial:
     return replace(trial, inputs=tuple(map(fill, trial.inputs, case.inputs)))
 
 
-def _values_and_gradients(trial: Trial, cotangent: float | None = None) -> Any:
-    leaves = trial.need()
-    output = trial.call()
-    layout = None if cotangent is None else lambda g: torch.full_like(g, cotangent)
-    return output, pull_back(trial, output, leaves, layout)
-
-
 def widened(trial: Trial) -> Trial:
     """The same numbers in float64: what the lower precision should have computed."""
     inputs = tuple(x.double() if x.is_floating_point() else x for x in trial.inputs)
     return replace(trial, module=deepcopy(trial.module).double(), inputs=inputs)
 
 
-def _small_error(title: str, seen: Tensor, expected: Tensor, truth: Tensor) -> None:
+def _small_error(title: str, seen: Any, expected: Any, truth: Any) -> None:
     truth = truth.double()
     unit = torch.finfo(seen.dtype).eps * size(truth)
     bound = RATIO * max(size(expected.double() - truth), unit)

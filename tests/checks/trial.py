@@ -129,6 +129,13 @@ def differentiate(
     return pull_back(trial, trial.call(), leaves, layout)
 
 
+def values_and_gradients(trial: Trial, layout: Layout | None = None) -> tuple[Any, Gradients]:
+    """The layer's output, and the gradients of the leaves for a random cotangent."""
+    leaves = trial.need()
+    output = trial.call()
+    return output, pull_back(trial, output, leaves, layout)
+
+
 def pull_back(
     trial: Trial, output: Any, leaves: dict[str, Tensor], layout: Layout | None = None
 ) -> Gradients:
