@@ -117,7 +117,7 @@ def test_fast_path_is_for_first_order_over_plain_tensors() -> None:
     x = torch.ones(3)
     assert not first_order(x)
     with torch.no_grad():
-        assert first_order(x, None, torch.nn.Parameter(x))
+        assert first_order(x, torch.nn.Parameter(x))
         assert not first_order(x, x.to("meta"))
         assert not first_order(FakeTensorMode().from_tensor(x))
 

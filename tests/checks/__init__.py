@@ -30,6 +30,7 @@ CHECKS = (
     contract.by_hand,
     contract.mutation,
     contract.overwritten,
+    contract.in_place,
     contract.leaks,
     contract.copies,
     contract.checkpointing,

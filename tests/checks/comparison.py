@@ -39,12 +39,10 @@ class Comparison:
         elif isinstance(expected, dict) and isinstance(seen, dict) and seen.keys() == expected.keys():
             for key, value in expected.items():
                 yield from self.differences(seen[key], value, f"{path}.{key}".lstrip("."))
-        elif (
-            isinstance(expected, tuple | list) and type(seen) is type(expected) and len(seen) == len(expected)
-        ):
+        elif _is_sequence(expected) and _is_sequence(seen) and len(seen) == len(expected):
             for i, value in enumerate(expected):
                 yield from self.differences(seen[i], value, f"{path}[{i}]")
-        elif type(seen) is not type(expected) or isinstance(seen, tuple | dict) or seen != expected:
+        elif type(seen) is not type(expected) or isinstance(seen, tuple | list | dict) or seen != expected:
             yield f"{path or 'outcome'} is {seen!r}, expected {expected!r}"
 
     def tensor_difference(self, seen: Tensor, expected: Tensor) -> str | None:
@@ -56,7 +54,7 @@ class Comparison:
             same = torch.equal(seen, expected)
             return None if same else f"is {seen.tolist()}, expected {expected.tolist()}"
         a, b = (x.detach().to(torch.complex128) for x in (seen, expected))
-        # elements that are not finite must be the same; what is left is compared as numbers
+        # an infinity would make the error infinite or NaN: such elements must simply be the same
         odd = ~(a.isfinite() & b.isfinite())
         error = size(torch.where(odd, 0, a - b))
         bound = self.bound(torch.where(odd, 0, b), expected.dtype)
@@ -81,11 +79,16 @@ def equal(seen: Any, expected: Any, title: str, how: Comparison = TO_ROUNDING) -
         raise AssertionError(f"{title}: " + "; ".join(found))
 
 
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, tuple | list)
+
+
 def tensor_facts(tensor: Tensor, strides: bool) -> str:
     """Shape, dtype, device; and the strides of the dimensions in which there is a step to take."""
     text = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device.type}"
     if not strides or not tensor.numel():
         return text
+    # the stride of a dimension of length one is never taken, and torch's own operators differ in it
     steps = [step if length > 1 else 0 for step, length in zip(tensor.stride(), tensor.shape, strict=True)]
     return f"{text} with strides {steps}"
 

@@ -15,7 +15,7 @@ from torch_backprop.spec import Case, LayerSpec
 
 from .agreement import agree
 from .comparison import equal
-from .trial import Trial, differentiable, differentiate, draw_like, pull_back, trials
+from .trial import SEED, Trial, differentiable, differentiate, draw_like, pull_back, trials
 
 
 class _Operators(TorchDispatchMode):
@@ -76,6 +76,12 @@ def overwritten(spec: LayerSpec, case: Case) -> None:
             equal(seen, expected, f"{trial.title}: gradients after the {which} was overwritten")
 
 
+def in_place(spec: LayerSpec, case: Case) -> None:
+    """On a leaf, on which torch forbids to work in place, and on a view, whose base must notice."""
+    for probe in (_on_leaves, _on_views):
+        agree(probe, *trials(spec, case), probe.__name__.strip("_").replace("_", " "), may_raise=True)
+
+
 def leaks(spec: LayerSpec, case: Case) -> None:
     """A graph dies with its output, without the help of the garbage collector."""
     trial, _ = trials(spec, case)
@@ -107,6 +113,20 @@ def _checkpointed(trial: Trial) -> Any:
     torch.manual_seed(7)
     output = checkpoint(lambda *x: trial.module(*trial.spare(x)), *trial.inputs, use_reentrant=False)
     return pull_back(trial, output, leaves)
+
+
+def _on_leaves(trial: Trial) -> Any:
+    leaves = trial.need()
+    torch.manual_seed(SEED)
+    return pull_back(trial, trial.module(*trial.inputs), leaves)
+
+
+def _on_views(trial: Trial) -> Any:
+    leaves = trial.need()
+    torch.manual_seed(SEED)
+    bases = [x.clone() for x in trial.inputs]
+    output = trial.module(*(x.view(x.shape) for x in bases))
+    return pull_back(trial, (output, *bases), leaves)
 
 
 def _copies(tensors: Any) -> list[Any]:

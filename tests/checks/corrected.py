@@ -19,7 +19,8 @@ from torch import Tensor
 class Hardsigmoid(torch.nn.Hardsigmoid):
     def forward(self, input: Tensor) -> Tensor:
         constant = F.hardsigmoid(input.detach())
-        return torch.where((input > -3) & (input < 3), input / 6 + 0.5, constant)
+        y = torch.where((input > -3) & (input < 3), input / 6 + 0.5, constant)
+        return input.copy_(y) if self.inplace else y
 
 
 class RReLU(torch.nn.RReLU):
@@ -28,7 +29,7 @@ class RReLU(torch.nn.RReLU):
             return F.leaky_relu(input, (self.lower + self.upper) / 2)
         slope = torch.ones_like(input.detach().contiguous())
         torch.ops.aten.rrelu_with_noise(input.detach(), slope, self.lower, self.upper, True)
-        return input * slope
+        return input.copy_(input * slope) if self.inplace else input * slope
 
 
 class SiLU(torch.nn.SiLU):

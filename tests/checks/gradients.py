@@ -85,7 +85,9 @@ def _twice(trial: Trial) -> Any:
     (y,) = differentiable(trial.call())
     g = draw_like(y, trial.grain)
     first = torch.autograd.grad(y, leaves, g, retain_graph=True, allow_unused=True)
-    return first, torch.autograd.grad(y, leaves, g, allow_unused=True)
+    second = torch.autograd.grad(y, leaves, g, allow_unused=True)
+    third, _ = outcome(lambda _: torch.autograd.grad(y, leaves, g, allow_unused=True), trial, may_raise=True)
+    return first, second, third
 
 
 def _no_wasted_work(trial: Trial, subset: tuple[str, ...]) -> None:
@@ -113,6 +115,7 @@ def _watched(rules: set[type[Rule]], wasted: list[str]) -> Iterator[None]:
 
         rule.backward = staticmethod(backward)
 
+    # what a node calls is looked up on its rule when it runs, so that a rule can be watched after the forward
     for rule in rules:
         watch(rule)
     try:

@@ -6,6 +6,7 @@ from itertools import combinations
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Case, LayerSpec
 
@@ -36,11 +37,8 @@ def bytes_held(trial: Trial, needs: tuple[str, ...]) -> int:
         output = trial.call()
     # a tensor kept on the context itself escapes the hooks
     for node in nodes_of(output):
-        saved += (
-            [value for value in vars(node).values() if isinstance(value, Tensor)]
-            if hasattr(node, "__dict__")
-            else []
-        )
+        saved += [x for x in pytree.tree_leaves(getattr(node, "__dict__", {})) if isinstance(x, Tensor)]
+    # two views of one storage hold it once, and a parameter is alive whoever holds it
     storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in saved}
     for parameter in trial.module.parameters():
         storages.pop(parameter.untyped_storage().data_ptr(), None)
