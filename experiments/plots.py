@@ -66,9 +66,15 @@ def curves(outcomes: Sequence[Outcome], x: str, y: str, label: str, log_x: bool,
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _axes(4.4, 3.0)
+        low, high = _limits(outcomes, y)
         for outcome in outcomes:
             points = [(point[x], point[y]) for point in outcome.points if point[x] > 0 or not log_x]
-            _line(axes, outcome, points)
+            _line(axes, outcome, points, (low, high))
+        least, most = axes.yaxis.get_data_interval()
+        if most > high:
+            axes.set_ylim(least / 1.3, high)
+        elif least < low:
+            axes.set_ylim(low, most + 0.05)
         _scale(axes, log_x, log_y)
         axes.set_xlabel(UNITS[x])
         axes.set_title(label, loc="left", fontsize=10)
@@ -97,19 +103,30 @@ def sweep(trials: Sequence[Trial], chosen: dict[str, float]) -> str:
         return _svg(figure, "validation cost against learning rate")
 
 
+def _limits(outcomes: Sequence[Outcome], y: str) -> tuple[float, float]:
+    """Return how far to draw, so that a variant that diverges does not flatten the others."""
+    if y != "cost":
+        return -0.25, math.inf
+    return 0.0, 5 * max((outcome.points[0]["cost"] for outcome in outcomes if outcome.points), default=1.0)
+
+
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _line(axes: Axes, outcome: Outcome, points: list[tuple[float, float]]) -> None:
-    """Draw a curve, whose end is a marker: a cross if it diverged there."""
+def _line(
+    axes: Axes, outcome: Outcome, points: list[tuple[float, float]], limits: tuple[float, float]
+) -> None:
+    """Draw a curve, whose end is a marker: a cross at the figure's edge if it diverged."""
     colour = COLOUR[outcome.variant]
     # Wider below narrower, so that curves that coincide can both be seen.
     width = {"stochastic": 2.9, "mini-batch": 1.5}.get(outcome.variant, 1.8)
     axes.plot(*_columns(points), color=colour, linewidth=width, solid_joinstyle="round")
     marker = "x" if outcome.diverged else MARKERS[outcome.variant]
-    axes.plot(*_columns(points[-1:]), color=colour, marker=marker, markersize=6)
+    low, high = limits
+    ends = [(place, min(max(value, low), high)) for place, value in points[-1:]]
+    axes.scatter(*_columns(ends), s=36, color=colour, marker=marker, zorder=3, clip_on=False)
 
 
 def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:

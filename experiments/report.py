@@ -57,6 +57,8 @@ def _costs(outcomes: Sequence[Outcome]) -> str:
         "The same descents, measured four ways: a pass over the data, a change of the parameters, an example"
         " and a second are four different prices. The cost is the mean over the whole training part."
     )
+    if any(outcome.diverged for outcome in outcomes):
+        text += " A cross at the edge of a figure marks the last finite update of a variant that diverged."
     # Epochs stay linear, to show how fast the first ones are; the other three span decades.
     figures = (plots.curves(outcomes, x, "cost", "training cost", x != "epoch", True) for x in plots.UNITS)
     return section("Cost", text, legend(outcome.variant for outcome in outcomes), grid(figures))
@@ -95,7 +97,7 @@ def _sweep(trials: Sequence[Trial], chosen: dict[str, float]) -> str:
     lengths = words.series([f"{variant} {number}" for variant, number in epochs.items()])
     text = (
         f"Found by trial and error: a short training from the same start at each rate (epochs: {lengths}),"
-        f" and the lowest validation cost wins. {words.rate_order(chosen, trials)}"
+        f" and the lowest validation cost wins: {words.rate_order(chosen, trials)}"
     )
     figure = wide(plots.sweep(trials, chosen))
     return section("Learning rates", text, legend(trial.variant for trial in trials), figure)

@@ -78,11 +78,12 @@ def race(outcomes: Sequence[Outcome]) -> str:
 
 
 def rate_order(chosen: dict[str, float], trials: Sequence[Trial]) -> str:
-    """Say which rates were chosen, and whether larger groups took larger ones."""
-    rates = [chosen[variant] for variant in ("stochastic", "mini-batch", "batch") if variant in chosen]
-    found = series([f"{variant} {rate:g}" for variant, rate in chosen.items()])
+    """Name the rates that won, and say whether larger groups took larger ones."""
+    tried = {trial.variant for trial in trials}
+    found = series([f"{variant} {rate:g}" for variant, rate in chosen.items() if variant in tried])
+    rates = [chosen[variant] for variant in ("stochastic", "mini-batch", "batch") if variant in tried]
     lost = sum(trial.cost is None for trial in trials)
-    parts = [f"Chosen: {found}."]
+    parts = [f"{found}."]
     # The theory says so; this run may not.
     if len(rates) == 3 and rates == sorted(set(rates)):
         parts.append("The more examples an update averages over, the larger the step it can be trusted with.")
