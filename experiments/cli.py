@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one experiment.
 
     Returns:
-        0 when it ended, 2 for bad input, 130 when it was interrupted.
+        0 when it ended, 2 for bad input or a missing package, 130 when it was interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "list"):
@@ -63,6 +63,11 @@ def _start(name: str, arguments: list[str]) -> int:
         )
         sys.stderr.write(f"Interrupted. {hint}\n")
         return 130
+    except ModuleNotFoundError as error:
+        if error.name in (None, "torch_backprop", "experiments"):
+            raise
+        sys.stderr.write(f'{error.name} is missing: python -m pip install -e ".[experiments]" has it\n')
+        return 2
     return 0
 
 

@@ -175,16 +175,16 @@ class AlphaDropout(torch.nn.AlphaDropout):
     """Drop-in for :class:`torch.nn.AlphaDropout`; draws the random numbers that it would draw."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps ``(*)`` to ``(*)``."""
-        return alpha_dropout(input, self.p, self.training, self.inplace)
+        """Maps ``(*)`` to ``(*)``; never in place, whatever the option says, as in torch."""
+        return alpha_dropout(input, self.p, self.training)
 
 
 class FeatureAlphaDropout(torch.nn.FeatureAlphaDropout):
     """Drop-in for :class:`torch.nn.FeatureAlphaDropout`; draws the random numbers that it would draw."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps ``(N, C, *)`` to the same shape."""
-        return feature_alpha_dropout(input, self.p, self.training, self.inplace)
+        """Maps ``(N, C, *)`` to the same shape; never in place, whatever the option says, as in torch."""
+        return feature_alpha_dropout(input, self.p, self.training)
 
 
 def _drop_elements(f: Callable[..., Tensor], x: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
