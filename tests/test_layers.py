@@ -26,6 +26,7 @@ def one_case() -> Iterator[Any]:
 
 
 def one_layer_of_each_family() -> Iterator[Any]:
+    # the first folder or file under layers/; later keys overwrite earlier ones
     firsts = {spec.layer.__module__.split(".")[2]: spec for spec in reversed(SPECS)}
     for spec in firsts.values():
         yield pytest.param(spec, spec.cases[0], id=spec.layer.__name__)

@@ -14,6 +14,7 @@ CHECKS = (
     gradients.gradients,
     gradients.gradient_layouts,
     gradients.cotangents,
+    gradients.large,
     gradients.complex_numbers,
     gradients.needs,
     gradients.repeated,

@@ -60,6 +60,7 @@ def without_memory(spec: LayerSpec, case: Case) -> None:
 
 
 def _compiled(spec: LayerSpec, case: Case, backend: str) -> None:
+    # Dynamo would take the code of an earlier layer for this one's until its cache is full
     torch._dynamo.reset()
     ours, builtin = trials(spec, case)
     ours = replace(ours, module=torch.compile(ours.module, fullgraph=True, backend=backend))
@@ -82,6 +83,7 @@ def _gradient(trial: Trial, compile: bool) -> Any:
 
 
 def _faked(trial: Trial, mode: FakeTensorMode) -> Trial:
+    # Module.to cannot swap fake tensors in
     for module in trial.module.modules():
         for name, parameter in module.named_parameters(recurse=False):
             module.register_parameter(name, torch.nn.Parameter(mode.from_tensor(parameter.detach())))

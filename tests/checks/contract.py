@@ -36,6 +36,7 @@ def by_hand(spec: LayerSpec, case: Case) -> None:
     leaves = trial.need()
     outputs = differentiable(trial.call())
     cotangents = [draw_like(y, trial.grain) for y in outputs]
+    # only the rule's own nodes may be in the graph: the mode sees what torch's nodes call, too
     with _Operators() as operators:
         torch.autograd.grad(outputs, tuple(leaves.values()), cotangents, allow_unused=True)
     called = [name for name in operators.names if "_backward" in name]
@@ -62,6 +63,7 @@ def overwritten(spec: LayerSpec, case: Case) -> None:
         trial, builtin = trials(spec, case)
         expected = differentiate(builtin)
         leaves = trial.need()
+        # a leaf that requires a gradient may not be overwritten, its clone may
         inputs = [leaf.clone() for leaf in trial.inputs]
         output = trial.call(*inputs)
         try:
@@ -86,6 +88,7 @@ def leaks(spec: LayerSpec, case: Case) -> None:
     """A graph dies with its output, without the help of the garbage collector."""
     trial, _ = trials(spec, case)
     trial.need()
+    # the inputs are clones, because a layer may return its input, which this trial holds
     watched = weakref.ref(trial.call(*(x.clone() for x in trial.inputs)))
     assert watched() is None, f"{trial.title}: the output outlives its last reference"
 

@@ -26,7 +26,7 @@ class Hardsigmoid(torch.nn.Hardsigmoid):
 class RReLU(torch.nn.RReLU):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return F.leaky_relu(input, (self.lower + self.upper) / 2)
+            return F.leaky_relu(input, (self.lower + self.upper) / 2, self.inplace)
         slope = torch.ones_like(input.detach().contiguous())
         torch.ops.aten.rrelu_with_noise(input.detach(), slope, self.lower, self.upper, True)
         return input.copy_(input * slope) if self.inplace else input * slope

@@ -8,14 +8,18 @@ from itertools import combinations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from torch_backprop.rule import Rule
 from torch_backprop.spec import Case, LayerSpec
 
 from .agreement import Raised, agree, outcome
 from .comparison import tensor_facts
-from .layouts import DENSE, SIZES, SPARSE, expanded, step2, transposed
+from .layouts import DENSE, SIZES, SPARSE, contiguous, expanded, step2, transposed
 from .trial import Trial, differentiable, differentiate, draw_like, pull_back, trials
+
+LARGE = 300_000
+"""Elements of a tensor that does not fit a core's cache."""
 
 
 def gradients(spec: LayerSpec, case: Case) -> None:
@@ -45,6 +49,13 @@ def cotangents(spec: LayerSpec, case: Case) -> None:
     for layout in (transposed, step2, expanded):
         ours, builtin = trials(spec, case)
         agree(lambda t, to=layout: differentiate(t, layout=to), ours, builtin, f"{layout.__name__} cotangent")
+
+
+def large(spec: LayerSpec, case: Case) -> None:
+    """Enough elements for the paths that rules take over large tensors, which small ones never enter."""
+    for layout in (contiguous, transposed):
+        ours, builtin = (trial.on(_enlarged).on(layout) for trial in trials(spec, case))
+        agree(differentiate, ours, builtin, f"gradients, large {layout.__name__} inputs", may_raise=True)
 
 
 def complex_numbers(spec: LayerSpec, case: Case) -> None:
@@ -78,6 +89,15 @@ def gradients_and_state(trial: Trial) -> Any:
     output = differentiate(trial)
     # a backward pass draws no random numbers that the built-in's does not draw
     return output, torch.get_rng_state()
+
+
+def _enlarged(x: Tensor) -> Tensor:
+    if not x.dim() or not x.numel():
+        return x
+    rows = x.repeat(1 + LARGE // x.numel(), *(1 for _ in x.shape[1:]))
+    # numbers that repeat would hide a tile that is read in the place of another
+    scale = torch.linspace(0.5, 1, rows.numel(), dtype=torch.float64).reshape(rows.shape)
+    return rows * scale.to(rows.dtype) if rows.is_floating_point() else rows
 
 
 def _twice(trial: Trial) -> Any:

@@ -42,6 +42,7 @@ def directional(spec: LayerSpec, case: Case) -> None:
 def hessians(spec: LayerSpec, case: Case) -> None:
     """The matrices of second derivatives, as users ask for them."""
     ours, builtin = trials(spec, case, corrected=CORRECTED_SECOND_ORDER)
+    # torch.func stacks the rows of a matrix, and refuses if there are none
     if not all(leaf.numel() for leaf in ours.leaves.values()):
         return
     expected, _ = outcome(lambda t: _matrices(t, jacrev, jacrev), builtin)
@@ -66,6 +67,7 @@ def gradients_of_order(trial: Trial, order: int) -> Gradients:
     gradients: Gradients = {}
     for step in range(order):
         if not outputs:
+            # nothing depends on anything any more: autograd would refuse, and the gradient is zero
             return {name: torch.zeros_like(x) for name, x in variables.items()}
         found = torch.autograd.grad(
             outputs, tuple(variables.values()), weights, create_graph=True, materialize_grads=True
@@ -86,6 +88,7 @@ def _inner(a: tuple[Tensor, ...], b: tuple[Tensor, ...]) -> Tensor:
 
 def _prepare(trial: Trial) -> Any:
     cost, leaves = trial.cost()
+    # one draw for the whole derivative: every order of the modes must meet the same random numbers
     torch.manual_seed(0)
     every = tuple(range(len(leaves)))
     return cost, leaves, every, _directions(leaves, 1), _directions(leaves, 100)

@@ -44,6 +44,7 @@ def _batched(spec: LayerSpec, case: Case, mapped: Probe, looped: Probe, name: st
     ours, builtin = trials(spec, case)
     expected, known = outcome(mapped, builtin, may_raise=True)
     seen, warned = outcome(mapped, ours, may_raise=True)
+    # a corrected built-in may batch where torch's does not; there the layer need not, but may if it is right
     if isinstance(seen, Raised):
         expected, _ = outcome(mapped, trials(spec, case, corrected={})[1], may_raise=True)
     elif isinstance(expected, Raised):
@@ -65,6 +66,7 @@ def _push_forward(trial: Trial, names: tuple[str, ...]) -> Any:
             for name, x in zip(trial.leaves, leaves, strict=True)
         ]
         torch.manual_seed(SEED)
+        # plain dual numbers, because torch.func.jvp gives every argument a tangent and a rule may get None
         output = function(*duals)
         return pytree.tree_map_only(Tensor, lambda y: tuple(forward_ad.unpack_dual(y)), output)
 
@@ -100,6 +102,7 @@ def _vmap(transform: Any, mode: str, dims: tuple[int, int | None], trial: Trial)
 def _stack(tensors: tuple[Tensor, ...], dim: int | None) -> tuple[Tensor, ...]:
     if dim is None:
         return tensors
+    # rolled, not drawn, so that every example of the batch keeps to the kind of its input
     return tuple(torch.stack([x.roll(i) for i in range(BATCH)], dim) for x in tensors)
 
 
@@ -115,6 +118,7 @@ def _gradients(function: Callable[..., Any], count: int) -> Callable[..., Any]:
 
 
 def _tangents(function: Callable[..., Any], count: int) -> Callable[..., Any]:
+    # a direction that follows from the leaves, because nothing may be drawn under vmap
     return lambda *leaves: jvp(function, leaves, tuple(x.cos() for x in leaves))[1]
 
 

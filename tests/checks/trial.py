@@ -34,6 +34,7 @@ class Trial:
     def leaves(self) -> dict[str, Tensor]:
         """Every tensor that can have a gradient: inputs by position, parameters by name."""
         inputs = {f"input{i}": x for i, x in enumerate(self.inputs)}
+        # a compiled module puts a prefix before the names of its parameters
         parameters = {name.removeprefix("_orig_mod."): x for name, x in self.module.named_parameters()}
         return {
             name: x for name, x in (inputs | parameters).items() if x.is_floating_point() or x.is_complex()
@@ -63,6 +64,7 @@ class Trial:
         """The layer as a pure function of its leaves, and the leaves."""
         names = tuple(self.leaves)
 
+        # seeding is the caller's: a transform may not call what draws from a generator it does not know
         def pure(*tensors: Tensor) -> Any:
             values = dict(zip(names, tensors, strict=True))
             inputs = tuple(values.pop(f"input{i}", x) for i, x in enumerate(self.inputs))
@@ -109,6 +111,7 @@ def trials(
 
 def draw_like(tensor: Tensor, grain: torch.dtype, seed: int = SEED) -> Tensor:
     """A normal tensor, rounded to ``grain``; drawn in float64, so that it is the same in every dtype."""
+    # a generator of its own, so that the random state after a layer is the layer's doing
     generator = torch.Generator().manual_seed(seed)
     wide = torch.complex128 if tensor.is_complex() else torch.float64
     drawn = torch.randn(tensor.shape, generator=generator, dtype=wide)

@@ -36,6 +36,7 @@ def forward(trial: Trial) -> dict[str, Any]:
 
 
 def _address(tensor: Tensor) -> int:
+    # empty tensors share the null address
     return tensor.untyped_storage().data_ptr() if tensor.numel() else 0
 
 
