@@ -36,7 +36,8 @@ class DropoutRule(Rule):
         if x.is_cuda and not alpha:
             y, mask = torch.native_dropout(x, p, True)
         else:
-            noise = torch.empty_like(x, memory_format=torch.contiguous_format).bernoulli_(1 - p)
+            # in the order in which torch fills its mask, with and without vmap
+            noise = (torch.empty_like(x) if is_plain(x) else x.new_empty(x.shape)).bernoulli_(1 - p)
             mask = noise != 0
             y = _alpha_dropped(x, noise, p) if alpha else x * noise.div_(1 - p)
         return y, pack(mask) if is_plain(mask) else mask
