@@ -32,12 +32,15 @@ WIDEST = "widest"
 """Autocast policy: cast to the widest dtype among the arguments."""
 
 
+NO_JVP = torch.autograd.Function.jvp
+
+
 class Rule(torch.autograd.Function):
     """A hand-derived vector-Jacobian product, usable under every transform of PyTorch.
 
     Subclasses write ``forward(*args)``, ``setup_context(ctx, inputs, output)``,
     ``backward(ctx, *cotangents)`` and ``jvp(ctx, *tangents)`` as for ``torch.autograd.Function``, and are
-    called by ``call``. Residuals are kept with :func:`save`.
+    called by ``call``; without ``jvp`` there is no forward mode. Residuals are kept with :func:`save`.
     """
 
     if TYPE_CHECKING:  # torch types these as (ctx, *args), which no derivation's signature fits
@@ -55,10 +58,9 @@ class Rule(torch.autograd.Function):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.jvp is not torch.autograd.Function.jvp:
-            if "jvp" in vars(cls):
-                cls.jvp = staticmethod(_nestable(cls.jvp))
-            cls.call = staticmethod(_call(cls))
+        if "jvp" in vars(cls) and cls.jvp is not NO_JVP:
+            cls.jvp = staticmethod(_nestable(cls.jvp))
+        cls.call = staticmethod(_call(cls))
 
 
 def _call(rule: type[Rule]) -> Callable[..., Any]:
@@ -67,7 +69,9 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
     Outside ``torch.func`` it goes round ``Function.apply``, which for the sake of default arguments inspects
     the signature of ``forward`` at every call: two thirds of the cost of a small layer.
     """
-    compiled: Any = type(rule.__name__, (rule,), {"jvp": staticmethod(torch.autograd.Function.jvp)})
+    compiled: Any = rule
+    if rule.jvp is not NO_JVP:
+        compiled = type(rule.__name__, (rule,), {"jvp": staticmethod(NO_JVP)})
     base: Any = super(torch.autograd.Function, rule)
     direct = base.apply
     policy = rule.autocast
@@ -85,6 +89,7 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
 
 
 def _cast(policy: Mapping[str, str], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    # as the dispatcher does: the first tensor says for which device, and float64 stays float64
     device = next((arg.device.type for arg in args if isinstance(arg, Tensor)), "")
     if device not in policy or not torch.is_autocast_enabled(device):
         return args
@@ -130,6 +135,7 @@ def owned(y: Tensor) -> Tensor:
     """The tensor of a view made inside ``forward``, which may be written into after it is returned."""
     if torch.compiler.is_compiling() or not y._is_view():
         return y
+    # the same memory, but for autograd a tensor of its own
     return torch.ops.aten._unsafe_view(y, y.shape)
 
 
@@ -157,6 +163,7 @@ class _Primals:
 
 def _nestable(jvp: Callable[..., Any]) -> Callable[..., Any]:
     def nestable_jvp(ctx: Any, *tangents: Tensor | None) -> Any:
+        # torch has switched it off, and with it the tangents of the outer levels
         with forward_ad._set_fwd_grad_enabled(True):
             return jvp(_Primals(ctx), *tangents)
 

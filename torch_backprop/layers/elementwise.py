@@ -71,6 +71,7 @@ def elementwise(
         @staticmethod
         def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
             (kept,) = ctx.saved_tensors
+            # f is holomorphic wherever torch lets it be complex, and f'(conj x) = conj f'(x)
             return pull(pullback, grad_y, kept.conj(), *ctx.options), *(None for _ in ctx.options)
 
         @staticmethod
@@ -78,9 +79,19 @@ def elementwise(
             (kept,) = ctx.saved_tensors
             return pull(pullback, tangent_x, kept, *ctx.options)
 
-    class Overwriting(Elementwise):
-        """The same in place: y takes the memory of x, so that only y can be kept."""
+    # Dynamo tells by the number of parameters whether forward takes a context
+    _, kept, *options = inspect.signature(pullback).parameters.values()
+    vars(Elementwise)["forward"].__func__.__signature__ = inspect.Signature([kept, *options])
+    Elementwise.__name__ = Elementwise.__qualname__ = f"{f.__name__}_rule"
+    Elementwise.keeps_output = staticmethod(keeps_output)
+    Elementwise.overwrite = _overwriting(Elementwise, f)
+    return Elementwise
 
+
+def _overwriting(rule: Any, f: Callable[..., Tensor]) -> Any:
+    """The same rule in place: y takes the memory of x, so that only y can be kept."""
+
+    class Overwriting(rule):
         @staticmethod
         def forward(x: Tensor, *options: Any) -> Tensor:
             return f(x, *options, inplace=True)
@@ -88,16 +99,10 @@ def elementwise(
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
             ctx.mark_dirty(inputs[0])
-            Elementwise.setup_context(ctx, inputs, output)
+            rule.setup_context(ctx, inputs, output)
 
-    # Dynamo tells by the number of parameters whether forward takes a context
-    _, kept, *options = inspect.signature(pullback).parameters.values()
-    vars(Elementwise)["forward"].__func__.__signature__ = inspect.Signature([kept, *options])
-    Elementwise.keeps_output = staticmethod(keeps_output)
-    Elementwise.overwrite = Overwriting
-    for rule in (Elementwise, Overwriting):
-        rule.__name__ = rule.__qualname__ = f"{f.__name__}_rule"
-    return Elementwise
+    Overwriting.__name__ = Overwriting.__qualname__ = rule.__name__
+    return Overwriting
 
 
 def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any) -> Tensor:
@@ -133,6 +138,7 @@ def select(a: Any, b: Any, compare: Callable[..., Tensor], x: Tensor, bound: flo
         chosen = torch.where(compare(x, bound), a, b)
         # the second derivative by x is zero, not missing, as it is in torch
         return chosen + 0 * torch.sign(x) if torch.is_grad_enabled() and x.requires_grad else chosen
+    # 0 or 1; the products and differences below wrap around, and are exact all the same
     chosen = compare(x, bound, out=torch.empty_like(x, dtype=bits))
     if not isinstance(a, Tensor):
         return chosen.sub_(1).bitwise_and_(b.view(bits)).view(x.dtype)
@@ -147,6 +153,7 @@ def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options
     if not inplace:
         return rule.call(input, *options)
     keeps_output = rule.keeps_output(input, *options)
+    # where x is kept, overwriting it saves nothing: torch keeps a clone as well
     if keeps_output and _overwritable(input):
         return rule.overwrite.apply(input, *options)
     return input.copy_(rule.call(input if keeps_output else input.clone(), *options))

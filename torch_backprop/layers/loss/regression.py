@@ -42,34 +42,11 @@ def _difference_loss_rule(f: Any, value: Any, slope: Any) -> Any:
 
         @staticmethod
         def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-            x, t, w = ctx.saved_tensors
-            needs_x, needs_t, needs_w, _ = ctx.needs_input_grad
-            d = widen(x) - widen(t)
-            total = _total(d, w)
-            u = spread(widen(grad_y), ctx.reduction, total)
-            grad_x = grad_t = grad_w = None
-            if needs_x or needs_t:
-                grad_d = u * slope(d) if w is None else u * w * slope(d)
-                grad_x = sum_to(grad_d, x.shape).to(x.dtype) if needs_x else None
-                grad_t = -sum_to(grad_d, t.shape).to(t.dtype) if needs_t else None
-            if w is not None and needs_w:
-                mean = (value(d) * w).sum() / total if ctx.reduction == "mean" else 0
-                grad_w = sum_to(u * (value(d) - mean), w.shape).to(w.dtype)
-            return grad_x, grad_t, grad_w, None
+            return _pull(ctx, grad_y, value, slope)
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-            x, t, w = ctx.saved_tensors
-            tangent_x, tangent_t, tangent_w, _ = tangents
-            d = x - t
-            tangent_d = (0 if tangent_x is None else tangent_x) - (0 if tangent_t is None else tangent_t)
-            tangent = (slope(d).conj() * tangent_d).real if d.is_complex() else slope(d) * tangent_d
-            total = _total(d, w)
-            tangent = tangent if w is None else tangent * w
-            if w is not None and tangent_w is not None:
-                mean = (value(d) * w).sum() / total if ctx.reduction == "mean" else 0
-                tangent = tangent + (value(d) - mean) * tangent_w
-            return reduced(tangent, ctx.reduction, total)
+            return _push(ctx, tangents, value, slope)
 
     class WeightedDifferenceLossRule(DifferenceLossRule):
         """torch computes weighted losses by ordinary operators, which have no autocast policy."""
@@ -109,10 +86,9 @@ class SignRule(Rule):
         return grad_x if needs_x else None, -grad_t if needs_t else None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor | None, tangent_t: Tensor | None, _: None) -> tuple[Tensor, None]:
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None]:
         (sign,) = ctx.saved_tensors
-        tangent_d = (0 if tangent_x is None else tangent_x) - (0 if tangent_t is None else tangent_t)
-        return reduced(sign * tangent_d, ctx.reduction, sign.numel()), None
+        return reduced(sign * _tangent_of_difference(tangents), ctx.reduction, sign.numel()), None
 
 
 def mse_loss(
@@ -181,6 +157,43 @@ class L1Loss(torch.nn.L1Loss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Maps ``(*)`` and ``(*)`` to ``()``, or ``(*)`` without a reduction."""
         return l1_loss(input, target, reduction=self.reduction)
+
+
+def _pull(ctx: Any, grad_y: Tensor, value: Any, slope: Any) -> tuple[Tensor | None, ...]:
+    x, t, w = ctx.saved_tensors
+    needs_x, needs_t, needs_w, _ = ctx.needs_input_grad
+    d = widen(x) - widen(t)
+    total = _total(d, w)
+    u = spread(widen(grad_y), ctx.reduction, total)
+    grad_x = grad_t = grad_w = None
+    if needs_x or needs_t:
+        grad_d = u * slope(d) if w is None else u * w * slope(d)
+        # an argument that was broadcast, or of another dtype, gets its own shape and dtype back
+        grad_x = sum_to(grad_d, x.shape).to(x.dtype) if needs_x else None
+        grad_t = -sum_to(grad_d, t.shape).to(t.dtype) if needs_t else None
+    if w is not None and needs_w:
+        mean = (value(d) * w).sum() / total if ctx.reduction == "mean" else 0
+        grad_w = sum_to(u * (value(d) - mean), w.shape).to(w.dtype)
+    return grad_x, grad_t, grad_w, None
+
+
+def _push(ctx: Any, tangents: tuple[Tensor | None, ...], value: Any, slope: Any) -> Tensor:
+    x, t, w = ctx.saved_tensors
+    tangent_w = tangents[2]
+    d = x - t
+    tangent_d = _tangent_of_difference(tangents)
+    tangent = (slope(d).conj() * tangent_d).real if d.is_complex() else slope(d) * tangent_d
+    total = _total(d, w)
+    tangent = tangent if w is None else tangent * w
+    if w is not None and tangent_w is not None:
+        mean = (value(d) * w).sum() / total if ctx.reduction == "mean" else 0
+        tangent = tangent + (value(d) - mean) * tangent_w
+    return reduced(tangent, ctx.reduction, total)
+
+
+def _tangent_of_difference(tangents: tuple[Tensor | None, ...]) -> Any:
+    tangent_x, tangent_t, *_ = tangents
+    return (0 if tangent_x is None else tangent_x) - (0 if tangent_t is None else tangent_t)
 
 
 def _total(d: Tensor, w: Tensor | None) -> Tensor | int:
