@@ -22,34 +22,42 @@ from torch_backprop.spec import Draw, LayerSpec, case
 
 
 class NLLLossRule(Rule):
-    """Saves t and w; of x only the shape matters."""
+    """Saves t and w; of x only the shape matters.
+
+    Returns ``(loss, link)``. The empty link ties the gradient to x, so that its second derivative is zero, as in
+    torch, and not missing.
+    """
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
 
     @staticmethod
-    def forward(x: Tensor, t: Tensor, w: Tensor | None, reduction: str, ignore_index: int) -> Tensor:
-        return owned(F.nll_loss(x, t, w, ignore_index=ignore_index, reduction=reduction))
+    def forward(
+        x: Tensor, t: Tensor, w: Tensor | None, reduction: str, ignore_index: int
+    ) -> tuple[Tensor, Tensor]:
+        loss = F.nll_loss(x, t, w, ignore_index=ignore_index, reduction=reduction)
+        return owned(loss), loss.new_zeros(0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, t, w, ctx.reduction, ctx.ignore_index = inputs
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        save(ctx, t, w)
+        save(ctx, t, w, output[1])
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        t, w = ctx.saved_tensors
+    def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        t, w, link = ctx.saved_tensors
         samples = Samples.like(len(ctx.shape), widen(grad_y).dtype, t, w, ctx.ignore_index)
         column = -samples.weights * samples.upstream(widen(grad_y), ctx.reduction)
         zeros = torch.zeros(ctx.shape, dtype=column.dtype, device=column.device)
-        return samples.scatter(zeros, column).to(ctx.dtype), None, None, None, None
+        grad_x = samples.scatter(zeros, column).to(ctx.dtype)
+        return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
-        t, w = ctx.saved_tensors
+    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        t, w, link = ctx.saved_tensors
         samples = Samples.of(tangent_x, t, w, ctx.ignore_index)
         tangent = -samples.weights * samples.gather(tangent_x)
-        return reduced(tangent, ctx.reduction, samples.weights.sum())
+        return reduced(tangent, ctx.reduction, samples.weights.sum()), torch.zeros_like(link)
 
 
 def nll_loss(
@@ -82,7 +90,7 @@ def nll_loss(
     reduction = resolve(size_average, reduce, reduction)
     if weight is not None and weight.requires_grad:
         return F.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
-    return NLLLossRule.call(input, target, weight, reduction, ignore_index)
+    return NLLLossRule.call(input, target, weight, reduction, ignore_index)[0]
 
 
 class NLLLoss(torch.nn.NLLLoss):

@@ -61,34 +61,40 @@ L1_RULES = _difference_loss_rule(F.l1_loss, torch.abs, torch.sgn)
 
 
 class SignRule(Rule):
-    """The absolute error of real numbers without weights. Saves sign(d), a byte for an element."""
+    """The absolute error of real numbers without weights. Saves sign(d), a byte for an element.
+
+    Returns ``(loss, sign, link)``. The empty link ties the gradient to x and t, so that their second derivative
+    is zero, as in torch, and not missing.
+    """
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
 
     @staticmethod
-    def forward(x: Tensor, t: Tensor, reduction: str) -> tuple[Tensor, Tensor]:
-        return F.l1_loss(x, t, reduction=reduction), torch.sign(x - t).to(torch.int8)
+    def forward(x: Tensor, t: Tensor, reduction: str) -> tuple[Tensor, Tensor, Tensor]:
+        return F.l1_loss(x, t, reduction=reduction), torch.sign(x - t).to(torch.int8), x.new_zeros(0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, t, ctx.reduction = inputs
         ctx.arguments = tuple((tensor.shape, tensor.dtype) for tensor in (x, t))
         ctx.mark_non_differentiable(output[1])
-        save(ctx, output[1])
+        save(ctx, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        (sign,) = ctx.saved_tensors
+    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        sign, link = ctx.saved_tensors
         grad_d = spread(grad_y, ctx.reduction, sign.numel()) * sign
+        grad_d = grad_d + link.sum() if torch.is_grad_enabled() else grad_d
         grads = (sum_to(grad_d, shape).to(dtype) for shape, dtype in ctx.arguments)
         needs_x, needs_t, _ = ctx.needs_input_grad
         grad_x, grad_t = grads
         return grad_x if needs_x else None, -grad_t if needs_t else None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None]:
-        (sign,) = ctx.saved_tensors
-        return reduced(sign * _tangent_of_difference(tangents), ctx.reduction, sign.numel()), None
+    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor, None, Tensor]:
+        sign, link = ctx.saved_tensors
+        tangent = reduced(sign * _tangent_of_difference(tangents), ctx.reduction, sign.numel())
+        return tangent, None, torch.zeros_like(link)
 
 
 def mse_loss(
