@@ -24,8 +24,8 @@ from torch_backprop.spec import Draw, LayerSpec, case
 class NLLLossRule(Rule):
     """Saves t and w; of x only the shape matters.
 
-    Returns ``(loss, link)``. The empty link ties the gradient to x, so that its second derivative is zero, as in
-    torch, and not missing.
+    Returns ``(loss, link)``. The empty link ties the gradient to x, so that its second derivative is zero,
+    as in torch, and not missing.
     """
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}

@@ -63,8 +63,8 @@ L1_RULES = _difference_loss_rule(F.l1_loss, torch.abs, torch.sgn)
 class SignRule(Rule):
     """The absolute error of real numbers without weights. Saves sign(d), a byte for an element.
 
-    Returns ``(loss, sign, link)``. The empty link ties the gradient to x and t, so that their second derivative
-    is zero, as in torch, and not missing.
+    Returns ``(loss, sign, link)``. The empty link ties the gradient to x and t, so that their second
+    derivative is zero, as in torch, and not missing.
     """
 
     autocast = {"cpu": FLOAT32, "cuda": FLOAT32}
