@@ -54,6 +54,7 @@ def convert(model: Module) -> Conversion:
         twin = TWINS.get(type(module))
         if twin is not None:
             converted[name] = type(module).__name__
+            # in the module itself, so that copies and pickles of a converted model can be reverted too
             module.__dict__[_ORIGINAL] = type(module)
             module.__class__ = twin
         elif type(module) not in TWINS.values() and not _is_container(module):

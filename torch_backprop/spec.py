@@ -30,6 +30,7 @@ class Draw:
         if self.kind == "normal":
             drawn = torch.randn(self.shape, generator=generator, dtype=torch.promote_types(real, dtype))
         else:
+            # away from 0 and 1, where logarithms end
             drawn = torch.rand(self.shape, generator=generator, dtype=torch.float64) * 0.98 + 0.01
         if self.kind == "probabilities":
             drawn = drawn / drawn.sum(min(1, drawn.dim() - 1), keepdim=True)
@@ -56,6 +57,7 @@ class Case:
             name: value.tensor(generator, dtype) if isinstance(value, Draw) else value
             for name, value in self.options.items()
         }
+        # the caller's random numbers are none of our business
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return module(**options).to(dtype).train(self.train)

@@ -28,5 +28,6 @@ def unpack(bits: Tensor, shape: torch.Size) -> Tensor:
             [False]])
     """
     table = torch.arange(256, device=bits.device).unsqueeze(1) >> torch.arange(8, device=bits.device) & 1
+    # a row of the table is the eight booleans of a byte, read as one 64-bit number
     eight = table.bool().view(torch.int64).squeeze(1)
     return eight[bits.int()].view(torch.bool)[: shape.numel()].view(shape)

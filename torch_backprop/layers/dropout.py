@@ -33,6 +33,7 @@ class DropoutRule(Rule):
 
     @staticmethod
     def forward(x: Tensor, p: float, alpha: bool) -> tuple[Tensor, Tensor]:
+        # on CUDA torch's fused kernel draws, and draws differently from bernoulli_
         if x.is_cuda and not alpha:
             y, mask = torch.native_dropout(x, p, True)
         else:
@@ -205,6 +206,7 @@ def _drop_channels(
     if p == 1:
         y = ScaleRule.call(x, x.new_zeros(()))
     elif f is F.feature_alpha_dropout:
+        # of ones it makes a (1 + v p) where kept, above 0, and a v (p - 1) where dropped, below
         noise = (m > 0).to(x.dtype)
         y = ScaleRule.call(x, noise * _scale(p)) + _alpha_shift(noise, p)
     else:
@@ -235,6 +237,7 @@ def _masked(ctx: Any, g: Tensor) -> Tensor:
     (mask,) = ctx.saved_tensors
     if mask.dtype == torch.uint8:
         mask = unpack(mask, ctx.shape)
+    # the product in forward's order, so that gradient and value round alike
     noise = mask.to(g.dtype)
     return g * (noise * _scale(ctx.p) if ctx.alpha else noise / (1 - ctx.p))
 

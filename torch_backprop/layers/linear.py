@@ -40,6 +40,7 @@ class LinearRule(Rule):
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
         x, w, _ = inputs
         needs_x, needs_w, _ = ctx.needs_input_grad
+        # a frozen layer keeps no activations, a first layer no weights
         ctx.save_for_backward(x if needs_w else None, w if needs_x else None)
         ctx.save_for_forward(x, w)
         ctx.is_dot = w.dim() == 1
@@ -67,6 +68,7 @@ class LinearRule(Rule):
             None if tangent_w is None else F.linear(x, tangent_w),
             tangent_b,
         )
+        # a bias alone has a smaller tangent than the output
         return _sum_to(terms, x.shape[:-1] + w.shape[:-1])
 
 
@@ -94,6 +96,7 @@ class BilinearRule(Rule):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         u, v, w = map(_conj, ctx.saved_tensors)
         needs_u, needs_v, needs_w, needs_b = ctx.needs_input_grad
+        # matrix products of two factors: an einsum of three has no batching rule for is_grads_batched
         g = _rows(grad_y)
         grad_u = grad_v = grad_w = None
         if needs_u:
@@ -184,6 +187,7 @@ def _conj(saved: Any) -> Any:
 
 
 def _rows(tensor: Tensor) -> Tensor:
+    # not reshape(-1, n): with zero elements the other size would be ambiguous
     return tensor if tensor.dim() == 2 else tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
 
 

@@ -141,6 +141,7 @@ class Softmax2d(torch.nn.Softmax2d):
 
 
 def _softmax_pullback(g: Tensor, y: Tensor, dim: int) -> Tensor:
+    # the sum cancels almost all of g when one class has all the weight: in float32 at least
     weighted = widen(g) * widen(y)
     return (weighted - widen(y) * weighted.sum(dim, keepdim=True)).to(y.dtype)
 

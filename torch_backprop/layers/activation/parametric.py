@@ -39,6 +39,7 @@ class PReLURule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         x, w = inputs
+        # both gradients need the sign of x, which y loses where w is negative
         ctx.save_for_backward(x, w if ctx.needs_input_grad[0] else None)
         ctx.save_for_forward(x, w)
         ctx.w_shape = w.shape
@@ -52,6 +53,7 @@ class PReLURule(Rule):
         grad_w = None
         if needs_w:
             below = torch.where(x > 0, 0, widen(x) * g)
+            # dimension 1 is that of the channels, as in torch, whatever comes after it
             others = [dim for dim in range(x.dim()) if dim != 1]
             total = below.sum() if ctx.w_shape.numel() == 1 else below.sum(others)
             grad_w = total.reshape(ctx.w_shape).to(x.dtype)

@@ -90,6 +90,7 @@ def _softplus_keeps_output(x: Tensor, beta: float, threshold: float) -> bool:
 
 def _softplus(g: Tensor, kept: Tensor, beta: float, threshold: float) -> Tensor:
     z = kept * beta
+    # 1 - exp(-b y) without its cancellation where y is small
     slope = -torch.expm1(-z) if _softplus_keeps_output(kept, beta, threshold) else torch.sigmoid(z)
     return select(g, g * slope, torch.gt, z, threshold)
 

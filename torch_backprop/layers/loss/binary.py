@@ -100,6 +100,7 @@ def binary_cross_entropy(
         ValueError: sizes that differ, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
+    # torch refuses it, in its own words
     if weight is not None and weight.requires_grad:
         return F.binary_cross_entropy(input, target, weight, reduction=reduction)
     return BCELossRule.call(input, target, weight, reduction)
@@ -182,6 +183,7 @@ def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> Slopes:
     p, t = widen(p), widen(t)
     return (
         lambda: _weighted((p - t) / (p * (1 - p)).clamp(min=LEAST_VARIANCE), w),
+        # not bounded by -100 as in forward: neither is torch's
         lambda: _weighted(torch.log1p(-p) - torch.log(p), w),
     )
 

@@ -66,6 +66,7 @@ class CrossEntropyRule(Rule):
         x, t, w = ctx.saved_tensors
         samples = Samples.of(widen(x), t, w, ctx.ignore_index)
         u = samples.upstream(widen(grad_y), ctx.reduction)
+        # tiles of whole samples: without a dimension of samples there is nothing to cut
         if x.numel() > 2 * TILE and x.dim() > 1 and first_order(grad_y, x):
             grad_x = torch.empty_like(x)
             for tile, logits, (u_tile, grad_tile) in samples.tiles(x, u, grad_x):
@@ -98,6 +99,7 @@ class SoftCrossEntropyRule(Rule):
         ctx.dim = min(1, x.dim() - 1)
         ctx.samples = x.numel() // x.shape[ctx.dim] if x.numel() else 0
         needs_x, needs_t, needs_w = ctx.needs_input_grad[:3]
+        # with a fixed target, t and w are the caller's anyway; with a learned one they may not be
         ctx.save_for_backward(x, t if needs_x or needs_w else None, w if needs_x or needs_t else None)
         ctx.save_for_forward(x, t, w)
         ctx.t_dtype, ctx.w_dtype = t.dtype, None if w is None else w.dtype
@@ -171,6 +173,7 @@ def cross_entropy(
     """
     reduction = resolve(size_average, reduce, reduction)
     soft = target.shape == input.shape
+    # what torch refuses, it refuses itself, in its own words
     refused = ignore_index >= 0 if soft else weight is not None and weight.requires_grad
     if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0 or not input.is_floating_point():
         return F.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)

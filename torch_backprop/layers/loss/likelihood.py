@@ -88,6 +88,7 @@ def nll_loss(
         RuntimeError: shapes that do not fit, or a weight that requires a gradient, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
+    # torch refuses it, in its own words
     if weight is not None and weight.requires_grad:
         return F.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
     return NLLLossRule.call(input, target, weight, reduction, ignore_index)[0]

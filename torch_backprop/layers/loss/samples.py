@@ -39,6 +39,7 @@ class Samples:
     ) -> Samples:
         """The same of logits of which only the number of dimensions and the dtype are known."""
         valid = t != ignore_index
+        # ignore_index may be no class at all, and indexing needs one
         target = (t * valid).long()
         weights = valid.to(dtype) if w is None else w.to(dtype)[target] * valid
         return cls(min(1, dimensions - 1), target, weights, valid)
@@ -50,6 +51,7 @@ class Samples:
 
     def upstream(self, grad_y: Tensor, reduction: str) -> Tensor:
         """The gradient that reaches each sample's loss; 0, never NaN, where it is ignored."""
+        # with every sample ignored the mean divides by 0
         u = spread(grad_y, reduction, self.weights.sum())
         return torch.where(self.valid, u, 0)
 
