@@ -1,0 +1,1 @@
+"""The verifier: holds a backward pass against autograd, and names every fault."""
