@@ -35,9 +35,7 @@ _ALL = (
     Fault("size-factor", "The gradient is off by a size: mean for sum, batch, N for N - 1.", WRONG),
     Fault("transposed-gradient", "Axes are swapped: at best square inputs come out right.", WRONG),
     Fault("broadcast-slip", "A factor of the rows was applied to the columns, or the reverse.", WRONG),
-    Fault(
-        "missing-reduction", "A gradient is not summed over broadcast dimensions; the engine does.", CONTRACT
-    ),
+    Fault("missing-reduction", "A gradient is not summed over broadcast axes; the engine does it.", CONTRACT),
     Fault("small-error", "Off by a part in 1e3 or less, far above rounding: an eps forgotten.", WRONG),
     Fault("wrong-forward", "The output is wrong, whether or not backward is consistent with it.", WRONG),
     Fault("second-output-ignored", "The cotangent of one of several outputs is not used.", WRONG),
@@ -56,16 +54,12 @@ _ALL = (
     Fault("same-tensor-twice", "Wrong when one tensor is passed as two arguments.", WRONG),
     # numerics
     Fault("overflow-nan", "NaN or infinity for large inputs where the reference is finite.", WRONG),
-    Fault(
-        "saturated-zero", "Zero for large inputs (saturation or overflow) where the reference is not.", WRONG
-    ),
+    Fault("saturated-zero", "Zero for large inputs (saturated, overflowed); the reference is not.", WRONG),
     Fault("nan-at-kink", "NaN at zero, at a kink, or from the branch of a where not taken.", WRONG),
     Fault("rounded-gradient", "The gradient is rounded to integers.", WRONG),
     Fault("float32-inside", "A float64 gradient with the accuracy of a lower precision.", PRECISION),
     Fault("cancellation", "Digits lost for inputs far from zero, E[x^2] - E[x]^2.", PRECISION),
-    Fault(
-        "low-precision", "In half precision or float32 a larger error than the reference's own.", PRECISION
-    ),
+    Fault("low-precision", "A larger error in half precision or float32 than the reference's.", PRECISION),
     Fault("autocast", "Under autocast another dtype or number than the reference.", CONTRACT),
     Fault("wrong-dtype", "A gradient or output of the wrong dtype; the engine casts gradients.", CONTRACT),
     Fault("hard-coded-dtype", "Works in one dtype only: a float64 or float32 written in the code.", CRASH),
@@ -88,9 +82,7 @@ _ALL = (
         CRASH,
     ),
     Fault("tensor-on-ctx", "Keeps an intermediate tensor as an attribute of ctx.", CONTRACT),
-    Fault(
-        "leak", "Output or graph outlive their last reference (output on ctx, a graph in backward).", CONTRACT
-    ),
+    Fault("leak", "The graph outlives its last reference: output on ctx, autograd in backward.", CONTRACT),
     Fault(
         "unguarded-save",
         "An input or output changed between the passes gives a wrong gradient where the reference raises "
@@ -99,13 +91,11 @@ _ALL = (
     ),
     Fault("saved-tensor-overwritten", "backward writes into a saved tensor.", CONTRACT),
     Fault("input-mutated", "forward or backward writes into an input without mark_dirty.", CONTRACT),
+    Fault("cotangent-mutated", "backward writes into grad_output.", CONTRACT),
     Fault(
-        "cotangent-mutated", "backward writes into grad_output, or returns gradients in its memory.", CONTRACT
+        "gradient-aliases", "A leaf's .grad shares memory with grad_output, input or another .grad.", CONTRACT
     ),
-    Fault("gradient-aliases", "A leaf's .grad shares memory with an input or another gradient.", CONTRACT),
-    Fault(
-        "output-aliases-input", "The output is an input or a view of it; the reference's is not.", CONTRACT
-    ),
+    Fault("output-aliases-input", "The output shares an input's memory; the reference's does not.", CONTRACT),
     Fault("unmarked-output", "An output that is no function of the inputs (a mask) requires grad.", CONTRACT),
     Fault("integer-output", "backward fails because an output is of an integer dtype.", CRASH),
     Fault("nondeterministic", "The same call twice gives different numbers.", WRONG),
@@ -122,9 +112,7 @@ _ALL = (
     Fault("compiled-wrong", "torch.compile changes the numbers or drops the gradient.", WRONG),
     # loud failures of no narrower class
     Fault("forward-crash", "forward raises on the sample as given; the reference does not.", CRASH),
-    Fault(
-        "backward-crash", "backward raises on the sample as given (a wrong shape, too few gradients).", CRASH
-    ),
+    Fault("backward-crash", "backward raises on the sample as given: a wrong shape, a missing None.", CRASH),
     Fault("kills-process", "The interpreter dies.", CRASH),
     Fault("hangs", "Does not return within the limit.", CRASH),
     # capabilities
@@ -134,9 +122,7 @@ _ALL = (
     Fault("no-double-backward", "A second gradient raises.", CAPABILITY),
     Fault("no-complex", "Refuses complex inputs, which the reference takes.", CAPABILITY),
     Fault("no-compile", "torch.compile(fullgraph=True) refuses it.", CAPABILITY),
-    Fault(
-        "refuses-input", "forward refuses a sample (a rank, a dtype) which the reference takes.", CAPABILITY
-    ),
+    Fault("refuses-input", "forward refuses a rank or dtype which the reference takes.", CAPABILITY),
 )
 
 FAULTS: dict[str, Fault] = {fault.name: fault for fault in _ALL}

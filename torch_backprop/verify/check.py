@@ -1,0 +1,62 @@
+"""check and assert_correct: the verifier's two callables."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from .examine import examine, plan
+from .report import Report
+from .sample import given
+from .target import target
+from .trial import Trial
+from .truth import Truth, own_forward
+
+
+def check(
+    candidate: Any,
+    *inputs: Any,
+    reference: Any = None,
+    quick: bool = False,
+    limit: float = 60.0,
+    seed: int = 0,
+    isolate: bool = True,
+) -> Report:
+    """Holds the backward pass of ``candidate`` against autograd.
+
+    Args:
+        candidate: a function, an autograd.Function (or its ``apply``), or an nn.Module.
+        inputs: the one sample that a user would write: tensors and other arguments. Gradients are asked
+            of the tensors that require them, or of all floating-point tensors if none does.
+        reference: what is right, called with the same inputs. Default: the candidate's own forward under
+            built-in autograd, which judges the backward pass alone.
+        quick: the few probes that find most.
+        limit: seconds after which a candidate is ended as hanging.
+        seed: of the random numbers.
+        isolate: run in a process of its own, which a candidate may kill.
+
+    Raises:
+        TypeError: candidate or reference cannot be called.
+        ValueError: the inputs are refused, or none can have a gradient.
+    """
+    start = time.perf_counter()
+    tested = target(candidate)
+    sample = given(inputs, tested.module)
+    sample = sample.to(torch.float64)
+    truth = Truth(target(reference)) if reference is not None else own_forward(tested, sample)
+    trial = Trial(tested, truth, sample, sample)
+    findings = tuple(examine(trial, plan(trial, quick), lambda number: None))
+    return Report(tested.name, findings, (), time.perf_counter() - start)
+
+
+def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:
+    """As :func:`check`, and raises with the report unless it is ok.
+
+    Raises:
+        AssertionError: faults were found.
+    """
+    report = check(candidate, *inputs, **options)
+    if not report.ok:
+        raise AssertionError(str(report))

@@ -1,0 +1,74 @@
+"""Holds one candidate to every probe on every sample, and turns evidence into findings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from . import probes  # noqa: F401  (fills the table)
+from .faults import CRASH, FAULTS, WRONG
+from .outcome import random
+from .probe import PROBES, Probe
+from .report import Finding
+from .sample import Sample
+from .samples import derived
+from .trial import Evidence, Trial
+
+
+@dataclass(frozen=True)
+class Step:
+    """One probe on one sample."""
+
+    probe: Probe
+    sample: Sample
+
+
+def plan(trial: Trial, quick: bool) -> list[Step]:
+    """Every step, those on the sample as given first."""
+    chosen = [probe for probe in PROBES if probe.quick or not quick]
+    steps = [Step(probe, trial.given) for probe in chosen]
+    samples = derived(trial.given, trial.candidate.module, quick)
+    return steps + [Step(probe, sample) for sample in samples for probe in chosen if probe.every]
+
+
+def examine(trial: Trial, steps: list[Step], tell: Callable[[int], None]) -> Iterator[Finding]:
+    """Takes the steps in order; ``tell`` hears the number of each before it is taken."""
+    sound = True
+    known: set[str] = set()
+    for number, step in enumerate(steps):
+        tell(number)
+        pointless = not sound and (step.probe.sound or step.sample is not trial.given)
+        if pointless or step.sample.fault in known:
+            continue
+        for finding in look(trial.on(step.sample), step.probe):
+            if step.sample is trial.given and finding.verdict in (WRONG, CRASH):
+                sound = sound and step.probe.name != "numbers"
+            if finding.fault not in known:
+                known.add(finding.fault)
+                yield finding
+
+
+def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
+    """The findings of one probe on one sample; none if the reference refuses the sample."""
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        if trial.truth(random).error is not None:
+            return
+        for evidence in list(probe.look(trial)):
+            yield _finding(trial, probe, evidence)
+
+
+def _finding(trial: Trial, probe: Probe, evidence: Evidence) -> Finding:
+    return Finding(
+        fault=evidence.fault,
+        verdict=FAULTS[evidence.fault].verdict,
+        probe=probe.name,
+        seen=evidence.seen,
+        expected=evidence.expected,
+        diagnosis=evidence.diagnosis,
+        sample=str(trial.sample),
+        snippet="",
+    )

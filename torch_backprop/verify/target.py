@@ -1,0 +1,117 @@
+"""A target: a candidate or a reference, made a function of all its tensors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function, _SingleLevelFunction
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something to call: a function, or a module whose parameters and buffers are handed to it.
+
+    ``transparent``: autograd.Functions inside are replaced by their own forward, so that built-in autograd
+    sees through them. ``spare``: it works in place, and must be handed copies of leaves.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    transparent: bool = False
+    spare: bool = False
+
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """The module, if it is one."""
+        return self.function if isinstance(self.function, torch.nn.Module) else None
+
+    def call(self, args: tuple[Any, ...], state: Mapping[str, Tensor], training: bool | None = None) -> Any:
+        """The output for these arguments; ``state``: the module's parameters and buffers."""
+        with _own_forward() if self.transparent else contextlib.nullcontext():
+            if self.module is None:
+                return self.function(*args)
+            with _mode(self.module, training):
+                return torch.func.functional_call(self.module, dict(state), args)
+
+    def seen_through(self) -> Target:
+        """The same target with its backward passes taken out."""
+        return replace(self, transparent=True)
+
+
+def target(candidate: Any) -> Target:
+    """The target of what a user passed as candidate or reference.
+
+    Raises:
+        TypeError: it is neither a module, nor a Function, nor callable.
+    """
+    if isinstance(candidate, type) and issubclass(candidate, Function):
+        return Target(candidate.__name__, candidate.apply)
+    if isinstance(candidate, type) and issubclass(candidate, torch.nn.Module):
+        name = candidate.__name__
+        raise TypeError(f"candidate is the class {name}: pass a module, {name}(...)")
+    if not callable(candidate):
+        raise TypeError(f"candidate is {candidate!r}: pass a function, an autograd.Function or an nn.Module")
+    return Target(name_of(candidate), candidate)
+
+
+def name_of(candidate: Any) -> str:
+    """How a person calls it: the Function's name for its ``apply``, the class's for a module."""
+    owner = getattr(candidate, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, Function):
+        return owner.__name__
+    if isinstance(candidate, torch.nn.Module):
+        return type(candidate).__name__
+    return getattr(candidate, "__name__", type(candidate).__name__)
+
+
+@contextlib.contextmanager
+def _mode(module: torch.nn.Module, training: bool | None) -> Iterator[None]:
+    before = module.training
+    if training is None or training == before:
+        yield
+        return
+    module.train(training)
+    try:
+        yield
+    finally:
+        module.train(before)
+
+
+class _Context:
+    """Stands in for ctx where forward is called without a node: it forgets what it is told."""
+
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs_input_grad
+
+    def save_for_backward(self, *tensors: Any) -> None: ...
+
+    def save_for_forward(self, *tensors: Any) -> None: ...
+
+    def mark_dirty(self, *tensors: Any) -> None: ...
+
+    def mark_non_differentiable(self, *tensors: Any) -> None: ...
+
+    def set_materialize_grads(self, value: bool) -> None: ...
+
+
+@contextlib.contextmanager
+def _own_forward() -> Iterator[None]:
+    """Within, ``Function.apply`` runs forward as ordinary differentiable code."""
+
+    def apply(cls: Any, *args: Any) -> Any:
+        if cls.setup_context is not Function.setup_context:
+            return cls.forward(*args)
+        needs = tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
+        return cls.forward(_Context(needs), *args)
+
+    # Function.apply finds this before the C++ one, even where a user has kept a bound copy of it
+    _SingleLevelFunction.apply = classmethod(apply)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        del _SingleLevelFunction.apply

@@ -1,0 +1,166 @@
+"""A trial: a candidate and the truth about it, on one sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .outcome import Cotangent, Outcome, random, run
+from .sample import Sample
+from .target import Target
+from .truth import Truth
+
+K = 16
+"""Units of rounding (or of the reference's own uncertainty) by which two right gradients may differ."""
+DISCONTINUOUS = 1e-3
+"""A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
+
+
+class Evidence(NamedTuple):
+    """What a probe saw."""
+
+    fault: str
+    seen: str
+    expected: str
+    diagnosis: str
+
+
+class Difference(NamedTuple):
+    """A tensor of the candidate that is not the truth's; ``seen`` is None where there is no gradient."""
+
+    what: str
+    leaf: str | None
+    seen: Tensor | None
+    expected: Tensor
+    error: float
+    scale: float
+
+    @property
+    def relative(self) -> float:
+        """The error over the largest number of the truth."""
+        return self.error / self.scale if self.scale else math.inf
+
+
+@dataclass
+class Trial:
+    """A candidate against the truth on a sample. Outcomes of the truth are kept and asked for once."""
+
+    candidate: Target
+    truth_of: Truth
+    sample: Sample
+    given: Sample
+    mark: Callable[[str], None] = lambda who: None
+    _known: dict[Any, Outcome] = field(default_factory=dict)
+
+    def on(self, sample: Sample) -> Trial:
+        """The same targets on another sample."""
+        return replace(self, sample=sample, _known={})
+
+    def truth(self, cotangent: Cotangent = random, needs: Iterable[str] | None = None) -> Outcome:
+        """The truth's outcome."""
+        key = ("truth", cotangent, None if needs is None else tuple(needs))
+        if key not in self._known:
+            self.mark("reference")
+            self._known[key] = self.truth_of.outcome(self.sample, cotangent, needs)
+            self.mark("candidate")
+        return self._known[key]
+
+    def seen(self, cotangent: Cotangent = random, needs: Iterable[str] | None = None) -> Outcome:
+        """The candidate's outcome; that with the plain random cotangent is kept."""
+        key = ("seen", cotangent, None if needs is None else tuple(needs))
+        if key not in self._known:
+            live = self.truth(cotangent, needs).live
+            self._known[key] = run(self.candidate, self.sample, cotangent, needs, live)
+        return self._known[key]
+
+    def differences(
+        self, cotangent: Cotangent = random, needs: Iterable[str] | None = None
+    ) -> Iterator[Difference]:
+        """Where outputs and gradients of the candidate are not the truth's."""
+        seen, truth = self.seen(cotangent, needs), self.truth(cotangent, needs)
+        for i, (ours, theirs) in enumerate(zip(seen.outputs, truth.outputs, strict=False)):
+            yield from self._judge(f"output {i}", None, ours, theirs, lambda o, i=i: o.outputs[i], cotangent)
+        for name, theirs in truth.gradients.items():
+            if theirs is not None:
+                ours = seen.gradients.get(name)
+                theirs = _where_defined(theirs, self.sample.tensors[name])
+                yield from self._judge(
+                    f"gradient of {name}", name, ours, theirs, lambda o, n=name: o.gradients[n], cotangent
+                )
+
+    def agree(self, seen: Tensor | None, expected: Tensor | None) -> bool:
+        """Whether two outcomes of the candidate itself are the same up to rounding."""
+        if expected is None or seen is None:
+            return _is_nothing(seen) and _is_nothing(expected)
+        error, scale = distance(seen, expected)
+        return error <= K * torch.finfo(expected.dtype).eps * scale
+
+    def _judge(
+        self,
+        what: str,
+        leaf: str | None,
+        seen: Tensor | None,
+        expected: Tensor,
+        pick: Callable[[Outcome], Tensor | None],
+        cotangent: Cotangent,
+    ) -> Iterator[Difference]:
+        error, scale = distance(torch.zeros_like(expected) if seen is None else seen, expected)
+        if error <= K * self._eps(expected) * scale:
+            return
+        if error > K * max(self._eps(expected) * scale, self._jitter(pick, expected, scale, cotangent)):
+            yield Difference(what, leaf, seen, expected, error, scale)
+
+    def _eps(self, tensor: Tensor) -> float:
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            return 0.0
+        return max(torch.finfo(tensor.dtype).eps, self.truth_of.uncertainty)
+
+    def _jitter(
+        self, pick: Callable[[Outcome], Any], expected: Tensor, scale: float, cotangent: Cotangent
+    ) -> float:
+        """By how much the truth moves when inputs and cotangent move by their last bit."""
+        moved = self.truth_of.outcome(self.sample.changed("", "", _nudge), _nudged(cotangent), None)
+        found = pick(moved) if moved.error is None else None
+        if found is None or found.shape != expected.shape:
+            return 0.0
+        change, _ = distance(found, expected)
+        return change if change < DISCONTINUOUS * max(scale, 1e-9) else 0.0
+
+
+def distance(seen: Tensor, expected: Tensor) -> tuple[float, float]:
+    """The largest error and the largest number, over the elements where the truth is finite."""
+    if seen.shape != expected.shape:
+        return math.inf, 1.0
+    finite = expected.isfinite()
+    if not finite.all():
+        seen, expected = seen[finite], expected[finite]
+    if not expected.numel():
+        return 0.0, 0.0
+    if not expected.is_floating_point() and not expected.is_complex():
+        return float((seen != expected).sum()), 1.0
+    wide = torch.complex128 if expected.is_complex() or seen.is_complex() else torch.float64
+    error = (seen.to(wide) - expected.to(wide)).abs().max().item()
+    return (math.inf if math.isnan(error) else error), expected.abs().max().item()
+
+
+def _where_defined(expected: Tensor, leaf: Tensor) -> Tensor:
+    """Not a number where the input is infinite or not a number: there no gradient is right."""
+    return expected if bool(leaf.isfinite().all()) else torch.where(leaf.isfinite(), expected, torch.nan)
+
+
+def _nudge(name: str, tensor: Tensor) -> Tensor:
+    sign = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(3)).sign().to(tensor.device)
+    return tensor * (1 + torch.finfo(tensor.dtype).eps * sign).to(tensor.dtype)
+
+
+def _nudged(cotangent: Cotangent) -> Cotangent:
+    return lambda output, position: _nudge("", cotangent(output, position))
+
+
+def _is_nothing(tensor: Tensor | None) -> bool:
+    return tensor is None or not tensor.any()
