@@ -20,10 +20,12 @@ class Twin:
 
     def sample(self) -> tuple[Any, ...]:
         generator = torch.Generator().manual_seed(0)
-        draws = (Draw(item) if isinstance(item, tuple) else item for item in self.inputs)
-        tensors = (item.tensor(generator, torch.float64) if isinstance(item, Draw) else item for item in draws)
-        return tuple(tensor.requires_grad_() if _real(tensor) else tensor for tensor in tensors)
+        return tuple(_drawn(item, generator) for item in self.inputs)
 
 
-def _real(item: Any) -> bool:
-    return isinstance(item, torch.Tensor) and item.is_floating_point()
+def _drawn(item: Any, generator: torch.Generator) -> Any:
+    if not isinstance(item, (tuple, Draw)):
+        return item
+    draw = item if isinstance(item, Draw) else Draw(item)
+    tensor = draw.tensor(generator, torch.float64)
+    return tensor if draw.kind == "classes" else tensor.requires_grad_()

@@ -23,7 +23,7 @@ def largest(x: Tensor, dims: int) -> Tensor:
 
 
 def power(x: Tensor, dims: int) -> Tensor:
-    return windows(x, 2, 2, dims).flatten(-dims).pow(3).sum(-1).pow(1 / 3)
+    return windows(x, 2, 2, dims).flatten(-dims).square().sum(-1).sqrt()
 
 
 def convolve(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -49,8 +49,8 @@ TWINS = (
     Twin("max_pool1d", lambda x: F.max_pool1d(x, 2), lambda x: largest(x, 1), ((2, 3, 6),)),
     Twin("max_pool2d", lambda x: F.max_pool2d(x, 2), lambda x: largest(x, 2), ((2, 3, 4, 4),)),
     Twin("max_pool3d", lambda x: F.max_pool3d(x, 2), lambda x: largest(x, 3), ((2, 2, 4, 4, 4),)),
-    Twin("lp_pool1d", lambda x: F.lp_pool1d(x, 3, 2), lambda x: power(x, 1), ((2, 3, 6),)),
-    Twin("lp_pool2d", lambda x: F.lp_pool2d(x, 3, 2), lambda x: power(x, 2), ((2, 3, 4, 4),)),
+    Twin("lp_pool1d", lambda x: F.lp_pool1d(x, 2, 2), lambda x: power(x, 1), ((2, 3, 6),)),
+    Twin("lp_pool2d", lambda x: F.lp_pool2d(x, 2, 2), lambda x: power(x, 2), ((2, 3, 4, 4),)),
     Twin("adaptive_avg_pool1d", lambda x: F.adaptive_avg_pool1d(x, 1), lambda x: x.mean(-1, True), ((2, 3, 5),)),
     Twin(
         "adaptive_avg_pool2d",

@@ -82,17 +82,25 @@ def ignoring(x: Tensor, t: Tensor) -> Tensor:
     return F.nll_loss(x, t, ignore_index=-100)
 
 
-def pull_ignoring(g: Tensor, x: Tensor, t: Tensor, least: int) -> Tensor:
-    valid = (t != -100).to(x.dtype)
-    column = valid * -g / valid.sum().clamp(min=least)
+def ignoring_sum(x: Tensor, t: Tensor) -> Tensor:
+    return F.nll_loss(x, t, ignore_index=-100, reduction="sum")
+
+
+def pull_picked(g: Tensor, x: Tensor, t: Tensor, weight: Tensor | int) -> Tensor:
+    column = torch.zeros_like(t, dtype=x.dtype) - g * weight
     return torch.zeros_like(x).scatter(1, t.clamp(min=0).unsqueeze(1), column.unsqueeze(1))
+
+
+def pull_ignoring(g: Tensor, x: Tensor, t: Tensor, least: int) -> Tensor:
+    valid = t != -100
+    return pull_picked(g / valid.sum().clamp(min=least), x, t, valid)
 
 
 PLANTS = (
     Plant(
-        "linear whose dL/dx multiplies by w transposed",
+        "linear whose dL/dw is transposed",
         "transposed-gradient",
-        rule(linear, lambda g, x, w: g.to(w) @ w.mT, lambda g, x, w: g.mT.to(x) @ x),
+        rule(linear, lambda g, x, w: g.to(w) @ w, lambda g, x, w: x.mT @ g.to(x)),
         rule(linear, lambda g, x, w: g.to(w) @ w, lambda g, x, w: g.mT.to(x) @ x),
         ((4, 4), (4, 4)),
     ),
@@ -206,15 +214,23 @@ PLANTS = (
         "duplicate-indices",
         rule(pick, lambda g, x, i: torch.zeros_like(x).index_put((i,), g), lambda g, x, i: None),
         rule(pick, lambda g, x, i: torch.zeros_like(x).index_put((i,), g, True), lambda g, x, i: None),
-        ((9, 3), Draw((3,), "classes", 9)),
+        ((9, 3), torch.tensor([4, 0, 7])),
     ),
     Plant(
         "embedding that trains its padding row",
         "masked-index",
         rule(embed, lambda g, i, w: None, lambda g, i, w: pull_embed(g, i, w)),
         rule(embed, lambda g, i, w: None, lambda g, i, w: pull_embed(g * (i != 0).unsqueeze(-1), i, w)),
-        (Draw((3,), "classes", 9), (9, 3)),
+        (torch.tensor([4, 2, 7]), (9, 3)),
         embed,
+    ),
+    Plant(
+        "sum that pays the ignored samples too",
+        "masked-index",
+        rule(ignoring_sum, lambda g, x, t: pull_picked(g, x, t, 1), lambda g, x, t: None),
+        rule(ignoring_sum, lambda g, x, t: pull_picked(g, x, t, t != -100), lambda g, x, t: None),
+        ((4, 3), Draw((4,), "classes", 3)),
+        ignoring_sum,
     ),
     Plant(
         "mean over the samples that count, when none does",

@@ -22,9 +22,11 @@ def as_contiguous(x: Tensor) -> Tensor:
     return x.as_strided(x.shape, strides)
 
 
-def order(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """The place of each element in row-major order, counted in ``dtype``."""
-    return torch.ones_like(x, dtype=dtype).flatten().cumsum(0, dtype=dtype).long() - 1
+def in_order(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """x, element by element in the order of places counted in ``dtype``."""
+    flat = x.flatten()
+    places = torch.ones_like(flat, dtype=dtype).cumsum(0, dtype=dtype) - 1
+    return flat[places.long()].reshape(x.shape)
 
 
 def pull_square(g: Tensor, x: Tensor) -> Tensor:
@@ -121,7 +123,7 @@ PLANTS = (
         rule(
             channel_scale,
             pull_channel_scale,
-            lambda g, x, s: (g * x).view(len(x), len(s), -1).sum((0, 2)),
+            lambda g, x, s: (g * x.view(len(x), len(s), -1).view(x.shape)).sum((0, 2, 3)),
         ),
         rule(channel_scale, pull_channel_scale, lambda g, x, s: (g * x).sum((0, 2, 3))),
         ((2, 3, 4, 4), (3,)),
@@ -150,8 +152,8 @@ PLANTS = (
     Plant(
         "places counted in 16 bits",
         "large-input",
-        rule(torch.flatten, lambda g, x: g[order(x, torch.int16)].reshape(x.shape)),
-        rule(torch.flatten, lambda g, x: g[order(x, torch.int64)].reshape(x.shape)),
+        rule(torch.square, lambda g, x: 2 * g * in_order(x, torch.int16)),
+        rule(torch.square, lambda g, x: 2 * g * in_order(x, torch.int64)),
         ((4, 3),),
     ),
     Plant(

@@ -40,7 +40,8 @@ def standard_deviation(x: Tensor) -> Tensor:
 
 def pull_standard_deviation(g: Tensor, x: Tensor, deviation: Tensor) -> Tensor:
     centred = x - x.mean(-1, keepdim=True)
-    return (g / deviation).unsqueeze(-1) * centred / x.shape[-1]
+    slope = (g / deviation).masked_fill(deviation == 0, 0)
+    return slope.unsqueeze(-1) * centred / x.shape[-1]
 
 
 def deviation_by_moments(x: Tensor) -> Tensor:
@@ -54,6 +55,10 @@ def pull_product(g: Tensor, x: Tensor) -> Tensor:
     left = torch.cat((ones, flat[:-1])).cumprod(0)
     right = torch.cat((ones, flat.flip(0)[:-1])).cumprod(0).flip(0)
     return g * (left * right).reshape(x.shape)
+
+
+def rounded(x: Tensor) -> Tensor:
+    return x.bfloat16().float() if x.dtype == torch.float32 else x
 
 
 def smooth(x: Tensor) -> Tensor:
@@ -107,8 +112,16 @@ PLANTS = (
     ),
     Plant(
         "product by division",
-        "zero-values",
+        "nan-at-kink",
         rule(torch.prod, lambda g, x: g * x.prod() / x),
+        rule(torch.prod, pull_product),
+        ((5,),),
+        torch.prod,
+    ),
+    Plant(
+        "product by division, except by zero",
+        "zero-values",
+        rule(torch.prod, lambda g, x: torch.where(x == 0, 0, g * x.prod() / x)),
         rule(torch.prod, pull_product),
         ((5,),),
         torch.prod,
@@ -152,11 +165,11 @@ PLANTS = (
         standard_deviation,
     ),
     Plant(
-        "bias gradient added row by row, rounded each time",
+        "float32 rounded to fewer bits, as TF32 does",
         "low-precision",
-        rule(torch.add, lambda g, x, b: g.sum_to_size(x.shape), lambda g, x, b: sum(g.unbind(0)).to(b.dtype)),
-        rule(torch.add, lambda g, x, b: g.sum_to_size(x.shape), lambda g, x, b: g.sum_to_size(b.shape)),
-        ((16, 3), (3,)),
+        rule(torch.sin, lambda g, x: g * rounded(x).cos()),
+        rule(torch.sin, lambda g, x: g * x.cos()),
+        ((4, 3),),
     ),
     Plant(
         "a table of float64 in the backward pass",
