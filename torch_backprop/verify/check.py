@@ -23,6 +23,7 @@ def check(
     limit: float = 60.0,
     seed: int = 0,
     isolate: bool = True,
+    compile: bool = True,
 ) -> Report:
     """Holds the backward pass of ``candidate`` against autograd.
 
@@ -36,6 +37,7 @@ def check(
         limit: seconds after which a candidate is ended as hanging.
         seed: of the random numbers.
         isolate: run in a process of its own, which a candidate may kill.
+        compile: hold torch.compile's numbers against the eager ones too, which takes seconds.
 
     Raises:
         TypeError: candidate or reference cannot be called.
@@ -47,7 +49,7 @@ def check(
     sample = sample.to(torch.float64)
     truth = Truth(target(reference)) if reference is not None else own_forward(tested, sample)
     trial = Trial(tested, truth, sample, sample)
-    findings = tuple(examine(trial, plan(trial, quick), lambda number: None))
+    findings = tuple(examine(trial, plan(trial, quick, compile and not quick), lambda number: None))
     return Report(tested.name, findings, (), time.perf_counter() - start)
 
 

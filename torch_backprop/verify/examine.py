@@ -26,9 +26,9 @@ class Step:
     sample: Sample
 
 
-def plan(trial: Trial, quick: bool) -> list[Step]:
+def plan(trial: Trial, quick: bool, compile: bool) -> list[Step]:
     """Every step, those on the sample as given first."""
-    chosen = [probe for probe in PROBES if probe.quick or not quick]
+    chosen = [p for p in PROBES if (p.quick or not quick) and (compile or not p.compiles)]
     steps = [Step(probe, trial.given) for probe in chosen]
     samples = derived(trial.given, trial.candidate.module, quick)
     return steps + [Step(probe, sample) for sample in samples for probe in chosen if probe.every]

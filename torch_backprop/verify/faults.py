@@ -92,9 +92,7 @@ _ALL = (
     Fault("saved-tensor-overwritten", "backward writes into a saved tensor.", CONTRACT),
     Fault("input-mutated", "forward or backward writes into an input without mark_dirty.", CONTRACT),
     Fault("cotangent-mutated", "backward writes into grad_output.", CONTRACT),
-    Fault(
-        "gradient-aliases", "A leaf's .grad shares memory with grad_output, input or another .grad.", CONTRACT
-    ),
+    Fault("gradient-aliases", "A leaf's .grad shares memory with grad_output or an input.", CONTRACT),
     Fault("output-aliases-input", "The output shares an input's memory; the reference's does not.", CONTRACT),
     Fault("unmarked-output", "An output that is no function of the inputs (a mask) requires grad.", CONTRACT),
     Fault("integer-output", "backward fails because an output is of an integer dtype.", CRASH),

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from .sample import Sample
 from .target import Target
@@ -46,18 +45,13 @@ def random(output: Tensor, position: int = 0) -> Tensor:
     return ((drawn * 16).round() / 16 if not drawn.is_complex() else drawn).to(output.device, output.dtype)
 
 
-def tensors_of(output: Any) -> tuple[Tensor, ...]:
-    """The tensors of an output, in order."""
-    return tuple(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
-
-
 def forward(
     target: Target, sample: Sample, needs: Iterable[str] | None = None
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], dict[str, Tensor]]:
     """Calls the target afresh: its output tensors, its leaves, its buffers."""
     call = sample.fresh(needs, target.spare)
     torch.manual_seed(SEED)
-    outputs = tensors_of(target.call(call.args, call.state, sample.training))
+    outputs = target.outputs(call.args, call.state, sample.training)
     buffers = {name: x for name, x in call.state.items() if name not in sample.leaves}
     return outputs, call.leaves, buffers
 

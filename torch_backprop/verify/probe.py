@@ -23,6 +23,7 @@ class Probe:
         every: look at every sample, not at the given one alone.
         quick: take part in a quick check.
         sound: look only if the gradient of the sample as given is right, else nothing new is learned.
+        compiles: compiles, which takes seconds.
     """
 
     name: str
@@ -30,13 +31,16 @@ class Probe:
     every: bool = False
     quick: bool = True
     sound: bool = False
+    compiles: bool = False
 
 
-def probe(every: bool = False, quick: bool = True, sound: bool = False) -> Callable[[Look], Look]:
+def probe(
+    every: bool = False, quick: bool = True, sound: bool = False, compiles: bool = False
+) -> Callable[[Look], Look]:
     """Enters a function into the table of probes."""
 
     def enter(look: Look) -> Look:
-        PROBES.append(Probe(look.__name__, look, every, quick, sound))
+        PROBES.append(Probe(look.__name__, look, every, quick, sound, compiles))
         return look
 
     return enter

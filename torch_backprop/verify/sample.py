@@ -84,7 +84,22 @@ class Sample:
         chosen = set(self.leaves if needs is None else needs)
         tensors = {name: self.layout(x.detach().clone()) for name, x in self.tensors.items()}
         leaves = {name: tensors[name].requires_grad_() for name in self.leaves if name in chosen}
-        given = {name: x.clone() if spare else x for name, x in tensors.items()}
+        return self._call(tensors, leaves, spare)
+
+    def holding(self, values: Iterable[Tensor], spare: bool = False) -> Call:
+        """A call with ``values`` in place of the leaves."""
+        leaves = dict(zip(self.leaves, values, strict=True))
+        others = {name: x.clone() for name, x in self.tensors.items() if name not in leaves}
+        return self._call(others | leaves, leaves, spare)
+
+    def shared(self, a: str, b: str) -> Call:
+        """A call in which ``b`` is the very tensor ``a``."""
+        tensors = {name: x.detach().clone() for name, x in self.tensors.items()}
+        tensors[b] = tensors[a].requires_grad_()
+        return self._call(tensors, {a: tensors[a]}, spare=False)
+
+    def _call(self, tensors: dict[str, Tensor], leaves: dict[str, Tensor], spare: bool) -> Call:
+        given = {name: tensors[name].clone() if spare else tensors[name] for name in self.tensors}
         flat = [given[item.name] if isinstance(item, _Place) else item for item in self.frame]
         state = {name: x for name, x in given.items() if not _is_input(name)}
         return Call(tuple(pytree.tree_unflatten(flat, self.tree)), state, leaves)

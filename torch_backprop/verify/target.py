@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import Function, _SingleLevelFunction
+from torch.utils import _pytree as pytree
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,19 @@ class Target:
                 return self.function(*args)
             with _mode(self.module, training):
                 return torch.func.functional_call(self.module, dict(state), args)
+
+    def compiled(self) -> Target:
+        """The same target, compiled whole as AOTAutograd traces it."""
+        if self.module is None:
+            return replace(self, function=torch.compile(self.function, backend="aot_eager", fullgraph=True))
+        return self
+
+    def outputs(
+        self, args: tuple[Any, ...], state: Mapping[str, Tensor], training: bool | None = None
+    ) -> tuple[Tensor, ...]:
+        """The tensors of the output, in order."""
+        leaves = pytree.tree_leaves(self.call(args, state, training))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
 
     def seen_through(self) -> Target:
         """The same target with its backward passes taken out."""

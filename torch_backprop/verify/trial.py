@@ -17,6 +17,7 @@ from .truth import Truth
 
 K = 16
 """Units of rounding (or of the reference's own uncertainty) by which two right gradients may differ."""
+_TEN_DIGITS = 1e-10
 DISCONTINUOUS = 1e-3
 """A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
 
@@ -99,6 +100,17 @@ class Trial:
             return _is_nothing(seen) and _is_nothing(expected)
         error, scale = distance(seen, expected)
         return error <= K * torch.finfo(expected.dtype).eps * scale
+
+    def near(self, seen: Tensor | None, expected: Tensor | None) -> bool:
+        """Whether a result of candidate and truth is the same to about ten digits."""
+        if expected is None or seen is None:
+            return _is_nothing(seen) and _is_nothing(expected)
+        error, scale = distance(seen, expected)
+        return error <= max(_TEN_DIGITS * max(scale, 1e-3), self.truth_of.uncertainty)
+
+    def excused(self, leaf: str) -> bool:
+        """Whether the gradient differs on the sample already, at a kink where it may."""
+        return any(difference.leaf == leaf for difference in self.differences())
 
     def _judge(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .outcome import Cotangent, Outcome, random, run, tensors_of
+from .outcome import Cotangent, Outcome, random, run
 from .sample import Sample
 from .target import Target
 
@@ -105,7 +105,7 @@ def _pairing(target: Target, sample: Sample, cotangent: Cotangent, live: Iterabl
     """The inner product of outputs and cotangents."""
     call = sample.fresh((), target.spare)
     torch.manual_seed(11)
-    outputs = tensors_of(target.call(call.args, call.state, sample.training))
+    outputs = target.outputs(call.args, call.state, sample.training)
     chosen = _real(outputs) if live is None else live
     return sum(float((outputs[i].detach() * cotangent(outputs[i].detach(), i)).sum()) for i in chosen)
 

@@ -1,5 +1,25 @@
 """The probes by topic. To import this package is to fill the table."""
 
-from . import gradients
+from . import (
+    contract,
+    cotangents,
+    gradients,
+    memory,
+    needs,
+    precision,
+    second_order,
+    state,
+    transforms,
+)
 
-__all__ = ["gradients"]
+__all__ = [
+    "contract",
+    "cotangents",
+    "gradients",
+    "memory",
+    "needs",
+    "precision",
+    "second_order",
+    "state",
+    "transforms",
+]
