@@ -36,7 +36,7 @@ def excerpt(tensor: Tensor | None) -> str:
     """The first few numbers."""
     if tensor is None:
         return "None"
-    flat = [f"{x:.6g}" for x in tensor.detach().reshape(-1)[:4].tolist()]
+    flat = [f"{x:.6g}" for x in tensor.detach().resolve_conj().reshape(-1)[:4].tolist()]
     shape = "x".join(map(str, tensor.shape)) or "0-dim"
     return f"[{', '.join(flat)}{', ...' if tensor.numel() > 4 else ''}] ({shape})"
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-
-import torch
 
 from . import probes  # noqa: F401  (fills the table)
 from .faults import CRASH, FAULTS, WRONG
@@ -15,6 +12,7 @@ from .probe import PROBES, Probe
 from .report import Finding
 from .sample import Sample
 from .samples import derived
+from .settings import kept
 from .trial import Evidence, Trial
 
 
@@ -53,8 +51,7 @@ def examine(trial: Trial, steps: list[Step], tell: Callable[[int], None]) -> Ite
 
 def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
     """The findings of one probe on one sample; none if the reference refuses the sample."""
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
+    with kept():
         if trial.truth(random).error is not None:
             return
         for evidence in list(probe.look(trial)):

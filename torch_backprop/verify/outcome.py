@@ -88,7 +88,7 @@ def run(
         return Outcome(error=error, stage="forward")
     if live is None:
         live = tuple(i for i, y in enumerate(outputs) if y.requires_grad)
-    found = Outcome(tuple(y.detach() for y in outputs), live, {}, buffers)
+    found = Outcome(tuple(y.detach().clone() for y in outputs), live, {}, buffers)
     if live and max(live) >= len(outputs):
         wanted = max(live) + 1
         error = ValueError(f"{len(outputs)} output tensors, at least {wanted} expected")

@@ -22,11 +22,15 @@ def is_subgradient(trial: Trial, leaf: str, seen: Tensor | None) -> bool:
     """
     if trial.truth_of.judges_forward or trial.sample.fault not in _KINKS or seen is None:
         return False
+    if seen.is_complex() or not seen.numel():
+        return False
     around = _around(trial, leaf, min(_NEIGHBOURS, 2 * seen.numel() + 4))
-    if around is None or seen.is_complex() or not bool(seen.isfinite().all()):
+    if around is None or not bool(seen.isfinite().all()):
         return False
     flat = seen.detach().reshape(-1).double()
-    slack = _TOLERANCE * (1 + around.abs().max())
+    slack = _TOLERANCE * around.abs().max()
+    if not bool((around.amax(0) - around.amin(0)).amax() > 10 * slack):  # smooth here: one right answer
+        return False
     in_box = (flat >= around.amin(0) - slack) & (flat <= around.amax(0) + slack)
     return bool(in_box.all()) and bool(_off_plane(flat, around) <= slack)
 

@@ -121,11 +121,19 @@ class Trial:
         pick: Callable[[Outcome], Tensor | None],
         cotangent: Cotangent,
     ) -> Iterator[Difference]:
+        expected = self._saturated(seen, expected)
         error, scale = distance(torch.zeros_like(expected) if seen is None else seen, expected)
         if error <= K * self._eps(expected) * scale:
             return
         if error > K * max(self._eps(expected) * scale, self._jitter(pick, expected, scale, cotangent)):
             yield Difference(what, leaf, seen, expected, error, scale)
+
+    def _saturated(self, seen: Tensor | None, expected: Tensor) -> Tensor:
+        """Not a number where the truth has saturated to zero and a tiny number is the better answer."""
+        if seen is None or self.sample is self.given or seen.shape != expected.shape:
+            return expected
+        tiny = (expected == 0) & (seen.abs() <= torch.finfo(torch.float64).eps)
+        return torch.where(tiny, torch.nan, expected) if expected.is_floating_point() else expected
 
     def _eps(self, tensor: Tensor) -> float:
         if not (tensor.is_floating_point() or tensor.is_complex()):

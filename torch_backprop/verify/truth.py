@@ -27,11 +27,13 @@ class Truth:
         target: what is differentiated.
         judges_forward: whether it is another function than the candidate.
         numeric: whether gradients are extrapolated differences, autograd being blind here.
+        live: the outputs that are differentiated; None: all that can be.
     """
 
     target: Target
     judges_forward: bool = True
     numeric: bool = False
+    live: tuple[int, ...] | None = None
 
     @property
     def uncertainty(self) -> float:
@@ -41,7 +43,7 @@ class Truth:
     def outcome(self, sample: Sample, cotangent: Cotangent, needs: Iterable[str] | None) -> Outcome:
         """Outputs and gradients on the sample; an error where the sample is refused."""
         if not self.numeric:
-            return run(self.target, sample, cotangent, needs)
+            return run(self.target, sample, cotangent, needs, self.live)
         return _differences(self.target, sample, cotangent, needs)
 
 
@@ -52,13 +54,21 @@ def own_forward(candidate: Target, sample: Sample) -> Truth:
         truth = Truth(target, judges_forward=False)
         found = truth.outcome(sample, random, None)
         if found.error is None and found.live:
-            return truth if _agrees(truth, sample, found) else replace(truth, numeric=True)
+            truth = replace(truth, live=_differentiable(candidate, sample, found.live))
+            return truth if _agrees(truth, sample) else replace(truth, numeric=True)
     return Truth(replace(candidate, spare=True), judges_forward=False, numeric=True)
 
 
-def _agrees(truth: Truth, sample: Sample, found: Outcome) -> bool:
+def _differentiable(candidate: Target, sample: Sample, live: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The outputs that the candidate has not marked as non-differentiable, if any are left."""
+    own = run(candidate, sample).live
+    return tuple(i for i in live if i in own) or None
+
+
+def _agrees(truth: Truth, sample: Sample) -> bool:
     """Whether autograd's gradient along one direction is the function's slope: no detach, no .data."""
     generator = torch.Generator().manual_seed(5)
+    found = truth.outcome(sample, random, None)
     if sample.dtype != torch.float64:
         return True
     directions = {

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from ..outcome import forward, pull_back, random
+from ..outcome import forward, pull_back, random, run
 from ..probe import probe
 from ..sample import describe
+from ..settings import restore, settings
 from ..spy import address, same_numbers, watching
 from ..target import Target
 from ..trial import Evidence, Trial
@@ -78,7 +80,7 @@ def _written(trial: Trial, target: Target) -> set[tuple[str, str]]:
 
 
 def _tensors(args: tuple) -> list[Tensor]:
-    return [x for x in torch.utils._pytree.tree_leaves(args) if isinstance(x, Tensor)]
+    return [x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)]
 
 
 def _parameters(trial: Trial, call) -> dict[str, Tensor]:
@@ -110,7 +112,8 @@ def _shared(trial: Trial, target: Target) -> set[tuple[str, str]]:
             found.add(("output-aliases-input", f"output {i} shares the memory of {inputs[address(y)]}"))
     live = [y for y in outputs if y.requires_grad]
     cotangents = [random(y.detach(), i) for i, y in enumerate(live)]
-    torch.autograd.backward(live, cotangents)
+    if live:
+        torch.autograd.backward(live, cotangents)
     others = (
         {address(g): "grad_output" for g in cotangents} | inputs | {address(y): "an output" for y in outputs}
     )
@@ -167,28 +170,12 @@ def unmarked(trial: Trial) -> Iterator[Evidence]:
 
 
 @probe()
-def settings(trial: Trial) -> Iterator[Evidence]:
+def globals_kept(trial: Trial) -> Iterator[Evidence]:
     """A call leaves torch's settings as it found them."""
-    before = _settings()
-    trial.seen(_fresh_random)
-    after = _settings()
-    torch.set_grad_enabled(True)
-    torch.set_default_dtype(torch.float32)
-    for name, value in before.items():
+    before = settings()
+    outcome = run(trial.candidate, trial.sample)
+    after = settings()
+    restore(before)
+    for name, value in before.items() if outcome.error is None else ():
         if after[name] != value:
             yield Evidence("global-state", f"{name} = {after[name]}", f"{name} = {value}", "is left changed")
-
-
-def _fresh_random(output: Tensor, position: int) -> Tensor:
-    return random(output, position)
-
-
-def _settings() -> dict[str, object]:
-    return {
-        "grad mode": torch.is_grad_enabled(),
-        "default dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(),
-        "autocast": torch.is_autocast_enabled("cpu"),
-        "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "anomaly mode": torch.is_anomaly_enabled(),
-    }

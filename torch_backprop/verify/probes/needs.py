@@ -41,9 +41,7 @@ def wasted(trial: Trial) -> Iterator[Evidence]:
                 continue
         for seen in passes:
             for i in seen.unneeded():
-                words = (
-                    f"gradient {i} is computed though only {needs[0]} needs one: test ctx.needs_input_grad"
-                )
+                words = f"gradient {i} is computed where only {needs[0]} needs one: ask ctx.needs_input_grad"
                 yield Evidence("wasted-work", "a tensor", "None", words)
                 return
 

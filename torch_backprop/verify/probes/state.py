@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from ..diagnosis import excerpt
 from ..outcome import Outcome, forward, pull_back, run
@@ -139,11 +140,13 @@ def buffers(trial: Trial) -> Iterator[Evidence]:
     pairs = [("in forward", seen[0], expected[0]), ("in backward", seen[1], seen[0])]
     for when, found, wanted in pairs:
         for name in found.keys() & wanted.keys():
-            if (not trial.agree(found[name], wanted[name]) and found[name].is_floating_point()) or (
-                not found[name].is_floating_point() and not same_numbers(found[name], wanted[name])
-            ):
+            if not _same(trial, found[name], wanted[name]):
                 words = f"buffer {name} is wrong {when}"
                 yield Evidence("buffers", excerpt(found[name]), excerpt(wanted[name]), words)
+
+
+def _same(trial: Trial, found: Tensor, wanted: Tensor) -> bool:
+    return trial.agree(found, wanted) if found.is_floating_point() else same_numbers(found, wanted)
 
 
 def _buffers(trial: Trial, module: torch.nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -152,7 +155,7 @@ def _buffers(trial: Trial, module: torch.nn.Module) -> tuple[dict[str, Tensor], 
     torch.manual_seed(11)
     output = module(*trial.sample.fresh(spare=True).args)
     after = [copy.deepcopy(dict(module.named_buffers()))]
-    loss = sum(y.sum() for y in torch.utils._pytree.tree_leaves(output) if y.requires_grad)
+    loss = sum(y.sum() for y in pytree.tree_leaves(output) if y.requires_grad)
     if isinstance(loss, Tensor):
         loss.backward()
     return after[0], copy.deepcopy(dict(module.named_buffers()))
