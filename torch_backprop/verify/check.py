@@ -10,9 +10,10 @@ import torch
 from .examine import examine, plan
 from .report import Report
 from .sample import given
+from .settings import kept
 from .target import target
 from .trial import Trial
-from .truth import Truth, own_forward
+from .truth import Truth, in_place, own_forward
 
 
 def check(
@@ -45,12 +46,17 @@ def check(
     """
     start = time.perf_counter()
     tested = target(candidate)
-    sample = given(inputs, tested.module)
-    sample = sample.to(torch.float64)
-    truth = Truth(target(reference)) if reference is not None else own_forward(tested, sample)
-    trial = Trial(tested, truth, sample, sample)
-    findings = tuple(examine(trial, plan(trial, quick, compile and not quick), lambda number: None))
-    return Report(tested.name, findings, (), time.perf_counter() - start)
+    sample = given(inputs, tested.module).to(torch.float64)
+    with kept():
+        if reference is None:
+            truth = own_forward(tested, sample)
+        else:
+            truth = Truth(in_place(target(reference), sample))
+        trial = Trial(in_place(tested, sample), truth, sample, sample)
+        notes: list[str] = []
+        steps = plan(trial, quick, compile and not quick)
+        findings = tuple(examine(trial, steps, lambda number: None, notes.append))
+    return Report(tested.name, findings, tuple(notes), time.perf_counter() - start)
 
 
 def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from .outcome import random
+from .samples import resized
 from .trial import Difference, Evidence, Trial, distance
 
 _SAME = 1e-6
 """Relative error below which a recognised shape fits."""
 _KINKS = ("zero-values", "tied-values", "mask-by-closeness")
+_SIZED = ("batch-of-one", "transposed-gradient", "large-input", "extra-dimension")
 
 Recognised = tuple[str, str] | None
 
@@ -57,6 +59,9 @@ def _of_sample(fault: str, difference: Difference) -> tuple[str, str]:
         name = {"untaken-branch": "overflow-nan", "cancellation": "overflow-nan"}.get(fault, fault)
         name = "nan-at-kink" if fault in _KINKS else name
         return name, f"not finite in {int(odd.sum())} elements, on this sample alone"
+    ratio = _ratio(seen, difference.expected)
+    if fault in _SIZED and ratio is not None:
+        return "size-factor", f"right on the sample as given, {ratio:.6g} times the truth at this size"
     zero = (seen == 0) & (difference.expected.abs() > _SAME * difference.scale)
     if fault == "untaken-branch" and zero.any():
         return "saturated-zero", f"zero in {int(zero.sum())} elements, on this sample alone"
@@ -97,6 +102,18 @@ def _right_for_uniform(trial: Trial, leaf: str) -> bool:
     return expected is not None and bool(expected.any()) and _near(seen, expected)
 
 
+def _conjugate(trial: Trial, difference: Difference) -> Recognised:
+    """Right where the imaginary parts are zero."""
+    if difference.seen is None or not difference.expected.is_complex():
+        return None
+    real = trial.on(trial.sample.changed("real", "", lambda _, x: x.real.to(x.dtype)))
+    leaf = difference.leaf or ""
+    truth, seen = (outcome.gradients.get(leaf) for outcome in (real.truth(), real.seen()))
+    if truth is None or not _near(seen, truth):
+        return None
+    return "missing-conjugate", "right for real numbers: a factor of the derivative is not conjugated"
+
+
 def _one_output(trial: Trial, difference: Difference) -> Recognised:
     live = trial.truth().live
     for dropped in live if len(live) > 1 else ():
@@ -120,19 +137,36 @@ def _precision(trial: Trial, difference: Difference) -> Recognised:
 
 def _factor(trial: Trial, difference: Difference) -> Recognised:
     """A multiple of the truth; which multiple tells which factor was forgotten."""
-    seen, expected = _wide(difference.seen), _wide(difference.expected)
-    if seen is None or expected is None or seen.shape != expected.shape:
-        return None
-    ratio = float((seen * expected).sum() / (expected * expected).sum())
-    if ratio == 0 or distance(seen, ratio * expected)[0] > _SAME * abs(ratio) * difference.scale:
+    ratio = _ratio(difference.seen, difference.expected)
+    if ratio is None:
         return None
     if abs(ratio - 1) < 1e-3:
         return "small-error", f"{ratio:.9g} times the truth: an eps or a small term"
     for what, size in _sizes(trial):
         for form, value in _forms(what, size):
-            if abs(ratio / value - 1) < _SAME:
+            if abs(ratio / value - 1) < _SAME and not _stays(trial, difference, size, ratio):
                 return "size-factor", f"{form} times the truth: mean for sum, or the reverse"
     return "constant-factor", f"{ratio:.6g} times the truth"
+
+
+def _ratio(seen: Tensor | None, expected: Tensor | None) -> float | None:
+    """The constant by which they differ, if they do by a constant."""
+    seen, expected = _wide(seen), _wide(expected)
+    if seen is None or expected is None or seen.shape != expected.shape or not expected.any():
+        return None
+    ratio = float((seen * expected).sum() / (expected * expected).sum())
+    error, scale = distance(seen, ratio * expected)
+    return ratio if ratio and error <= _SAME * scale else None
+
+
+def _stays(trial: Trial, difference: Difference, size: int, ratio: float) -> bool:
+    """Whether the factor is the same where the size is another: then it is no size."""
+    other = trial.on(resized(trial.sample, size, size + 1))
+    if other.truth().error is not None:
+        return False
+    leaf = difference.leaf or ""
+    again = _ratio(other.seen().gradients.get(leaf), other.truth().gradients.get(leaf))
+    return again is not None and abs(again / ratio - 1) < _SAME
 
 
 def _sizes(trial: Trial) -> Iterator[tuple[str, int]]:
@@ -187,6 +221,7 @@ _RECOGNISERS: tuple[Callable[[Trial, Difference], Recognised], ...] = (
     _missing,
     _not_finite,
     _precision,
+    _conjugate,
     _one_output,
     _cotangent,
     _factor,

@@ -32,16 +32,25 @@ def plan(trial: Trial, quick: bool, compile: bool) -> list[Step]:
     return steps + [Step(probe, sample) for sample in samples for probe in chosen if probe.every]
 
 
-def examine(trial: Trial, steps: list[Step], tell: Callable[[int], None]) -> Iterator[Finding]:
-    """Takes the steps in order; ``tell`` hears the number of each before it is taken."""
+def examine(
+    trial: Trial, steps: list[Step], tell: Callable[[int], None], note: Callable[[str], None]
+) -> Iterator[Finding]:
+    """Takes the steps in order.
+
+    Args:
+        trial: the candidate on the sample as given.
+        steps: what :func:`plan` planned.
+        tell: hears the number of each step before it is taken.
+        note: hears what could not be judged.
+    """
     sound = True
     known: set[str] = set()
     for number, step in enumerate(steps):
         tell(number)
         pointless = not sound and (step.probe.sound or step.sample is not trial.given)
-        if pointless or step.sample.fault in known:
+        if pointless or (step.sample is not trial.given and step.sample.fault in known):
             continue
-        for finding in look(trial.on(step.sample), step.probe):
+        for finding in look(trial.on(step.sample), step.probe, note):
             if step.sample is trial.given and finding.verdict in (WRONG, CRASH):
                 sound = sound and step.probe.name != "numbers"
             if finding.fault not in known:
@@ -49,12 +58,17 @@ def examine(trial: Trial, steps: list[Step], tell: Callable[[int], None]) -> Ite
                 yield finding
 
 
-def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
+def look(trial: Trial, probe: Probe, note: Callable[[str], None]) -> Iterator[Finding]:
     """The findings of one probe on one sample; none if the reference refuses the sample."""
     with kept():
         if trial.truth(random).error is not None:
             return
-        for evidence in list(probe.look(trial)):
+        try:
+            seen = list(probe.look(trial))
+        except Exception as error:
+            note(f"{probe.name} could not look at the sample {trial.sample.name}: {error!r}")
+            return
+        for evidence in seen:
             yield _finding(trial, probe, evidence)
 
 

@@ -72,8 +72,8 @@ class Sample:
         return replace(self, name=name, fault=fault, tensors=tensors)
 
     def to(self, dtype: torch.dtype) -> Sample:
-        """Floating-point tensors in ``dtype``."""
-        cast = {name: x.to(dtype) if _is_real(x) else x for name, x in self.tensors.items()}
+        """Floating-point tensors in ``dtype``, complex ones in the complex dtype of its precision."""
+        cast = {name: x.to(_like(dtype, x)) for name, x in self.tensors.items()}
         return replace(self, tensors=cast)
 
     def fresh(self, needs: Iterable[str] | None = None, spare: bool = False) -> Call:
@@ -145,6 +145,12 @@ def given(inputs: tuple[Any, ...], module: torch.nn.Module | None) -> Sample:
 
 def _is_input(name: str) -> bool:
     return name.startswith("input") and name[5:].isdigit()
+
+
+def _like(dtype: torch.dtype, tensor: Tensor) -> torch.dtype:
+    if tensor.is_complex():
+        return dtype.to_complex()
+    return dtype if tensor.is_floating_point() else tensor.dtype
 
 
 def _is_real(tensor: Tensor) -> bool:

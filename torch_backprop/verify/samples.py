@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -16,9 +17,6 @@ from .sample import Layout, Sample
 
 _LEAVES = 3
 """Leaves that get the special values, each by itself."""
-_ROWS = 1031
-"""Rows of a large sample: more than a block, and still cheap for what is quadratic in them."""
-_ELEMENTS = 1 << 18
 _IGNORED = -100
 """torch's default for ``ignore_index``."""
 
@@ -78,7 +76,7 @@ VALUES: tuple[Row, ...] = (
 def derived(given: Sample, module: torch.nn.Module | None, quick: bool) -> Iterator[Sample]:
     """Every other sample."""
     yield from _layouts(given)
-    yield from _sizes(given, quick)
+    yield from _sizes(given)
     yield from _values(given, QUICK_VALUES, 1 if quick else _LEAVES)
     yield from _indices(given, module)
     if quick:
@@ -90,16 +88,28 @@ def derived(given: Sample, module: torch.nn.Module | None, quick: bool) -> Itera
         yield from _values(replace(given, leaves=_parameters(given)), QUICK_VALUES[:1], _LEAVES)
 
 
-def resized(sample: Sample, size: int, to: int, name: str, fault: str, only_inputs: bool = True) -> Sample:
+def resized(sample: Sample, size: int, to: int) -> Sample:
     """Every axis of length ``size`` gets length ``to``: cut, or filled up with what comes first."""
 
     def change(_: str, x: Tensor) -> Tensor:
         for axis, length in enumerate(x.shape):
             if length == size:
-                x = x.index_select(axis, torch.arange(to, device=x.device) % max(size, 1))
+                x = x.index_select(axis, torch.arange(to, device=x.device) % size)
         return x
 
-    return sample.changed(name, fault, change, sample.inputs if only_inputs else sample.tensors)
+    return sample.changed(sample.name, sample.fault, change, sample.tensors)
+
+
+def rows(given: Sample, to: int, name: str, fault: str) -> Sample:
+    """The first axis of the first input, and of those that share its length, gets length ``to``."""
+    length = next((x.shape[0] for x in given.inputs.values() if x.dim()), 0)
+
+    def change(_: str, x: Tensor) -> Tensor:
+        if not x.dim() or x.shape[0] != length:
+            return x
+        return x.index_select(0, torch.arange(to, device=x.device) % max(length, 1))
+
+    return given.changed(name, fault, change, given.inputs)
 
 
 def _values(given: Sample, rows: tuple[Row, ...], leaves: int) -> Iterator[Sample]:
@@ -116,7 +126,7 @@ def _parameters(given: Sample) -> tuple[str, ...]:
 
 def _ties_between(given: Sample) -> Iterator[Sample]:
     names = [name for name in given.leaves if name in given.inputs]
-    for a, b in zip(names, names[1:], strict=False):
+    for a, b in pairwise(names):
         if given.tensors[a].shape == given.tensors[b].shape:
             same = given.tensors[a]
             yield given.changed(f"{b} equal to {a}", "tied-values", lambda _, x, s=same: s.clone(), (b,))
@@ -147,30 +157,17 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=formats[x.dim()]) if x.dim() in formats else x
 
 
-def _sizes(given: Sample, quick: bool) -> Iterator[Sample]:
+def _sizes(given: Sample) -> Iterator[Sample]:
     first = next((x for x in given.inputs.values() if x.dim()), None)
     if first is not None:
-        rows = first.shape[0]
-        yield _rows(given, rows, 1, "batch of one", "batch-of-one")
-        yield _rows(given, rows, 0, "empty", "empty-input")
-        yield _rows(given, rows, rows + 1, "one row more", "transposed-gradient")
-        if not quick:
-            width = max(1, first.numel() // max(rows, 1))
-            yield _rows(given, rows, min(_ROWS, _ELEMENTS // width), "large", "large-input")
+        yield rows(given, 1, "batch of one", "batch-of-one")
+        yield rows(given, 0, "empty", "empty-input")
+        yield rows(given, first.shape[0] + 1, "one row more", "transposed-gradient")
     yield given.changed("0-dim", "zero-dim-input", _scalar, given.inputs)
     yield given.changed("extra dimension", "extra-dimension", _twofold, given.inputs)
     if len(given.inputs) > 1:
         only = tuple(given.inputs)[:1]
         yield given.changed(f"extra dimension of {only[0]}", "extra-dimension", _twofold, only)
-
-
-def _rows(given: Sample, rows: int, to: int, name: str, fault: str) -> Sample:
-    def change(_: str, x: Tensor) -> Tensor:
-        if not x.dim() or x.shape[0] != rows:
-            return x
-        return x.index_select(0, torch.arange(to, device=x.device) % max(rows, 1))
-
-    return given.changed(name, fault, change, given.inputs)
 
 
 def _scalar(_: str, x: Tensor) -> Tensor:

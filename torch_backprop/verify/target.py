@@ -12,49 +12,54 @@ from torch import Tensor
 from torch.autograd.function import Function, _SingleLevelFunction
 from torch.utils import _pytree as pytree
 
+Around = Callable[[], contextlib.AbstractContextManager[Any]]
+
 
 @dataclass(frozen=True)
 class Target:
     """Something to call: a function, or a module whose parameters and buffers are handed to it.
 
-    ``transparent``: autograd.Functions inside are replaced by their own forward, so that built-in autograd
-    sees through them. ``spare``: it works in place, and must be handed copies of leaves.
+    ``around``: the contexts in which it is called. ``spare``: it works in place, and must be handed copies
+    of leaves. ``compiled``: it is compiled whole, as AOTAutograd traces it.
     """
 
     name: str
     function: Callable[..., Any]
-    transparent: bool = False
+    around: tuple[Around, ...] = ()
     spare: bool = False
+    compiled: bool = False
 
     @property
     def module(self) -> torch.nn.Module | None:
         """The module, if it is one."""
         return self.function if isinstance(self.function, torch.nn.Module) else None
 
-    def call(self, args: tuple[Any, ...], state: Mapping[str, Tensor], training: bool | None = None) -> Any:
-        """The output for these arguments; ``state``: the module's parameters and buffers."""
-        with _own_forward() if self.transparent else contextlib.nullcontext():
-            if self.module is None:
-                return self.function(*args)
-            with _mode(self.module, training):
-                return torch.func.functional_call(self.module, dict(state), args)
-
-    def compiled(self) -> Target:
-        """The same target, compiled whole as AOTAutograd traces it."""
-        if self.module is None:
-            return replace(self, function=torch.compile(self.function, backend="aot_eager", fullgraph=True))
-        return self
-
     def outputs(
         self, args: tuple[Any, ...], state: Mapping[str, Tensor], training: bool | None = None
     ) -> tuple[Tensor, ...]:
-        """The tensors of the output, in order."""
-        leaves = pytree.tree_leaves(self.call(args, state, training))
-        return tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+        """The tensors of the output, in order; ``state``: the module's parameters and buffers."""
+        with contextlib.ExitStack() as stack:
+            for context in self.around:
+                stack.enter_context(context())
+            call = self._call
+            if self.compiled:
+                call = torch.compile(call, backend="aot_eager", fullgraph=True)
+            output = call(args, state, training)
+        return tuple(leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor))
+
+    def within(self, context: Around) -> Target:
+        """The same target, called in one more context."""
+        return replace(self, around=(*self.around, context))
 
     def seen_through(self) -> Target:
-        """The same target with its backward passes taken out."""
-        return replace(self, transparent=True)
+        """The same target without hand-written backward passes: of its Functions, forward alone runs."""
+        return self.within(_own_forward)
+
+    def _call(self, args: tuple[Any, ...], state: Mapping[str, Tensor], training: bool | None) -> Any:
+        if self.module is None:
+            return self.function(*args)
+        with _mode(self.module, training):
+            return torch.func.functional_call(self.module, dict(state), args)
 
 
 def target(candidate: Any) -> Target:

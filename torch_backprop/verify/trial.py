@@ -99,7 +99,7 @@ class Trial:
         if expected is None or seen is None:
             return _is_nothing(seen) and _is_nothing(expected)
         error, scale = distance(seen, expected)
-        return error <= K * torch.finfo(expected.dtype).eps * scale
+        return error <= K * self._eps(expected) * scale
 
     def near(self, seen: Tensor | None, expected: Tensor | None) -> bool:
         """Whether a result of candidate and truth is the same to about ten digits."""

@@ -47,6 +47,12 @@ class Truth:
         return _differences(self.target, sample, cotangent, needs)
 
 
+def in_place(target: Target, sample: Sample) -> Target:
+    """The target, marked as ``spare`` if it works in place and so refuses leaves."""
+    words = str(run(target, sample).error)
+    return replace(target, spare=True) if "a leaf Variable that requires grad" in words else target
+
+
 def own_forward(candidate: Target, sample: Sample) -> Truth:
     """The candidate's own forward as truth, by autograd if that sees through it, else by differences."""
     seen_through = candidate.seen_through()

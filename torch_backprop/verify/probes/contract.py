@@ -46,8 +46,10 @@ def written(trial: Trial) -> Iterator[Evidence]:
     """Neither pass writes into what it was given, unless it was asked to work in place."""
     if trial.seen().error is not None:
         return
-    truth, seen = (_written(trial, target) for target in (trial.truth_of.target, trial.candidate))
-    for fault, what in seen - truth:
+    seen = _written(trial, trial.candidate)
+    # the candidate's own forward, run as truth, writes into its inputs too
+    allowed = _written(trial, trial.truth_of.target) if trial.truth_of.judges_forward else set()
+    for fault, what in sorted(seen - allowed):
         yield Evidence(fault, "other numbers afterwards", "left as it was", f"{what} is written into")
 
 
@@ -58,7 +60,8 @@ def _written(trial: Trial, target: Target) -> set[tuple[str, str]]:
     before = {name: x.detach().clone() for name, x in given.items()}
     torch.manual_seed(11)
     outputs = target.outputs(call.args, call.state, trial.sample.training)
-    found = {("input-mutated", f"{n}, in forward,") for n in _changed(before, given)}
+    changed = [] if target.spare else _changed(before, given)
+    found = {("input-mutated", f"{name}, in forward,") for name in changed}
     before = {name: x.detach().clone() for name, x in given.items()}
     results = [y.detach().clone() for y in outputs]
     cotangents = [random(y.detach(), i) for i, y in enumerate(outputs) if y.requires_grad]
@@ -97,7 +100,7 @@ def aliases(trial: Trial) -> Iterator[Evidence]:
     if trial.seen().error is not None:
         return
     truth, seen = (_shared(trial, target) for target in (trial.truth_of.target, trial.candidate))
-    for fault, what in seen - truth:
+    for fault, what in sorted(seen - truth):
         yield Evidence(fault, "shared memory", "memory of its own", what)
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from ..diagnosis import diagnose
 from ..probe import probe
+from ..samples import rows
 from ..subgradient import is_subgradient
 from ..trial import Evidence, Trial
+
+_BLOCK = 1031
+_MANY = 70_000
+_SECONDS = 5.0
+"""Estimated for the larger of the two samples, if the cost is quadratic."""
 
 
 @probe(every=True)
@@ -22,6 +29,26 @@ def numbers(trial: Trial) -> Iterator[Evidence]:
     for difference in outputs or differences:
         if not (difference.leaf and is_subgradient(trial, difference.leaf, difference.seen)):
             yield diagnose(trial, difference)
+
+
+@probe(quick=False, sound=True)
+def large(trial: Trial) -> Iterator[Evidence]:
+    """More rows than a block, and more elements than 16 bits count, if the reference is quick enough."""
+    width = max(1, max(x.numel() for x in trial.sample.inputs.values()) // _length(trial))
+    spent = 0.0
+    count = _BLOCK
+    while spent < _SECONDS and count <= _BLOCK + _MANY // width:
+        many = trial.on(rows(trial.sample, count, f"{count} rows", "large-input"))
+        start = time.perf_counter()
+        if many.truth().error is None:
+            yield from numbers(many)
+        # what is quadratic in the rows must not run away
+        spent = (time.perf_counter() - start) * (_MANY / width / count) ** 2
+        count += _MANY // width
+
+
+def _length(trial: Trial) -> int:
+    return max(1, next((x.shape[0] for x in trial.sample.inputs.values() if x.dim()), 1))
 
 
 def _raised(trial: Trial) -> Evidence:

@@ -35,6 +35,10 @@ def leaks(trial: Trial) -> Iterator[Evidence]:
     """A graph dies with its output, without the help of the garbage collector."""
     if trial.seen().error is not None:
         return
+    for name, gradient in trial.seen().gradients.items():
+        if gradient is not None and gradient.requires_grad:
+            words = f"the gradient of {name} holds the graph of an autograd.grad inside backward"
+            yield Evidence("leak", "requires grad", "does not", words)
     for after in (False, True):
         seen = _survivors(trial, trial.candidate, after)
         for what in seen - _survivors(trial, trial.truth_of.target, after):

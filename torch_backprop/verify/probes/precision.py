@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,10 +77,12 @@ def autocast(trial: Trial) -> Iterator[Evidence]:
     """Under autocast: the dtypes of the reference, and its accuracy."""
     if trial.truth_of.numeric:
         return
-    low = trial.on(trial.sample.to(torch.float32))
-    with torch.autocast("cpu", torch.bfloat16):
-        truth = low.truth()
-        seen = low.seen()
+    low = replace(
+        trial.on(trial.sample.to(torch.float32)),
+        candidate=trial.candidate.within(_cast),
+        truth_of=replace(trial.truth_of, target=trial.truth_of.target.within(_cast)),
+    )
+    truth, seen = low.truth(), low.seen()
     if truth.error is not None:
         return
     if seen.error is not None:
@@ -112,6 +116,10 @@ def complex_numbers(trial: Trial) -> Iterator[Evidence]:
         words = f"{difference.what} over the complex numbers: {why}"
         yield Evidence("missing-conjugate", excerpt(difference.seen), excerpt(difference.expected), words)
         return
+
+
+def _cast() -> Any:
+    return torch.autocast("cpu", torch.bfloat16)
 
 
 def _complex(sample: Sample) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..diagnosis import excerpt
-from ..outcome import SEED, pull_back, random
+from ..outcome import SEED, pull_back, random, run
 from ..probe import probe
+from ..sample import Sample
 from ..target import Target
 from ..trial import Evidence, Trial
 
@@ -20,14 +22,67 @@ _BATCH = 3
 Transform = Callable[[Trial, Target], dict[str, Tensor]]
 
 
-def functional(trial: Trial, target: Target) -> Callable[..., Tensor]:
+@probe(quick=False, sound=True)
+def func_grad(trial: Trial) -> Iterator[Evidence]:
+    """torch.func.grad gives the gradient of the eager backward pass."""
+    expected = {name: g for name, g in trial.seen().gradients.items() if g is not None}
+    yield from _held(trial, _gradient, expected, "no-torch-func", "torch-func-wrong", "torch.func.grad")
+
+
+@probe(quick=False, sound=True)
+def mapped(trial: Trial) -> Iterator[Evidence]:
+    """torch.func.vmap of torch.func.grad gives the eager gradients, one by one."""
+    each = [run(trial.candidate, _scaled(trial.sample, i), live=trial.truth().live) for i in range(_BATCH)]
+    if any(one.error is not None for one in each):
+        return
+    expected = {
+        name: torch.stack([one.gradients[name] for one in each])  # pyright: ignore[reportArgumentType]
+        for name in trial.sample.leaves
+        if all(one.gradients[name] is not None for one in each)
+    }
+    yield from _held(trial, _mapped, expected, "no-vmap", "torch-func-wrong", "torch.func.vmap of grad")
+
+
+@probe(quick=False, sound=True)
+def tangents(trial: Trial) -> Iterator[Evidence]:
+    """Forward mode: the same Jacobian as reverse mode's, by <jvp(v), g> = <v, vjp(g)>."""
+    pairing = torch.zeros((), dtype=trial.sample.dtype)
+    for i, (name, gradient) in enumerate(trial.seen().gradients.items()):
+        if gradient is not None:
+            pairing = pairing + (gradient * _direction(trial.sample.tensors[name], i).conj()).sum().real
+    expected = {"the outputs, paired with grad_output": pairing}
+    yield from _held(trial, _tangent, expected, "no-forward-mode", "forward-mode-wrong", "forward mode")
+
+
+def _held(
+    trial: Trial, transform: Transform, expected: dict[str, Tensor], refusal: str, silent: str, what: str
+) -> Iterator[Evidence]:
+    if trial.truth_of.judges_forward:
+        try:
+            transform(trial, trial.truth_of.target)
+        except Exception:
+            return
+    try:
+        seen = transform(trial, trial.candidate)
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}".splitlines()[0]
+        yield Evidence(refusal, words, f"a value of {what}", f"{what} raises")
+        return
+    for name, wanted in expected.items():
+        if not trial.near(seen[name], wanted):
+            words = f"{what} of {name} is silently wrong"
+            yield Evidence(silent, excerpt(seen[name]), excerpt(wanted), words)
+            return
+
+
+def _cost(trial: Trial, target: Target) -> Callable[..., Tensor]:
     """The pairing of outputs and cotangents, as a pure function of the leaves."""
-    live = trial.truth().live
-    weights = {i: random(y, i) for i, y in enumerate(trial.truth().outputs)}
+    weights = {i: random(trial.truth().outputs[i], i) for i in trial.truth().live}
 
     def cost(*leaves: Tensor) -> Tensor:
         outputs = _outputs(trial, target, leaves)
-        return torch.stack([(outputs[i] * weights[i]).sum() for i in live]).sum()
+        # autograd's gradient of a complex function is that of the real part of the pairing
+        return torch.stack([(outputs[i] * g.conj()).sum().real for i, g in weights.items()]).sum()
 
     return cost
 
@@ -39,68 +94,42 @@ def _outputs(trial: Trial, target: Target, leaves: tuple[Tensor, ...]) -> tuple[
 
 
 def _gradient(trial: Trial, target: Target) -> dict[str, Tensor]:
-    leaves = _leaves(trial)
-    found = torch.func.grad(functional(trial, target), tuple(range(len(leaves))))(*leaves)
+    leaves = _leaves(trial.sample)
+    found = torch.func.grad(_cost(trial, target), tuple(range(len(leaves))))(*leaves)
     return dict(zip(trial.sample.leaves, found, strict=True))
 
 
 def _mapped(trial: Trial, target: Target) -> dict[str, Tensor]:
-    leaves = [torch.stack([x * (1 + 0.1 * i) for i in range(_BATCH)]) for x in _leaves(trial)]
-    gradient = torch.func.grad(functional(trial, target), tuple(range(len(leaves))))
+    rows = [_leaves(_scaled(trial.sample, i)) for i in range(_BATCH)]
+    leaves = [torch.stack(same) for same in zip(*rows, strict=True)]
+    gradient = torch.func.grad(_cost(trial, target), tuple(range(len(leaves))))
     found = torch.func.vmap(gradient, randomness="same")(*leaves)
     return dict(zip(trial.sample.leaves, found, strict=True))
 
 
 def _tangent(trial: Trial, target: Target) -> dict[str, Tensor]:
     with forward_ad.dual_level():
-        duals = tuple(forward_ad.make_dual(x, random(x, 9 + i)) for i, x in enumerate(_leaves(trial)))
+        leaves = enumerate(_leaves(trial.sample))
+        duals = tuple(forward_ad.make_dual(x, _direction(x, i)) for i, x in leaves)
         outputs = _outputs(trial, target, duals)
-        tangents = [forward_ad.unpack_dual(outputs[i]).tangent for i in trial.truth().live]
-        live = zip(trial.truth().live, tangents, strict=True)
-        return {f"output {i}": outputs[i].new_zeros(()) if t is None else t for i, t in live}
+        total = torch.zeros((), dtype=trial.sample.dtype)
+        for i in trial.truth().live:
+            tangent = forward_ad.unpack_dual(outputs[i]).tangent
+            if tangent is not None:
+                total = total + (tangent * random(outputs[i], i).conj()).sum().real
+        return {"the outputs, paired with grad_output": total}
 
 
-def _leaves(trial: Trial) -> tuple[Tensor, ...]:
-    return tuple(trial.sample.tensors[name].clone() for name in trial.sample.leaves)
+def _scaled(sample: Sample, i: int) -> Sample:
+    return sample.changed("", "", lambda _, x: x * (1 + 0.1 * i))
 
 
-def _held(trial: Trial, transform: Transform, refusal: str, silent: str, what: str) -> Iterator[Evidence]:
-    if trial.truth_of.numeric:
-        return
-    try:
-        expected = transform(trial, trial.truth_of.target)
-    except Exception:
-        return
-    try:
-        seen = transform(trial, trial.candidate)
-    except Exception as error:
-        words = f"{type(error).__name__}: {error}".splitlines()[0]
-        yield Evidence(refusal, words, f"a value of {what}", f"{what} raises")
-        return
-    for name, wanted in expected.items():
-        if not trial.near(seen[name], wanted):
-            yield Evidence(
-                silent, excerpt(seen[name]), excerpt(wanted), f"{what} of {name} is silently wrong"
-            )
-            return
+def _direction(leaf: Tensor, i: int) -> Tensor:
+    return random(leaf, 9 + i)
 
 
-@probe(quick=False, sound=True)
-def func_grad(trial: Trial) -> Iterator[Evidence]:
-    """torch.func.grad."""
-    return _held(trial, _gradient, "no-torch-func", "torch-func-wrong", "torch.func.grad")
-
-
-@probe(quick=False, sound=True)
-def mapped(trial: Trial) -> Iterator[Evidence]:
-    """torch.func.vmap of torch.func.grad."""
-    return _held(trial, _mapped, "no-vmap", "torch-func-wrong", "torch.func.vmap of grad")
-
-
-@probe(quick=False)
-def tangents(trial: Trial) -> Iterator[Evidence]:
-    """Forward mode."""
-    return _held(trial, _tangent, "no-forward-mode", "forward-mode-wrong", "forward mode")
+def _leaves(sample: Sample) -> tuple[Tensor, ...]:
+    return tuple(sample.tensors[name].clone() for name in sample.leaves)
 
 
 @probe(quick=False, compiles=True)
@@ -129,5 +158,5 @@ def _compiled(trial: Trial) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None
     torch._dynamo.reset()
     call = trial.sample.fresh(spare=trial.candidate.spare)
     torch.manual_seed(SEED)
-    outputs = trial.candidate.compiled().outputs(call.args, call.state, trial.sample.training)
+    outputs = replace(trial.candidate, compiled=True).outputs(call.args, call.state, trial.sample.training)
     return outputs, pull_back(outputs, call.leaves, trial.truth().live)
