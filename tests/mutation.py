@@ -1,7 +1,8 @@
 """Mutants of a module of layers: its source with one slip of the pen in a backward pass.
 
 A slip drops an operand, a call, a mask or a sign, swaps operands or operators, changes a constant, flips a
-flag or a comparison, takes one branch for the other, or detaches a product.
+flag or a comparison, takes one branch for the other, or detaches a product. Casts are left alone: without
+them the formula is the same.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import ast
 import importlib
 import inspect
 import types
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from torch_backprop.spec import LayerSpec
+from typing import Any
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 COMPARISONS = {"gt": "lt", "lt": "gt", "ge": "lt", "le": "gt", "ne": "eq"}
 NOT_BACKWARD = {"forward", "setup_context", "jvp", "push"}
+CASTS = {"widen", "to"}
 
 
 @dataclass(frozen=True)
@@ -32,26 +34,26 @@ class Mutant:
     def __str__(self) -> str:
         return f"{self.module.rpartition('.')[2]} {self.owner}: {self.change}"
 
-    def specs(self) -> list[LayerSpec]:
-        """The specs of the mutated module whose layers use what was changed."""
+    def users(self) -> dict[str, Any]:
+        """What uses the changed definition, by name: functions and layers of the mutated module."""
         module = types.ModuleType(self.module)
         exec(compile(self.source, f"<{self}>", "exec"), vars(module))
-        users = _users(_definitions(ast.parse(self.source)), self.owner)
-        return [spec for spec in module.SPECS if spec.layer.__name__ in users]
+        names = _users(_definitions(ast.parse(self.source)), self.owner)
+        return {name: vars(module)[name] for name in names}
 
 
 def mutants(name: str) -> Iterator[Mutant]:
     """Every mutant of the module of this name."""
     source = inspect.getsource(importlib.import_module(name))
+    seen = Counter()
     for owner, part in _pullbacks(_definitions(ast.parse(source))):
         for node in ast.walk(part):
             for slip in _slips(node):
-                change = f"{_text(ast.unparse(node))} -> {_text(slip)}"
-                yield Mutant(name, owner, change, _replaced(source, node, slip))
-
-
-def _text(code: str) -> str:
-    return " ".join(code.split())
+                change = f"{ast.unparse(node)} -> {slip}"
+                seen[owner, change] += 1
+                repeated = seen[owner, change]
+                label = change if repeated == 1 else f"{change} ({repeated})"
+                yield Mutant(name, owner, label, _replaced(source, node, slip))
 
 
 def _replaced(source: str, node: ast.expr, slip: str) -> str:
@@ -101,6 +103,8 @@ def _slips_of_operator(left: ast.expr, operator: ast.operator, right: ast.expr) 
 
 def _slips_of_call(function: ast.expr, arguments: list[ast.expr]) -> Iterator[ast.expr]:
     match function:
+        case ast.Attribute(attr=name) | ast.Name(name) if name in CASTS:
+            return
         case ast.Attribute(ast.Name("torch"), "where"):
             yield from arguments[1:]
         case ast.Name("select"):

@@ -34,7 +34,7 @@ def convolve(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 
 def convolve_transposed(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
     margin = [w.shape[-1] - 1] * 2 * (w.dim() - 2)
-    return convolve(F.pad(x, margin), w.flip(*range(2, w.dim())).transpose(0, 1), b)
+    return convolve(F.pad(x, margin), w.flip(tuple(range(2, w.dim()))).transpose(0, 1), b)
 
 
 TWINS = (

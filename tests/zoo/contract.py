@@ -27,6 +27,17 @@ class Product(Function):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         x, w = ctx.saved_tensors
+        grad_x = (g * w.conj()).sum_to_size(ctx.shapes[0]) if ctx.needs_input_grad[0] else None
+        grad_w = (g * x.conj()).sum_to_size(ctx.shapes[1]) if ctx.needs_input_grad[1] else None
+        return grad_x, grad_w
+
+
+class RealProduct(Product):
+    """Forgets that a factor is conjugated."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        x, w = ctx.saved_tensors
         grad_x = (g * w).sum_to_size(ctx.shapes[0]) if ctx.needs_input_grad[0] else None
         grad_w = (g * x).sum_to_size(ctx.shapes[1]) if ctx.needs_input_grad[1] else None
         return grad_x, grad_w
@@ -42,7 +53,7 @@ class Wasteful(Product):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         x, w = ctx.saved_tensors
-        return (g * w).sum_to_size(x.shape), (g * x).sum_to_size(w.shape)
+        return (g * w.conj()).sum_to_size(x.shape), (g * x.conj()).sum_to_size(w.shape)
 
 
 class AsksSavedTensor(Product):
@@ -65,7 +76,7 @@ class NeedsBoth(Product):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         x, w = ctx.saved_tensors
-        return (g * w).sum_to_size(ctx.shapes[0]), (g * x).sum_to_size(ctx.shapes[1])
+        return (g * w.conj()).sum_to_size(ctx.shapes[0]), (g * x.conj()).sum_to_size(ctx.shapes[1])
 
 
 class SlopeOnContext(Square):
@@ -73,7 +84,7 @@ class SlopeOnContext(Square):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.slope = 2 * inputs[0]
+        ctx.slope = 2 * inputs[0].conj()
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
@@ -89,7 +100,7 @@ class InputOnContext(Square):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        return 2 * ctx.x * g
+        return 2 * ctx.x.conj() * g
 
 
 class SavesData(Square):
@@ -114,7 +125,7 @@ class Exponential(Square):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (y,) = ctx.saved_tensors
-        return g * y
+        return g * y.conj()
 
 
 class OutputOnContext(Exponential):
@@ -126,7 +137,7 @@ class OutputOnContext(Exponential):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        return g * ctx.y
+        return g * ctx.y.conj()
 
 
 class GraphInBackward(Square):
@@ -164,7 +175,7 @@ class OverwritesCotangent(Square):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return g.mul_(2 * x)
+        return g.mul_(2 * x.conj())
 
 
 class Double(Function):
@@ -248,6 +259,14 @@ class UnmarkedMask(MaskedRelu):
 
 
 PLANTS = (
+    Plant(
+        "product without the conjugate",
+        "missing-conjugate",
+        RealProduct,
+        Product,
+        ((4, 3), (4, 3)),
+        dtype=torch.complex128,
+    ),
     Plant("both gradients, needed or not", "wasted-work", Wasteful, Product, ((4, 3), (4, 3))),
     Plant("no gradient unless x needs one", "frozen-input", AsksSavedTensor, Product, ((4, 3), (4, 3))),
     Plant("saves for one, computes both", "frozen-input", NeedsBoth, Product, ((4, 3), (4, 3))),

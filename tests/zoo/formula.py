@@ -241,14 +241,6 @@ PLANTS = (
         ignoring,
     ),
     Plant(
-        "complex product without the conjugate",
-        "missing-conjugate",
-        rule(torch.mul, lambda g, x, w: g * w, lambda g, x, w: g * x),
-        rule(torch.mul, lambda g, x, w: g * w.conj(), lambda g, x, w: g * x.conj()),
-        ((4, 3), (4, 3)),
-        dtype=torch.complex128,
-    ),
-    Plant(
         "gradients filed by address",
         "same-tensor-twice",
         rule(

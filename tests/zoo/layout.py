@@ -81,8 +81,8 @@ class SineAndCosine(Square):
     @staticmethod
     def backward(ctx: Any, g: Any, h: Any) -> Any:
         (x,) = ctx.saved_tensors
-        terms = [] if g is None else [g * x.cos()]
-        terms += [] if h is None else [-h * x.sin()]
+        terms = [] if g is None else [g * x.conj().cos()]
+        terms += [] if h is None else [-h * x.conj().sin()]
         return sum(terms) if terms else None
 
 
@@ -92,7 +92,7 @@ class ExpectsBothCotangents(SineAndCosine):
     @staticmethod
     def backward(ctx: Any, g: Any, h: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return g * x.cos() - h * x.sin()
+        return g * x.conj().cos() - h * x.conj().sin()
 
 
 PLANTS = (
@@ -118,12 +118,12 @@ PLANTS = (
         ((4, 3),),
     ),
     Plant(
-        "channels summed through a view of the input",
+        "features of an image flattened by a view",
         "channels-last",
         rule(
             channel_scale,
             pull_channel_scale,
-            lambda g, x, s: (g * x.view(len(x), len(s), -1).view(x.shape)).sum((0, 2, 3)),
+            lambda g, x, s: (g * x.view(len(x), -1).view(x.shape)).sum((0, 2, 3)),
         ),
         rule(channel_scale, pull_channel_scale, lambda g, x, s: (g * x).sum((0, 2, 3))),
         ((2, 3, 4, 4), (3,)),

@@ -98,7 +98,7 @@ PLANTS = (
         "absolute value by x / |x|",
         "nan-at-kink",
         rule(torch.abs, lambda g, x: g * x / x.abs()),
-        rule(torch.abs, lambda g, x: g * x.sgn()),
+        rule(torch.abs, lambda g, x: g * x.conj().sgn()),
         ((4, 3),),
         torch.abs,
     ),

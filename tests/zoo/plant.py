@@ -40,7 +40,10 @@ def _drawn(item: Any, generator: torch.Generator, dtype: torch.dtype) -> Any:
 
 
 def rule(forward: Callable[..., Any], *pullbacks: Callable[..., Tensor | None]) -> type[Function]:
-    """A Function that saves its inputs. Pullback k maps ``(g, *inputs)`` to the gradient of input k."""
+    """A Function that saves its inputs. Pullback k maps ``(g, *inputs)`` to the gradient of input k.
+
+    The inputs that it gets are conjugated: a derivative over the reals is then one over the complex numbers.
+    """
     f = forward
 
     class Planted(Function):
@@ -56,7 +59,7 @@ def rule(forward: Callable[..., Any], *pullbacks: Callable[..., Tensor | None]) 
 
         @staticmethod
         def backward(ctx: Any, *grads: Any) -> Any:
-            saved = ctx.saved_tensors
+            saved = [tensor.conj() for tensor in ctx.saved_tensors]
             pairs = zip(pullbacks, ctx.needs_input_grad, strict=True)
             return tuple(pullback(*grads, *saved) if needed else None for pullback, needed in pairs)
 
@@ -79,4 +82,4 @@ class Square(Function):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return 2 * x * g
+        return 2 * x.conj() * g

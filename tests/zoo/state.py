@@ -18,7 +18,7 @@ class Noisy(Square):
         (x,) = ctx.saved_tensors
         generator = torch.Generator()
         generator.seed()
-        return 2 * x * g * (1 + 1e-9 * torch.rand(x.shape, generator=generator, dtype=x.dtype))
+        return 2 * x.conj() * g * (1 + 1e-9 * torch.rand(x.shape, generator=generator, dtype=x.dtype))
 
 
 class Drop(Function):
@@ -102,7 +102,7 @@ class OnClass(Square):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        return 2 * OnClass.x * g
+        return 2 * OnClass.x.conj() * g
 
 
 class InGlobal(Square):
@@ -116,7 +116,7 @@ class InGlobal(Square):
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
-        return 2 * InGlobal.stack[-1] * g
+        return 2 * InGlobal.stack[-1].conj() * g
 
 
 class Once(Square):
@@ -130,7 +130,7 @@ class Once(Square):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return ctx.factors.pop() * x * g
+        return ctx.factors.pop() * x.conj() * g
 
 
 class Growing(Once):
@@ -140,7 +140,7 @@ class Growing(Once):
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
         ctx.factors[0] *= 2
-        return ctx.factors[0] / 2 * x * g
+        return ctx.factors[0] / 2 * x.conj() * g
 
 
 class OfThread(Square):
@@ -156,7 +156,7 @@ class OfThread(Square):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return OfThread.local.factor * x * g
+        return OfThread.local.factor * x.conj() * g
 
 
 class DoubleByDefault(Square):

@@ -17,7 +17,7 @@ class Detached(Square):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return 2 * x.detach() * g
+        return 2 * x.detach().conj() * g
 
 
 class Normalize(Function):
@@ -37,7 +37,7 @@ class Normalize(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Any, _: Any) -> Any:
-        (x,) = ctx.saved_tensors
+        x = ctx.saved_tensors[0].conj()
         r = x.square().sum().rsqrt()
         return r * g - x * r**3 * (g * x).sum()
 
@@ -52,7 +52,7 @@ class NormalizeSaved(Normalize):
 
     @staticmethod
     def backward(ctx: Any, g: Any, _: Any) -> Any:
-        x, r = ctx.saved_tensors
+        x, r = (tensor.conj() for tensor in ctx.saved_tensors)
         return r * g - x * r**3 * (g * x).sum()
 
 
@@ -96,7 +96,7 @@ class OldStyle(Function):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return 2 * x * g
+        return 2 * x.conj() * g
 
 
 class BatchRuleScales(Square):
@@ -115,7 +115,7 @@ class Compiled(Square):
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         (x,) = ctx.saved_tensors
-        return (1 if torch.compiler.is_compiling() else 2) * x * g
+        return (1 if torch.compiler.is_compiling() else 2) * x.conj() * g
 
 
 def first(function: type[Function]) -> Callable[[Tensor], Tensor]:
