@@ -7,13 +7,17 @@ from typing import Any
 
 import torch
 
-from .examine import examine, plan
+from .arguments import accepted, same_parameters, same_structure
+from .examine import Step, examine, plan
+from .isolate import can_fork, isolated
 from .report import Report
-from .sample import given
+from .sample import Sample, given
 from .settings import kept
-from .target import target
+from .target import Target, target
 from .trial import Trial
 from .truth import Truth, in_place, own_forward
+
+_UNJUDGED = "no reference was given: the forward pass is the truth, and was not judged"
 
 
 def check(
@@ -31,40 +35,69 @@ def check(
     Args:
         candidate: a function, an autograd.Function (or its ``apply``), or an nn.Module.
         inputs: the one sample that a user would write: tensors and other arguments. Gradients are asked
-            of the tensors that require them, or of all floating-point tensors if none does.
-        reference: what is right, called with the same inputs. Default: the candidate's own forward under
-            built-in autograd, which judges the backward pass alone.
-        quick: the few probes that find most.
-        limit: seconds after which a candidate is ended as hanging.
-        seed: of the random numbers.
-        isolate: run in a process of its own, which a candidate may kill.
-        compile: hold torch.compile's numbers against the eager ones too, which takes seconds.
+            of the tensors that require them, or of all floating-point tensors if none does. Numbers are
+            judged in float64.
+        reference: what is right, called with the same inputs; a module must have the candidate's
+            parameters. Default: the candidate's own forward under built-in autograd, which judges the
+            backward pass alone.
+        quick: only the probes and samples that find most.
+        limit: seconds after which a candidate is ended as hanging; only in a process of its own.
+        seed: of the global random numbers while the inputs are probed.
+        isolate: run in a process of its own, which the candidate may kill.
+        compile: hold torch.compile's numbers against the eager ones too, which takes seconds; not if
+            ``quick``.
 
     Raises:
-        TypeError: candidate or reference cannot be called.
-        ValueError: the inputs are refused, or none can have a gradient.
+        TypeError: ``candidate`` or ``reference`` cannot be called.
+        ValueError: the inputs are refused, none can have a gradient, or the reference has other
+            parameters or another output.
     """
     start = time.perf_counter()
     tested = target(candidate)
-    sample = given(inputs, tested.module).to(torch.float64)
-    with kept():
-        if reference is None:
-            truth = own_forward(tested, sample)
-        else:
-            truth = Truth(in_place(target(reference), sample))
-        trial = Trial(in_place(tested, sample), truth, sample, sample)
-        notes: list[str] = []
-        steps = plan(trial, quick, compile and not quick)
-        findings = tuple(examine(trial, steps, lambda number: None, notes.append))
+    right = None if reference is None else target(reference, "reference")
+    sample = given(inputs, tested.module)
+    same_parameters(tested, right)
+    notes = [] if right else [_UNJUDGED]
+
+    def prepare() -> tuple[Trial, list[Step]]:
+        torch.manual_seed(seed)
+        with kept():
+            trial = _trial(tested, right, sample)
+            return trial, plan(trial, quick, compile and not quick)
+
+    if isolate and can_fork(sample.tensors.values()):
+        findings = tuple(isolated(prepare, limit, notes.append))
+    else:
+        if isolate:
+            notes.append("run in this process, which cannot be forked: a crash or a hang ends it")
+        with kept():
+            findings = tuple(examine(*prepare(), lambda number: None, notes.append))
     return Report(tested.name, findings, tuple(notes), time.perf_counter() - start)
 
 
 def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:
-    """As :func:`check`, and raises with the report unless it is ok.
+    """As :func:`check`, and raises unless the report is ok.
+
+    Args:
+        candidate: as for :func:`check`.
+        inputs: as for :func:`check`.
+        options: as for :func:`check`.
 
     Raises:
-        AssertionError: faults were found.
+        AssertionError: faults were found; its words are the report.
+        TypeError: as :func:`check`.
+        ValueError: as :func:`check`.
     """
     report = check(candidate, *inputs, **options)
     if not report.ok:
         raise AssertionError(str(report))
+
+
+def _trial(tested: Target, right: Target | None, sample: Sample) -> Trial:
+    sample = accepted(tested, right, sample)
+    tested = in_place(tested, sample)
+    if right is None:
+        return Trial(tested, own_forward(tested, sample), sample, sample)
+    truth = Truth(in_place(right, sample))
+    same_structure(tested, truth.target, sample)
+    return Trial(tested, truth, sample, sample)

@@ -161,7 +161,9 @@ def _ratio(seen: Tensor | None, expected: Tensor | None) -> float | None:
 
 def _stays(trial: Trial, difference: Difference, size: int, ratio: float) -> bool:
     """Whether the factor is the same where the size is another: then it is no size."""
-    other = trial.on(resized(trial.sample, size, size + 1))
+    lengths = [n for x in trial.sample.inputs.values() for n in x.shape]
+    axis = size if size in lengths else max(lengths, default=1)
+    other = trial.on(resized(trial.sample, axis, axis + 1))
     if other.truth().error is not None:
         return False
     leaf = difference.leaf or ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from . import probes  # noqa: F401  (fills the table)
@@ -13,6 +13,8 @@ from .report import Finding
 from .sample import Sample
 from .samples import derived
 from .settings import kept
+from .shrink import smallest
+from .snippet import snippet
 from .trial import Evidence, Trial
 
 
@@ -33,7 +35,11 @@ def plan(trial: Trial, quick: bool, compile: bool) -> list[Step]:
 
 
 def examine(
-    trial: Trial, steps: list[Step], tell: Callable[[int], None], note: Callable[[str], None]
+    trial: Trial,
+    steps: list[Step],
+    tell: Callable[[int], None],
+    note: Callable[[str], None],
+    found: Iterable[str] = (),
 ) -> Iterator[Finding]:
     """Takes the steps in order.
 
@@ -42,9 +48,10 @@ def examine(
         steps: what :func:`plan` planned.
         tell: hears the number of each step before it is taken.
         note: hears what could not be judged.
+        found: classes of fault that are known already.
     """
     sound = True
-    known: set[str] = set()
+    known: set[str] = set(found)
     for number, step in enumerate(steps):
         tell(number)
         pointless = not sound and (step.probe.sound or step.sample is not trial.given)
@@ -73,13 +80,9 @@ def look(trial: Trial, probe: Probe, note: Callable[[str], None]) -> Iterator[Fi
 
 
 def _finding(trial: Trial, probe: Probe, evidence: Evidence) -> Finding:
-    return Finding(
-        fault=evidence.fault,
-        verdict=FAULTS[evidence.fault].verdict,
-        probe=probe.name,
-        seen=evidence.seen,
-        expected=evidence.expected,
-        diagnosis=evidence.diagnosis,
-        sample=str(trial.sample),
-        snippet="",
-    )
+    trial, evidence = smallest(trial, probe, evidence)
+    reference = trial.truth_of.target if trial.truth_of.judges_forward else None
+    script = snippet(trial.candidate, reference, trial.sample, probe.recipe, evidence.expected)
+    verdict = FAULTS[evidence.fault].verdict
+    sample = str(trial.sample)
+    return Finding(evidence.fault, verdict, probe.name, *evidence[1:], sample=sample, snippet=script)

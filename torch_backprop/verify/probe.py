@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from .snippet import GRADIENT
 from .trial import Evidence, Trial
 
 Look = Callable[[Trial], Iterator[Evidence]]
@@ -24,6 +25,7 @@ class Probe:
         quick: take part in a quick check.
         sound: look only if the gradient of the sample as given is right, else nothing new is learned.
         compiles: compiles, which takes seconds.
+        recipe: the lines of plain torch that show what it sees.
     """
 
     name: str
@@ -32,15 +34,20 @@ class Probe:
     quick: bool = True
     sound: bool = False
     compiles: bool = False
+    recipe: str = GRADIENT
 
 
 def probe(
-    every: bool = False, quick: bool = True, sound: bool = False, compiles: bool = False
+    every: bool = False,
+    quick: bool = True,
+    sound: bool = False,
+    compiles: bool = False,
+    recipe: str = GRADIENT,
 ) -> Callable[[Look], Look]:
     """Enters a function into the table of probes."""
 
     def enter(look: Look) -> Look:
-        PROBES.append(Probe(look.__name__, look, every, quick, sound, compiles))
+        PROBES.append(Probe(look.__name__, look, every, quick, sound, compiles, recipe))
         return look
 
     return enter

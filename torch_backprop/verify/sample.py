@@ -65,6 +65,10 @@ class Sample:
         """The arguments that are no tensors."""
         return [item for item in self.frame if not isinstance(item, _Place)]
 
+    def words(self) -> list[str]:
+        """The arguments as a script would name them, in order."""
+        return [item.name if isinstance(item, _Place) else repr(item) for item in self.frame]
+
     def changed(self, name: str, fault: str, change: Change, only: Iterable[str] | None = None) -> Sample:
         """The sample with ``change(name, tensor)`` for the tensors named (default: the leaves)."""
         names = set(self.leaves if only is None else only)

@@ -62,20 +62,23 @@ class Target:
             return torch.func.functional_call(self.module, dict(state), args)
 
 
-def target(candidate: Any) -> Target:
-    """The target of what a user passed as candidate or reference.
+def target(thing: Any, role: str = "candidate") -> Target:
+    """The target of what a user passed.
+
+    Args:
+        thing: a function, an autograd.Function or its ``apply``, or a module.
+        role: what the argument is called.
 
     Raises:
-        TypeError: it is neither a module, nor a Function, nor callable.
+        TypeError: it is none of these.
     """
-    if isinstance(candidate, type) and issubclass(candidate, Function):
-        return Target(candidate.__name__, candidate.apply)
-    if isinstance(candidate, type) and issubclass(candidate, torch.nn.Module):
-        name = candidate.__name__
-        raise TypeError(f"candidate is the class {name}: pass a module, {name}(...)")
-    if not callable(candidate):
-        raise TypeError(f"candidate is {candidate!r}: pass a function, an autograd.Function or an nn.Module")
-    return Target(name_of(candidate), candidate)
+    if isinstance(thing, type) and issubclass(thing, Function):
+        return Target(thing.__name__, thing.apply)
+    if isinstance(thing, type) and issubclass(thing, torch.nn.Module):
+        raise TypeError(f"{role}: a class of modules was passed; pass a module, {thing.__name__}(...)")
+    if not callable(thing):
+        raise TypeError(f"{role}: {thing!r} cannot be called; pass a function, a Function or a module")
+    return Target(name_of(thing), thing)
 
 
 def name_of(candidate: Any) -> str:

@@ -125,8 +125,16 @@ class Trial:
         error, scale = distance(torch.zeros_like(expected) if seen is None else seen, expected)
         if error <= K * self._eps(expected) * scale:
             return
+        if error <= self._floor() and not (seen is None or not seen.any()):
+            return
         if error > K * max(self._eps(expected) * scale, self._jitter(pick, expected, scale, cotangent)):
             yield Difference(what, leaf, seen, expected, error, scale)
+
+    def _floor(self) -> float:
+        """Rounding of numbers of order one, which is all that is left where a derived sample saturates."""
+        leaves = [self.sample.tensors[name] for name in self.sample.leaves]
+        largest = max((float(x.abs().max()) for x in leaves if x.numel()), default=0.0)
+        return 0.0 if self.sample is self.given else 2 * torch.finfo(leaves[0].dtype).eps * min(1.0, largest)
 
     def _saturated(self, seen: Tensor | None, expected: Tensor) -> Tensor:
         """Not a number where the truth has saturated to zero and a tiny number is the better answer."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..diagnosis import excerpt
 from ..outcome import Cotangent, forward, pull_back, random
 from ..probe import probe
+from ..snippet import LAYOUT, SCALED
 from ..trial import Evidence, Trial
 
 
@@ -50,7 +51,7 @@ _LAYOUTS = (
 )
 
 
-@probe(sound=True)
+@probe(sound=True, recipe=SCALED)
 def sizes(trial: Trial) -> Iterator[Evidence]:
     """A vector-Jacobian product is linear in the vector."""
     for name, cotangent in _SIZES:
@@ -59,7 +60,7 @@ def sizes(trial: Trial) -> Iterator[Evidence]:
         )
 
 
-@probe(sound=True)
+@probe(sound=True, recipe=LAYOUT)
 def layouts(trial: Trial) -> Iterator[Evidence]:
     """The layout of grad_output in memory is not its values."""
     for name, cotangent in _LAYOUTS:

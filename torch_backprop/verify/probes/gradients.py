@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+import torch
+
 from ..diagnosis import diagnose
 from ..probe import probe
 from ..samples import rows
@@ -20,8 +22,9 @@ _SECONDS = 5.0
 @probe(every=True)
 def numbers(trial: Trial) -> Iterator[Evidence]:
     """Outputs, then gradients, against the truth."""
-    seen = trial.seen()
-    if seen.error is not None:
+    if trial.sample.fault == "zero-dim-input" and not _elementwise(trial.on(trial.given)):
+        return
+    if trial.seen().error is not None:
         yield _raised(trial)
         return
     differences = list(trial.differences())
@@ -47,6 +50,12 @@ def large(trial: Trial) -> Iterator[Evidence]:
         count += _MANY // width
 
 
+def _elementwise(trial: Trial) -> bool:
+    """Whether no dimensions make sense: of rows or columns a 0-dim tensor has none."""
+    shapes = {x.shape for x in trial.sample.inputs.values()}
+    return all(y.shape in (*shapes, torch.Size()) for y in trial.truth().outputs)
+
+
 def _length(trial: Trial) -> int:
     return max(1, next((x.shape[0] for x in trial.sample.inputs.values() if x.dim()), 1))
 
@@ -57,6 +66,6 @@ def _raised(trial: Trial) -> Evidence:
     if fault == "wrong-gradient":
         integer = any(not (y.is_floating_point() or y.is_complex()) for y in seen.outputs)
         fault = "integer-output" if integer else f"{seen.stage}-crash"
-    elif seen.stage == "forward" and fault in ("extra-dimension", "untaken-branch"):
+    elif fault == "extra-dimension" or (seen.stage == "forward" and fault == "untaken-branch"):
         fault = "refuses-input"
     return Evidence(fault, seen.words, "the reference returns", f"{seen.stage} fails on this sample")

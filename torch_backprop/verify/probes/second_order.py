@@ -10,13 +10,14 @@ from torch import Tensor
 from ..diagnosis import excerpt
 from ..outcome import forward, random
 from ..probe import probe
+from ..snippet import SECOND
 from ..target import Target
 from ..trial import Evidence, Trial
 
 _SILENT = "silently detached: differentiated as a constant, or residuals saved as constants"
 
 
-@probe(sound=True)
+@probe(sound=True, recipe=SECOND)
 def double_backward(trial: Trial) -> Iterator[Evidence]:
     """Second gradients, of the leaves and of grad_output."""
     if trial.truth_of.numeric:
