@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from typing import Any
 
@@ -65,6 +66,9 @@ def check(
             trial = _trial(tested, right, sample)
             return trial, plan(trial, quick, compile and not quick)
 
+    if compile and not quick:
+        # once here, rather than seconds in every child
+        importlib.import_module("torch._dynamo")
     if isolate and can_fork(sample.tensors.values()):
         findings = tuple(isolated(prepare, limit, notes.append))
     else:

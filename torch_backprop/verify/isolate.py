@@ -1,6 +1,6 @@
 """Runs the steps in a process of their own, so that a candidate may hang or kill it.
 
-The child is a fork, which needs no pickling of lambdas. It runs on one thread: a fork inherits no thread pool.
+The child is a fork, which needs no pickling of lambdas, on one thread, since a fork inherits no thread pool.
 It tells what it is about to do before it does it, in shared memory, and sends findings as they come; if it
 dies, the step that killed it is known, and another child goes on after that.
 """

@@ -32,7 +32,7 @@ def _one_zero(x: Tensor) -> Tensor:
 
 
 def _near_ties(step: float) -> Callable[[Tensor], Tensor]:
-    return lambda x: x.round() + step * _ordinals(x)
+    return lambda x: x.round() + 0.25 + step * _ordinals(x)
 
 
 def _one(value: float) -> Callable[[Tensor], Tensor]:

@@ -12,6 +12,7 @@ from .samples import resized
 from .trial import Evidence, Trial
 
 _SIZES = (1, 2)
+_CUT = ", cut down"
 _MANY = 1000
 """Elements of samples that are large on purpose, and stay so."""
 
@@ -37,6 +38,7 @@ def _lengths(trial: Trial) -> Iterator[int]:
 
 def _seen(trial: Trial, probe: Probe, fault: str, length: int, size: int) -> tuple[Trial, Evidence] | None:
     sample = resized(trial.sample, length, size)
+    sample = replace(sample, name=f"{trial.sample.name.removesuffix(_CUT)}{_CUT}")
     given = sample if trial.sample is trial.given else trial.given
     smaller = replace(trial.on(sample), given=given)
     try:

@@ -11,7 +11,7 @@ from .trial import Trial
 _STEP = 1e-6
 _TOLERANCE = 1e-4
 _NEIGHBOURS = 64
-_KINKS = ("zero-values", "tied-values", "all-masked", "masked-index", "wrong-gradient")
+_KINKS = ("zero-values", "tied-values", "mask-by-closeness", "all-masked", "masked-index", "wrong-gradient")
 
 
 def is_subgradient(trial: Trial, leaf: str, seen: Tensor | None) -> bool:

@@ -32,7 +32,7 @@ def func_grad(trial: Trial) -> Iterator[Evidence]:
 
 @probe(quick=False, sound=True)
 def mapped(trial: Trial) -> Iterator[Evidence]:
-    """torch.func.vmap of torch.func.grad gives the eager gradients, one by one."""
+    """torch.func.vmap of the candidate and of its torch.func.grad give what the calls give one by one."""
     each = [run(trial.candidate, _scaled(trial.sample, i), live=trial.truth().live) for i in range(_BATCH)]
     if any(one.error is not None for one in each):
         return
@@ -41,7 +41,9 @@ def mapped(trial: Trial) -> Iterator[Evidence]:
         for name in trial.sample.leaves
         if all(one.gradients[name] is not None for one in each)
     }
-    yield from _held(trial, _mapped, expected, "no-vmap", "torch-func-wrong", "torch.func.vmap of grad")
+    for i in trial.truth().live:
+        expected[f"output {i}"] = torch.stack([one.outputs[i] for one in each])
+    yield from _held(trial, _mapped, expected, "no-vmap", "torch-func-wrong", "torch.func.vmap")
 
 
 @probe(quick=False, sound=True)
@@ -105,7 +107,9 @@ def _mapped(trial: Trial, target: Target) -> dict[str, Tensor]:
     leaves = [torch.stack(same) for same in zip(*rows, strict=True)]
     gradient = torch.func.grad(_cost(trial, target), tuple(range(len(leaves))))
     found = torch.func.vmap(gradient, randomness="same")(*leaves)
-    return dict(zip(trial.sample.leaves, found, strict=True))
+    outputs = torch.func.vmap(lambda *x: _outputs(trial, target, x), randomness="same")(*leaves)
+    values = {f"output {i}": outputs[i] for i in trial.truth().live}
+    return dict(zip(trial.sample.leaves, found, strict=True)) | values
 
 
 def _tangent(trial: Trial, target: Target) -> dict[str, Tensor]:
