@@ -76,7 +76,7 @@ def check(
             notes.append("run in this process, which cannot be forked: a crash or a hang ends it")
         with kept():
             findings = tuple(examine(*prepare(), lambda number: None, notes.append))
-    return Report(tested.name, findings, tuple(notes), time.perf_counter() - start)
+    return Report(tested.name, findings, tuple(dict.fromkeys(notes)), time.perf_counter() - start)
 
 
 def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import probes  # noqa: F401  (fills the table)
 from .faults import CRASH, FAULTS, WRONG
@@ -50,6 +50,7 @@ def examine(
         note: hears what could not be judged.
         found: classes of fault that are known already.
     """
+    trial = replace(trial, note=note)
     sound = True
     known: set[str] = set(found)
     for number, step in enumerate(steps):
@@ -57,7 +58,7 @@ def examine(
         pointless = not sound and (step.probe.sound or step.sample is not trial.given)
         if pointless or (step.sample is not trial.given and step.sample.fault in known):
             continue
-        for finding in look(trial.on(step.sample), step.probe, note):
+        for finding in look(trial.on(step.sample), step.probe):
             if step.sample is trial.given and finding.verdict in (WRONG, CRASH):
                 sound = sound and step.probe.name != "numbers"
             if finding.fault not in known:
@@ -65,7 +66,7 @@ def examine(
                 yield finding
 
 
-def look(trial: Trial, probe: Probe, note: Callable[[str], None]) -> Iterator[Finding]:
+def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
     """The findings of one probe on one sample; none if the reference refuses the sample."""
     with kept():
         if trial.truth(random).error is not None:
@@ -73,7 +74,7 @@ def look(trial: Trial, probe: Probe, note: Callable[[str], None]) -> Iterator[Fi
         try:
             seen = list(probe.look(trial))
         except Exception as error:
-            note(f"{probe.name} could not look at the sample {trial.sample.name}: {error!r}")
+            trial.note(f"{probe.name} could not look at the sample {trial.sample.name}: {error!r}")
             return
         for evidence in seen:
             yield _finding(trial, probe, evidence)

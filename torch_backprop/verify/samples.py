@@ -17,6 +17,8 @@ from .sample import Layout, Sample
 
 _LEAVES = 3
 """Leaves that get the special values, each by itself."""
+_GRID = 64
+"""Points between -8 and 8."""
 _IGNORED = -100
 """torch's default for ``ignore_index``."""
 
@@ -76,12 +78,15 @@ VALUES: tuple[Row, ...] = (
 def derived(given: Sample, module: torch.nn.Module | None, quick: bool) -> Iterator[Sample]:
     """Every other sample."""
     yield from _layouts(given)
+    if not all(x.numel() for x in given.tensors.values()):
+        return
     yield from _sizes(given)
     yield from _values(given, QUICK_VALUES, 1 if quick else _LEAVES)
     yield from _indices(given, module)
     if quick:
         return
     yield from _values(given, VALUES, _LEAVES)
+    yield from _grids(given)
     yield from _ties_between(given)
     if module is not None:
         yield replace(given, name="other mode", fault="untaken-branch", training=not module.training)
@@ -122,6 +127,21 @@ def _values(given: Sample, rows: tuple[Row, ...], leaves: int) -> Iterator[Sampl
 
 def _parameters(given: Sample) -> tuple[str, ...]:
     return tuple(name for name in given.leaves if name not in given.inputs)
+
+
+def _grids(given: Sample) -> Iterator[Sample]:
+    """Every interval about zero, on more rows if the given ones do not suffice."""
+    first = next(iter(given.inputs.values()))
+    length = first.shape[0] if first.dim() else 1
+    many = rows(given, -(-_GRID * length // first.numel()), "", "")
+    for sample in (given, many):
+        for leaf in [name for name in given.leaves if name in given.inputs][:_LEAVES]:
+            yield sample.changed(f"grid {leaf}", "untaken-branch", _grid, (leaf,))
+
+
+def _grid(_: str, x: Tensor) -> Tensor:
+    step = 16 / max(x.numel() - 1, 1)
+    return (_ordinals(x) * step - 8) if x.is_floating_point() else x
 
 
 def _ties_between(given: Sample) -> Iterator[Sample]:

@@ -18,6 +18,8 @@ from .truth import Truth
 K = 16
 """Units of rounding (or of the reference's own uncertainty) by which two right gradients may differ."""
 _TEN_DIGITS = 1e-10
+_TINY = 1e-6
+_UNDERFLOW = 1e-100
 DISCONTINUOUS = 1e-3
 """A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
 
@@ -56,6 +58,7 @@ class Trial:
     sample: Sample
     given: Sample
     mark: Callable[[str], None] = lambda who: None
+    note: Callable[[str], None] = lambda words: None
     _known: dict[Any, Outcome] = field(default_factory=dict)
 
     def on(self, sample: Sample) -> Trial:
@@ -125,16 +128,24 @@ class Trial:
         error, scale = distance(torch.zeros_like(expected) if seen is None else seen, expected)
         if error <= K * self._eps(expected) * scale:
             return
-        if error <= self._floor() and not (seen is None or not seen.any()):
+        if error <= self._floor(seen, cotangent):
             return
         if error > K * max(self._eps(expected) * scale, self._jitter(pick, expected, scale, cotangent)):
             yield Difference(what, leaf, seen, expected, error, scale)
 
-    def _floor(self) -> float:
+    def _floor(self, seen: Tensor | None, cotangent: Cotangent) -> float:
         """Rounding of numbers of order one, which is all that is left where a derived sample saturates."""
-        leaves = [self.sample.tensors[name] for name in self.sample.leaves]
-        largest = max((float(x.abs().max()) for x in leaves if x.numel()), default=0.0)
-        return 0.0 if self.sample is self.given else 2 * torch.finfo(leaves[0].dtype).eps * min(1.0, largest)
+        if self.sample is self.given and cotangent is random:
+            return 0.0
+        largest = max((float(x.abs().max()) for x in self._leaves() if x.numel()), default=1.0)
+        zero = seen is None or not seen.any()
+        if largest < _TINY or (zero and self.sample.fault == "untaken-branch"):
+            return _UNDERFLOW
+        unit = cotangent(torch.ones(1, dtype=self.sample.dtype), 0).abs().max().item()
+        return 4 * torch.finfo(self.sample.dtype).eps * min(1.0, unit)
+
+    def _leaves(self) -> list[Tensor]:
+        return [self.sample.tensors[name] for name in self.sample.leaves]
 
     def _saturated(self, seen: Tensor | None, expected: Tensor) -> Tensor:
         """Not a number where the truth has saturated to zero and a tiny number is the better answer."""

@@ -71,6 +71,21 @@ def _differentiable(candidate: Target, sample: Sample, live: tuple[int, ...]) ->
     return tuple(i for i in live if i in own) or None
 
 
+def is_off(truth: Truth, sample: Sample, leaf: str, seen: Tensor, expected: Tensor) -> bool:
+    """Whether the slope of the reference's own forward says that the reference's gradient is the wrong one."""
+    if truth.numeric or sample.dtype != torch.float64:
+        return False
+    direction = torch.randn(seen.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+    def value(step: float) -> float:
+        moved = sample.changed("", "", lambda _, x: x + step * direction, (leaf,))
+        return _pairing(truth.target, moved, random, truth.outcome(sample, random, None).live)
+
+    slope, uncertainty = ridders(value)
+    ours, theirs = (abs(float((g * direction).sum()) - slope) for g in (seen, expected))
+    return 10 * max(ours, uncertainty) < theirs
+
+
 def _agrees(truth: Truth, sample: Sample) -> bool:
     """Whether autograd's gradient along one direction is the function's slope: no detach, no .data."""
     generator = torch.Generator().manual_seed(5)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..diagnosis import excerpt
-from ..outcome import forward, random
+from ..outcome import forward, pull_back, random
 from ..probe import probe
 from ..snippet import SECOND
 from ..target import Target
@@ -40,6 +40,44 @@ def double_backward(trial: Trial) -> Iterator[Evidence]:
         words = f"second gradient of {name}: {why}"
         yield Evidence("double-backward-wrong", excerpt(found), excerpt(wanted), words)
         return
+
+
+@probe(sound=True, recipe=SECOND)
+def with_graph(trial: Trial) -> Iterator[Evidence]:
+    """The first gradient does not depend on whether a graph of it is recorded."""
+    if trial.seen().error is not None:
+        return
+    try:
+        outputs, leaves, _ = forward(trial.candidate, trial.sample)
+        recorded = pull_back(outputs, leaves, trial.truth().live, create_graph=True)
+    except Exception:  # no double backward: another probe says so
+        return
+    for name, found in recorded.items():
+        wanted = trial.seen().gradients.get(name)
+        if not trial.near(found, wanted):
+            words = f"gradient of {name} with create_graph=True is not that without"
+            yield Evidence("double-backward-wrong", excerpt(found), excerpt(wanted), words)
+
+
+@probe(sound=True, quick=False, recipe=SECOND)
+def saturated(trial: Trial) -> Iterator[Evidence]:
+    """The second gradient of large inputs is finite where the reference's is."""
+    leaf = trial.sample.leaves[0]
+    for shift in (800.0, -800.0) if trial.sample.dtype.is_floating_point else ():
+        moved = trial.on(
+            trial.sample.changed(f"{shift:+g} {leaf}", "", lambda _, x, by=shift: x + by, (leaf,))
+        )
+        try:
+            expected = _second(moved, trial.truth_of.target)
+            seen = _second(moved, trial.candidate)
+        except Exception:
+            continue
+        for name, wanted in expected.items():
+            found = seen.get(name)
+            odd = found is not None and wanted is not None and (wanted.isfinite() & ~found.isfinite()).any()
+            if odd:
+                words = f"second gradient of {name} is not finite at {shift:+g}"
+                yield Evidence("overflow-nan", excerpt(found), excerpt(wanted), words)
 
 
 def _second(trial: Trial, target: Target) -> dict[str, Tensor | None]:

@@ -143,8 +143,10 @@ def compiled(trial: Trial) -> Iterator[Evidence]:
     if trial.seen().error is not None:
         return
     try:
-        outputs, gradients = _compiled(trial)
+        outputs, gradients = _compiled(trial, trial.candidate)
     except Exception as error:
+        if trial.truth_of.judges_forward and not _compiles(trial, trial.truth_of.target):
+            return
         words = f"{type(error).__name__}: {error}".splitlines()[0]
         yield Evidence("no-compile", words, "a graph", "torch.compile(fullgraph=True) raises")
         return
@@ -159,9 +161,17 @@ def compiled(trial: Trial) -> Iterator[Evidence]:
             return
 
 
-def _compiled(trial: Trial) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None]]:
+def _compiles(trial: Trial, target: Target) -> bool:
+    try:
+        _compiled(trial, target)
+    except Exception:
+        return False
+    return True
+
+
+def _compiled(trial: Trial, target: Target) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None]]:
     torch._dynamo.reset()
-    call = trial.sample.fresh(spare=trial.candidate.spare)
+    call = trial.sample.fresh(spare=target.spare)
     torch.manual_seed(SEED)
-    outputs = replace(trial.candidate, compiled=True).outputs(call.args, call.state, trial.sample.training)
+    outputs = replace(target, compiled=True).outputs(call.args, call.state, trial.sample.training)
     return outputs, pull_back(outputs, call.leaves, trial.truth().live)
