@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from torch_backprop.spec import Draw
+from tests.samples import sample
 
 
 @dataclass(frozen=True)
 class Twin:
-    """``inputs`` are shapes, to be drawn normal, or draws of another kind, or arguments taken as they are."""
+    """``inputs`` are as in :func:`tests.samples.sample`."""
 
     name: str
     builtin: Callable[..., Any]
@@ -19,13 +17,4 @@ class Twin:
     inputs: tuple[Any, ...]
 
     def sample(self) -> tuple[Any, ...]:
-        generator = torch.Generator().manual_seed(0)
-        return tuple(_drawn(item, generator) for item in self.inputs)
-
-
-def _drawn(item: Any, generator: torch.Generator) -> Any:
-    if not isinstance(item, (tuple, Draw)):
-        return item
-    draw = item if isinstance(item, Draw) else Draw(item)
-    tensor = draw.tensor(generator, torch.float64)
-    return tensor if draw.kind == "classes" else tensor.requires_grad_()
+        return sample(self.inputs)

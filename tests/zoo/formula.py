@@ -273,8 +273,8 @@ PLANTS = (
     Plant(
         "variance over N",
         "size-factor",
-        rule(torch.var, lambda g, x: 2 * g * (x - x.mean()) / x.numel()),
-        rule(torch.var, lambda g, x: 2 * g * (x - x.mean()) / (x.numel() - 1)),
+        rule(torch.var, lambda g, x: 2 * g * (x - x.mean()).conj() / x.numel()),
+        rule(torch.var, lambda g, x: 2 * g * (x - x.mean()).conj() / (x.numel() - 1)),
         ((4, 3),),
     ),
     Plant(

@@ -13,7 +13,11 @@ def channel_scale(x: Tensor, s: Tensor) -> Tensor:
 
 
 def pull_channel_scale(g: Tensor, x: Tensor, s: Tensor) -> Tensor:
-    return g * s.reshape(-1, 1, 1)
+    return (g * s.reshape(-1, 1, 1)).sum_to_size(x.shape)
+
+
+def pull_channels(g: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    return (g * x).sum_to_size(s.reshape(-1, 1, 1).shape).reshape(s.shape)
 
 
 def as_contiguous(x: Tensor) -> Tensor:
@@ -123,9 +127,9 @@ PLANTS = (
         rule(
             channel_scale,
             pull_channel_scale,
-            lambda g, x, s: (g * x.view(len(x), -1).view(x.shape)).sum((0, 2, 3)),
+            lambda g, x, s: pull_channels(g, x.view(len(x), -1).view(x.shape), s),
         ),
-        rule(channel_scale, pull_channel_scale, lambda g, x, s: (g * x).sum((0, 2, 3))),
+        rule(channel_scale, pull_channel_scale, pull_channels),
         ((2, 3, 4, 4), (3,)),
     ),
     Plant(

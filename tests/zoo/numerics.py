@@ -39,7 +39,7 @@ def standard_deviation(x: Tensor) -> Tensor:
 
 
 def pull_standard_deviation(g: Tensor, x: Tensor, deviation: Tensor) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
+    centred = (x - x.mean(-1, keepdim=True)).conj()
     slope = (g / deviation).masked_fill(deviation == 0, 0)
     return slope.unsqueeze(-1) * centred / x.shape[-1]
 
@@ -51,9 +51,9 @@ def deviation_by_moments(x: Tensor) -> Tensor:
 def pull_product(g: Tensor, x: Tensor) -> Tensor:
     """The products of the others, from both sides, so that no zero is divided by."""
     flat = x.reshape(-1)
-    ones = flat.new_ones(1)
-    left = torch.cat((ones, flat[:-1])).cumprod(0)
-    right = torch.cat((ones, flat.flip(0)[:-1])).cumprod(0).flip(0)
+    one = flat.new_ones(1)
+    left = torch.cat((one, flat))[:-1].cumprod(0)
+    right = torch.cat((one, flat.flip(0)))[:-1].cumprod(0).flip(0)
     return g * (left * right).reshape(x.shape)
 
 
@@ -175,7 +175,7 @@ PLANTS = (
         "a table of float64 in the backward pass",
         "hard-coded-dtype",
         rule(smooth, lambda g, x: pull_smooth(g, torch.float64)),
-        rule(smooth, lambda g, x: pull_smooth(g, x.dtype)),
+        rule(smooth, lambda g, x: pull_smooth(g.to(x.dtype), x.dtype)),
         ((4, 3),),
     ),
 )

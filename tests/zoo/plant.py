@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from torch_backprop.spec import Draw
+from tests.samples import sample
 
 
 @dataclass(frozen=True)
 class Plant:
     """One fault: its class, a Function that has it, the correct twin, and the sample a user would write.
 
-    ``inputs`` are shapes, to be drawn normal, or draws of another kind, or arguments taken as they are.
+    ``inputs`` are as in :func:`tests.samples.sample`.
     """
 
     name: str
@@ -27,22 +27,14 @@ class Plant:
     dtype: torch.dtype = torch.float64
 
     def sample(self) -> tuple[Any, ...]:
-        generator = torch.Generator().manual_seed(0)
-        return tuple(_drawn(item, generator, self.dtype) for item in self.inputs)
-
-
-def _drawn(item: Any, generator: torch.Generator, dtype: torch.dtype) -> Any:
-    if not isinstance(item, (tuple, Draw)):
-        return item
-    draw = item if isinstance(item, Draw) else Draw(item)
-    tensor = draw.tensor(generator, dtype)
-    return tensor if draw.kind == "classes" else tensor.requires_grad_()
+        return sample(self.inputs, self.dtype)
 
 
 def rule(forward: Callable[..., Any], *pullbacks: Callable[..., Tensor | None]) -> type[Function]:
     """A Function that saves its inputs. Pullback k maps ``(g, *inputs)`` to the gradient of input k.
 
-    The inputs that it gets are conjugated: a derivative over the reals is then one over the complex numbers.
+    The inputs that it gets are conjugated, so that the derivative of a holomorphic function is right over the
+    complex numbers too.
     """
     f = forward
 
