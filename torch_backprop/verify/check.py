@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
 from .examine import Step, examine, plan
 from .isolate import can_fork, isolated
@@ -15,7 +17,7 @@ from .report import Report
 from .sample import Sample, given
 from .settings import kept
 from .target import Target, target
-from .trial import Trial
+from .trial import Note, Trial
 from .truth import Truth, in_place, own_forward
 
 _UNJUDGED = "no reference was given: the forward pass is the truth, and was not judged"
@@ -60,10 +62,10 @@ def check(
     same_parameters(tested, right)
     notes = [] if right else [_UNJUDGED]
 
-    def prepare() -> tuple[Trial, list[Step]]:
+    def prepare(note: Note) -> tuple[Trial, list[Step]]:
         torch.manual_seed(seed)
         with kept():
-            trial = _trial(tested, right, sample)
+            trial = calibrated(replace(_trial(tested, right, sample), note=note))
             return trial, plan(trial, quick, compile and not quick)
 
     if compile and not quick:
@@ -75,7 +77,7 @@ def check(
         if isolate:
             notes.append("run in this process, which cannot be forked: a crash or a hang ends it")
         with kept():
-            findings = tuple(examine(*prepare(), lambda number: None, notes.append))
+            findings = tuple(examine(*prepare(notes.append), lambda number: None))
     return Report(tested.name, findings, tuple(dict.fromkeys(notes)), time.perf_counter() - start)
 
 

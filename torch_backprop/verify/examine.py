@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from . import probes  # noqa: F401  (fills the table)
 from .faults import CRASH, FAULTS, WRONG
@@ -38,7 +38,6 @@ def examine(
     trial: Trial,
     steps: list[Step],
     tell: Callable[[int], None],
-    note: Callable[[str], None],
     found: Iterable[str] = (),
 ) -> Iterator[Finding]:
     """Takes the steps in order.
@@ -47,10 +46,8 @@ def examine(
         trial: the candidate on the sample as given.
         steps: what :func:`plan` planned.
         tell: hears the number of each step before it is taken.
-        note: hears what could not be judged.
         found: classes of fault that are known already.
     """
-    trial = replace(trial, note=note)
     sound = True
     known: set[str] = set(found)
     for number, step in enumerate(steps):

@@ -25,14 +25,14 @@ from torch import Tensor
 from .examine import Step, examine
 from .faults import FAULTS
 from .report import Finding
-from .trial import Trial
+from .trial import Note, Trial
 
 _DEATHS = 5
 """Children that may die before the rest is given up."""
 _CANDIDATE, _REFERENCE = 0, 1
 
 
-Prepare = Callable[[], tuple[Trial, list[Step]]]
+Prepare = Callable[[Note], tuple[Trial, list[Step]]]
 
 
 def can_fork(tensors: Iterable[Tensor]) -> bool:
@@ -40,7 +40,7 @@ def can_fork(tensors: Iterable[Tensor]) -> bool:
     return all(x.device.type == "cpu" for x in tensors) and hasattr(os, "fork") and sys.platform != "darwin"
 
 
-def isolated(prepare: Prepare, limit: float, note: Callable[[str], None]) -> Iterator[Finding]:
+def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:
     """As :func:`torch_backprop.verify.examine.examine`, whatever the candidate does to its process.
 
     Args:
@@ -152,10 +152,10 @@ def _work(prepare: Prepare, start: int, known: set[str], write: Connection, shar
     status = 1
     try:
         torch.set_num_threads(1)
-        trial, steps = prepare()
+        trial, steps = prepare(lambda words: write.send(("note", words)))
         write.send(("plan", [(step.probe.name, step.sample.name) for step in steps]))
         trial = replace(trial, mark=mark)
-        for finding in examine(trial, steps[start:], tell, lambda text: write.send(("note", text)), known):
+        for finding in examine(trial, steps[start:], tell, known):
             write.send(("finding", finding))
         write.send(("end", None))
         status = 0

@@ -60,7 +60,7 @@ def watching() -> Iterator[list[Pass]]:
         seen.append(Pass(node, cotangents, as_tuple, written))
         return returned
 
-    BackwardCFunction.apply = apply
+    BackwardCFunction.apply = apply  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield seen
     finally:

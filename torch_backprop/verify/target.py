@@ -136,4 +136,4 @@ def _own_forward() -> Iterator[None]:
     try:
         yield
     finally:
-        del _SingleLevelFunction.apply
+        del _SingleLevelFunction.apply  # pyright: ignore[reportAttributeAccessIssue]

@@ -24,6 +24,10 @@ DISCONTINUOUS = 1e-3
 """A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
 
 
+Note = Callable[[str], None]
+"""Hears what could not be judged, or is to be known about a judgement."""
+
+
 class Evidence(NamedTuple):
     """What a probe saw."""
 
@@ -58,7 +62,7 @@ class Trial:
     sample: Sample
     given: Sample
     mark: Callable[[str], None] = lambda who: None
-    note: Callable[[str], None] = lambda words: None
+    note: Note = lambda words: None
     _known: dict[Any, Outcome] = field(default_factory=dict)
 
     def on(self, sample: Sample) -> Trial:
@@ -109,7 +113,7 @@ class Trial:
         if expected is None or seen is None:
             return _is_nothing(seen) and _is_nothing(expected)
         error, scale = distance(seen, expected)
-        return error <= max(_TEN_DIGITS * max(scale, 1e-3), self.truth_of.uncertainty)
+        return error <= max(_TEN_DIGITS, K * self.truth_of.uncertainty) * max(scale, 1e-3)
 
     def excused(self, leaf: str) -> bool:
         """Whether the gradient differs on the sample already, at a kink where it may."""

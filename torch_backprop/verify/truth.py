@@ -15,6 +15,7 @@ from .target import Target
 
 _SHRINK = 1.4
 _ROWS = 9
+_EXTRAPOLATED = 1e-9
 _MANY = 200
 """Elements beyond which differences are not taken: each costs some twenty calls."""
 
@@ -28,17 +29,14 @@ class Truth:
         judges_forward: whether it is another function than the candidate.
         numeric: whether gradients are extrapolated differences, autograd being blind here.
         live: the outputs that are differentiated; None: all that can be.
+        uncertainty: the relative error of its own gradients, beyond rounding.
     """
 
     target: Target
     judges_forward: bool = True
     numeric: bool = False
     live: tuple[int, ...] | None = None
-
-    @property
-    def uncertainty(self) -> float:
-        """The relative error of the gradients themselves."""
-        return 1e-9 if self.numeric else 0.0
+    uncertainty: float = 0.0
 
     def outcome(self, sample: Sample, cotangent: Cotangent, needs: Iterable[str] | None) -> Outcome:
         """Outputs and gradients on the sample; an error where the sample is refused."""
@@ -61,29 +59,18 @@ def own_forward(candidate: Target, sample: Sample) -> Truth:
         found = truth.outcome(sample, random, None)
         if found.error is None and found.live:
             truth = replace(truth, live=_differentiable(candidate, sample, found.live))
-            return truth if _agrees(truth, sample) else replace(truth, numeric=True)
-    return Truth(replace(candidate, spare=True), judges_forward=False, numeric=True)
+            return (
+                truth if _agrees(truth, sample) else replace(truth, numeric=True, uncertainty=_EXTRAPOLATED)
+            )
+    return Truth(
+        replace(candidate, spare=True), judges_forward=False, numeric=True, uncertainty=_EXTRAPOLATED
+    )
 
 
 def _differentiable(candidate: Target, sample: Sample, live: tuple[int, ...]) -> tuple[int, ...] | None:
     """The outputs that the candidate has not marked as non-differentiable, if any are left."""
     own = run(candidate, sample).live
     return tuple(i for i in live if i in own) or None
-
-
-def is_off(truth: Truth, sample: Sample, leaf: str, seen: Tensor, expected: Tensor) -> bool:
-    """Whether the slope of the reference's own forward says that the reference's gradient is the wrong one."""
-    if truth.numeric or sample.dtype != torch.float64:
-        return False
-    direction = torch.randn(seen.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-
-    def value(step: float) -> float:
-        moved = sample.changed("", "", lambda _, x: x + step * direction, (leaf,))
-        return _pairing(truth.target, moved, random, truth.outcome(sample, random, None).live)
-
-    slope, uncertainty = ridders(value)
-    ours, theirs = (abs(float((g * direction).sum()) - slope) for g in (seen, expected))
-    return 10 * max(ours, uncertainty) < theirs
 
 
 def _agrees(truth: Truth, sample: Sample) -> bool:
@@ -99,7 +86,7 @@ def _agrees(truth: Truth, sample: Sample) -> bool:
 
     def value(step: float) -> float:
         moved = sample.changed("", "", lambda name, x: x + step * directions[name])
-        return _pairing(truth.target, moved, random, found.live)
+        return pairing(truth.target, moved, random, found.live)
 
     slope = sum(
         float((gradient * directions[name]).sum())
@@ -132,13 +119,14 @@ def ridders(value: Callable[[float], float], step: float = 0.02) -> tuple[float,
     return best, error
 
 
-def _pairing(target: Target, sample: Sample, cotangent: Cotangent, live: Iterable[int] | None) -> float:
-    """The inner product of outputs and cotangents."""
+def pairing(target: Target, sample: Sample, cotangent: Cotangent, live: Iterable[int] | None) -> float:
+    """The inner product of outputs and cotangents; its real part."""
     call = sample.fresh((), target.spare)
     torch.manual_seed(11)
     outputs = target.outputs(call.args, call.state, sample.training)
     chosen = _real(outputs) if live is None else live
-    return sum(float((outputs[i].detach() * cotangent(outputs[i].detach(), i)).sum()) for i in chosen)
+    results = [(outputs[i].detach(), i) for i in chosen]
+    return sum(float((y * cotangent(y, i).conj()).sum().real) for y, i in results)
 
 
 def _real(outputs: tuple[Tensor, ...]) -> tuple[int, ...]:
@@ -171,7 +159,7 @@ def _slopes(target: Target, sample: Sample, cotangent: Cotangent, live: tuple[in
 
         def value(step: float) -> float:
             moved = sample.changed("", "", lambda _, x: x + step * direction, (name,))
-            return _pairing(target, moved, cotangent, live)
+            return pairing(target, moved, cotangent, live)
 
         return ridders(value, width)
 

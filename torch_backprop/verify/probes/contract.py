@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def repairs(trial: Trial) -> Iterator[Evidence]:
             yield Evidence("wrong-dtype", str(gradient.dtype), str(wanted.dtype), words)
 
 
-def _raw(trial: Trial) -> Iterator[tuple[int, Tensor, object]]:
+def _raw(trial: Trial) -> Iterator[tuple[int, Tensor, Any]]:
     with watching() as passes:
         try:
             outputs, leaves, _ = forward(trial.candidate, trial.sample)

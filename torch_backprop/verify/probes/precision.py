@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arbiter import is_off
 from ..diagnosis import excerpt
 from ..outcome import Outcome, random, run
 from ..probe import probe
@@ -109,6 +110,9 @@ def complex_numbers(trial: Trial) -> Iterator[Evidence]:
         yield Evidence("no-complex", seen.words, "the reference returns", "complex inputs are refused")
         return
     for difference in complex_trial.differences():
+        leaf, found = difference.leaf, difference.seen
+        if leaf and found is not None and is_off(complex_trial, leaf, found, difference.expected):
+            continue
         conjugated = difference.seen is not None and complex_trial.near(
             difference.seen.conj(), difference.expected
         )

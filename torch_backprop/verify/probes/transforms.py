@@ -107,7 +107,11 @@ def _mapped(trial: Trial, target: Target) -> dict[str, Tensor]:
     leaves = [torch.stack(same) for same in zip(*rows, strict=True)]
     gradient = torch.func.grad(_cost(trial, target), tuple(range(len(leaves))))
     found = torch.func.vmap(gradient, randomness="same")(*leaves)
-    outputs = torch.func.vmap(lambda *x: _outputs(trial, target, x), randomness="same")(*leaves)
+
+    def forward(*x: Any) -> Any:
+        return _outputs(trial, target, x)
+
+    outputs = torch.func.vmap(forward, randomness="same")(*leaves)
     values = {f"output {i}": outputs[i] for i in trial.truth().live}
     return dict(zip(trial.sample.leaves, found, strict=True)) | values
 
