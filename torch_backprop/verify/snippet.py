@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch import Tensor
@@ -65,13 +66,22 @@ def _imported(target: Target, name: str) -> str:
     """An import, where the thing can be imported; else a place to fill in."""
     thing = target.function
     owner = getattr(thing, "__self__", None)
-    found, suffix = (owner, ".apply") if isinstance(owner, type) else (thing, "")
-    module, path = getattr(found, "__module__", None), getattr(found, "__qualname__", "<")
-    if not module or "<" in path or target.module is not None:
-        return f"{name} = ...  # {name_of(thing)}, as it was passed"
-    if module == "__main__":
-        return f"{name} = {path}{suffix}  # of your script"
-    return f"from {module} import {path.split('.')[0]}\n{name} = {path}{suffix}"
+    found, suffix = (owner, ".apply") if isinstance(owner, type) and target.module is None else (thing, "")
+    path = getattr(found, "__qualname__", type(found).__name__)
+    for module in (getattr(found, "__module__", None), "torch", "torch.nn.functional"):
+        for place in (path, path.split(".")[-1]):
+            if _at(module, place) is found:
+                top = place.split(".")[0]
+                return f"from {module} import {top}\n{name} = {place}{suffix}"
+    return f"{name} = ...  # {name_of(thing)}, as it was passed"
+
+
+def _at(module: str | None, path: str) -> Any:
+    """What stands there in a module that is loaded; None, if nothing does."""
+    found: Any = sys.modules.get(module or "")
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def _literal(sample: Sample, name: str) -> str:
