@@ -24,25 +24,28 @@ class Halved(Function):
         return x * x
 
     @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
-        return ctx.saved_tensors[0].conj() * g
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.saved_tensors[0].conj() * grads[0]
 
 
 class Deadly(Halved):
     """Kills the interpreter where there is nothing to differentiate."""
 
     @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
+    def backward(ctx: Any, *grads: Any) -> Any:
         (x,) = ctx.saved_tensors
         if not x.numel():
             os._exit(3)
-        return 2 * x.conj() * g
+        return 2 * x.conj() * grads[0]
 
 
 class Endless(Halved):
+    """Sleeps longer than anybody waits."""
+
     @staticmethod
-    def backward(ctx: Any, g: Any) -> Any:
+    def backward(ctx: Any, *grads: Any) -> Any:
         time.sleep(60)
+        return grads[0]
 
 
 def sample() -> Tensor:

@@ -42,7 +42,7 @@ def double_backward(trial: Trial) -> Iterator[Evidence]:
         return
 
 
-@probe(sound=True, recipe=SECOND)
+@probe(every=True, quick=False, sound=True, recipe=SECOND)
 def with_graph(trial: Trial) -> Iterator[Evidence]:
     """The first gradient does not depend on whether a graph of it is recorded."""
     if trial.seen().error is not None:
