@@ -140,7 +140,7 @@ def _operator(function: Any, name: str, sample: tuple[Any, ...]) -> Any:
     outputs = function.forward(*(item.detach().clone() for item in sample))
     arguments = ", ".join(f"Tensor x{number}" for number in range(len(sample)))
     returns = "Tensor" if isinstance(outputs, torch.Tensor) else f"({', '.join('Tensor' for _ in outputs)})"
-    operator = torch.library.custom_op(
+    operator: Any = torch.library.custom_op(
         f"torch_backprop_zoo::{name}", function.forward, mutates_args=(), schema=f"({arguments}) -> {returns}"
     )
     operator.register_fake(function.forward)
@@ -162,18 +162,24 @@ def _rows(results: Results) -> list[tuple[str, ...]]:
     rows = [_row(results, name, (name,)) for name in VERIFIERS]
     rows.append(_row(results, "the last three together", TOGETHER))
     named = sum(verdicts[ours][0].named for verdicts in results.values())
-    return [(row[0], row[1], f"{named} of {len(results)}" if row[0] == ours else "", *row[2:]) for row in rows]
+    return [
+        (row[0], row[1], f"{named} of {len(results)}" if row[0] == ours else "", *row[2:]) for row in rows
+    ]
 
 
 def _row(results: Results, label: str, names: tuple[str, ...]) -> tuple[str, ...]:
     found = sum(any(verdicts[name][0].complained for name in names) for verdicts in results.values())
     alarms = sum(any(verdicts[name][1].complained for name in names) for verdicts in results.values())
-    seconds = sum(verdict.seconds for verdicts in results.values() for name in names for verdict in verdicts[name])
+    seconds = sum(
+        verdict.seconds for verdicts in results.values() for name in names for verdict in verdicts[name]
+    )
     return label, f"{found} of {len(results)}", f"{alarms} of {len(results)}", f"{seconds:.0f}"
 
 
 def _table(results: Results) -> Table:
-    table = Table(title="Planted faults and their correct twins", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title="Planted faults and their correct twins", title_justify="left", box=None, pad_edge=False
+    )
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "verifier" else "right")
     for row in _rows(results):

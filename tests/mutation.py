@@ -14,7 +14,7 @@ import types
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 COMPARISONS = {"gt": "lt", "lt": "gt", "ge": "lt", "le": "gt", "ne": "eq"}
@@ -47,13 +47,17 @@ def mutants(name: str) -> Iterator[Mutant]:
     source = inspect.getsource(importlib.import_module(name))
     seen = Counter()
     for owner, part in _pullbacks(_definitions(ast.parse(source))):
-        for node in ast.walk(part):
+        for node in filter(_is_expression, ast.walk(part)):
             for slip in _slips(node):
-                change = f"{ast.unparse(node)} -> {slip}"
+                change = f"{ast.unparse(node)} {'detached' if slip.endswith('.detach()') else f'-> {slip}'}"
                 seen[owner, change] += 1
                 repeated = seen[owner, change]
                 label = change if repeated == 1 else f"{change} ({repeated})"
                 yield Mutant(name, owner, label, _replaced(source, node, slip))
+
+
+def _is_expression(node: ast.AST) -> TypeGuard[ast.expr]:
+    return isinstance(node, ast.expr)
 
 
 def _replaced(source: str, node: ast.expr, slip: str) -> str:

@@ -1,6 +1,5 @@
 """Convolutions and pooling, as sums over windows."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -51,7 +50,9 @@ TWINS = (
     Twin("max_pool3d", lambda x: F.max_pool3d(x, 2), lambda x: largest(x, 3), ((2, 2, 4, 4, 4),)),
     Twin("lp_pool1d", lambda x: F.lp_pool1d(x, 2, 2), lambda x: power(x, 1), ((2, 3, 6),)),
     Twin("lp_pool2d", lambda x: F.lp_pool2d(x, 2, 2), lambda x: power(x, 2), ((2, 3, 4, 4),)),
-    Twin("adaptive_avg_pool1d", lambda x: F.adaptive_avg_pool1d(x, 1), lambda x: x.mean(-1, True), ((2, 3, 5),)),
+    Twin(
+        "adaptive_avg_pool1d", lambda x: F.adaptive_avg_pool1d(x, 1), lambda x: x.mean(-1, True), ((2, 3, 5),)
+    ),
     Twin(
         "adaptive_avg_pool2d",
         lambda x: F.adaptive_avg_pool2d(x, 1),

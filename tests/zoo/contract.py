@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from .plant import Plant, Square
+from .plant import HandWritten, Plant, Square
 
 
-class Product(Function):
+class Product(HandWritten):
     """y = x w, as it should be written."""
 
     generate_vmap_rule = True
@@ -111,8 +110,10 @@ class SavesData(Square):
         ctx.save_for_backward(inputs[0].data)
 
 
-class Exponential(Square):
+class Exponential(HandWritten):
     """y = exp x from its saved output, as it should be written."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -178,7 +179,7 @@ class OverwritesCotangent(Square):
         return g.mul_(2 * x.conj())
 
 
-class Double(Function):
+class Double(HandWritten):
     """y = 2 x, as it should be written."""
 
     generate_vmap_rule = True
@@ -204,7 +205,7 @@ class OverwritesInput(Double):
         return x.mul_(2).clone()
 
 
-class ReturnsView(Function):
+class ReturnsView(HandWritten):
     """A reshape that returns a view of its input; the built-in that it replaces copies."""
 
     generate_vmap_rule = True
@@ -230,7 +231,7 @@ class ReturnsCopy(ReturnsView):
         return x.clone()
 
 
-class MaskedRelu(Function):
+class MaskedRelu(HandWritten):
     """relu that also returns where it was open, as a number; as it should be written."""
 
     generate_vmap_rule = True
@@ -275,10 +276,14 @@ PLANTS = (
     Plant("data of the input saved", "unguarded-save", SavesData, Square, ((4, 3),)),
     Plant("output kept on ctx", "leak", OutputOnContext, Exponential, ((4, 3),)),
     Plant("graph made in backward and kept", "leak", GraphInBackward, Square, ((4, 3),)),
-    Plant("gradient in the saved output", "saved-tensor-overwritten", OverwritesSaved, Exponential, ((4, 3),)),
+    Plant(
+        "gradient in the saved output", "saved-tensor-overwritten", OverwritesSaved, Exponential, ((4, 3),)
+    ),
     Plant("gradient in its data", "saved-tensor-overwritten", OverwritesSavedData, Exponential, ((4, 3),)),
     Plant("gradient in the cotangent", "cotangent-mutated", OverwritesCotangent, Square, ((4, 3),)),
     Plant("input doubled in place", "input-mutated", OverwritesInput, Double, ((4, 3),)),
-    Plant("output is the input's view", "output-aliases-input", ReturnsView, ReturnsCopy, ((4, 3),), torch.clone),
+    Plant(
+        "output is the input's view", "output-aliases-input", ReturnsView, ReturnsCopy, ((4, 3),), torch.clone
+    ),
     Plant("mask with a gradient", "unmarked-output", UnmarkedMask, MaskedRelu, ((4, 3),)),
 )

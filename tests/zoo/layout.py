@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .plant import Plant, Square, rule
+from .plant import HandWritten, Plant, rule
 
 
 def channel_scale(x: Tensor, s: Tensor) -> Tensor:
@@ -37,8 +37,10 @@ def pull_square(g: Tensor, x: Tensor) -> Tensor:
     return 2 * x * g
 
 
-class LargestAndPlace(Square):
+class LargestAndPlace(HandWritten):
     """The largest of each row and its place, as it should be written."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +54,7 @@ class LargestAndPlace(Square):
         ctx.save_for_backward(output[1])
 
     @staticmethod
-    def backward(ctx: Any, g: Any, _: Any) -> Any:
+    def backward(ctx: Any, g: Any, h: Any) -> Any:
         (place,) = ctx.saved_tensors
         return torch.nn.functional.one_hot(place, ctx.classes) * g.unsqueeze(-1)
 
@@ -66,12 +68,14 @@ class AddsPlace(LargestAndPlace):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, g: Any, g_place: Any) -> Any:
-        return LargestAndPlace.backward(ctx, g + g_place, None)
+    def backward(ctx: Any, g: Any, h: Any) -> Any:
+        return LargestAndPlace.backward(ctx, g + h, None)
 
 
-class SineAndCosine(Square):
+class SineAndCosine(HandWritten):
     """Two outputs, undefined cotangents as None; as it should be written."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,6 +171,12 @@ PLANTS = (
         rule(torch.square, pull_square),
         ((4, 3),),
     ),
-    Plant("no cotangent where one was expected", "undefined-cotangent", ExpectsBothCotangents, SineAndCosine, ((4, 3),)),
+    Plant(
+        "no cotangent where one was expected",
+        "undefined-cotangent",
+        ExpectsBothCotangents,
+        SineAndCosine,
+        ((4, 3),),
+    ),
     Plant("gradient of an index", "integer-output", AddsPlace, LargestAndPlace, ((4, 3),)),
 )

@@ -157,9 +157,7 @@ PLANTS = (
     Plant(
         "variance by moments",
         "cancellation",
-        rule(
-            standard_deviation, lambda g, x: pull_standard_deviation(g, x, deviation_by_moments(x))
-        ),
+        rule(standard_deviation, lambda g, x: pull_standard_deviation(g, x, deviation_by_moments(x))),
         rule(standard_deviation, lambda g, x: pull_standard_deviation(g, x, standard_deviation(x))),
         ((4, 6),),
         standard_deviation,

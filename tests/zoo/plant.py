@@ -2,13 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from tests.samples import sample
+
+
+class HandWritten(Function):
+    """A Function whose methods name their arguments, as torch's types do not foresee."""
+
+    if TYPE_CHECKING:
+        forward: Any
+        setup_context: Any
+        backward: Any
+        jvp: Any
+        vmap: Any
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ def rule(forward: Callable[..., Any], *pullbacks: Callable[..., Tensor | None]) 
     """
     f = forward
 
-    class Planted(Function):
+    class Planted(HandWritten):
         generate_vmap_rule = True
 
         @staticmethod
@@ -58,7 +69,7 @@ def rule(forward: Callable[..., Any], *pullbacks: Callable[..., Tensor | None]) 
     return Planted
 
 
-class Square(Function):
+class Square(HandWritten):
     """y = x^2, as it should be written."""
 
     generate_vmap_rule = True

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from .plant import Plant, Square
+from .plant import HandWritten, Plant, Square
 
 
 class Noisy(Square):
@@ -21,7 +21,7 @@ class Noisy(Square):
         return 2 * x.conj() * g * (1 + 1e-9 * torch.rand(x.shape, generator=generator, dtype=x.dtype))
 
 
-class Drop(Function):
+class Drop(HandWritten):
     """Dropout, as it should be written."""
 
     generate_vmap_rule = True
@@ -50,7 +50,7 @@ class DrawsAgain(Drop):
         return g * torch.empty_like(g).bernoulli_(0.5) * 2
 
 
-class Centre(Function):
+class Centre(HandWritten):
     """x less its mean, as it should be written."""
 
     generate_vmap_rule = True
@@ -84,6 +84,7 @@ class Centring(nn.Module):
     def __init__(self, rule: type[Function]) -> None:
         super().__init__()
         self.rule = rule
+        self.running: Tensor
         self.register_buffer("running", torch.zeros(3, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from .plant import Plant, Square
+from .plant import HandWritten, Plant, Square
 
 
 class Detached(Square):
@@ -20,7 +20,7 @@ class Detached(Square):
         return 2 * x.detach().conj() * g
 
 
-class Normalize(Function):
+class Normalize(HandWritten):
     """y = x r with r = (sum x^2)^-1/2, computed again in backward, as it should be written."""
 
     generate_vmap_rule = True
@@ -59,7 +59,7 @@ class NormalizeSaved(Normalize):
 class Once(Square):
     """Refuses a second derivative, as it may."""
 
-    backward = staticmethod(once_differentiable(Square.backward))
+    backward: Any = staticmethod(once_differentiable(Square.backward))
 
 
 class ForwardMode(Square):
@@ -85,7 +85,7 @@ class ForwardModeHalved(ForwardMode):
         return x * t
 
 
-class OldStyle(Function):
+class OldStyle(HandWritten):
     """y = x^2 with ctx in forward."""
 
     @staticmethod
@@ -124,9 +124,7 @@ def first(function: type[Function]) -> Callable[[Tensor], Tensor]:
 
 
 PLANTS = (
-    Plant(
-        "statistic saved", "double-backward-wrong", first(NormalizeSaved), first(Normalize), ((4, 3),)
-    ),
+    Plant("statistic saved", "double-backward-wrong", first(NormalizeSaved), first(Normalize), ((4, 3),)),
     Plant("slope detached", "double-backward-wrong", Detached, Square, ((4, 3),)),
     Plant("forward mode of half the slope", "forward-mode-wrong", ForwardModeHalved, ForwardMode, ((4, 3),)),
     Plant("batch rule that scales", "torch-func-wrong", BatchRuleScales, Square, ((4, 3),)),
