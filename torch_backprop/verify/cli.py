@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from .check import check
 from .layers import every_case
 from .progress import progress
 from .report import Report, page
-
-Job = tuple[str, Callable[[], Report]]
+from .workers import Job, run_all
 
 _DESCRIPTION = """\
 Holds backward passes against autograd. Without a target: every layer of this package against its built-in.
@@ -33,12 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = list(_jobs(options))
     except _UsageError as error:
         parser.error(str(error))
-    reports: list[Report] = []
-    for name, job in progress(jobs, quiet=options.quiet):
-        try:
-            reports.append(job())
-        except (TypeError, ValueError) as error:
-            parser.error(f"{name}: {error}")
+    names = [name for name, _ in jobs]
+    try:
+        reports = list(progress(names, run_all(jobs, options.jobs), quiet=options.quiet))
+    except (TypeError, ValueError) as error:
+        parser.error(str(error))
     _write(reports, options)
     return int(not all(report.ok for report in reports))
 
@@ -62,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="only the probes that find most")
     add("--no-compile", action="store_true", help="leave out torch.compile")
     add("--limit", type=float, default=60.0, metavar="SECONDS", help="for each target (default: 60)")
+    add("--jobs", type=int, default=0, help="targets at a time (default: one for each core)")
     add("--seed", type=int, default=0, help="of the inputs' numbers (default: 0)")
     add("--json", type=Path, metavar="FILE", help="write the reports as JSON")
     add("--html", type=Path, metavar="FILE", help="write the reports as a page")

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-Job = tuple[str, Any]
+from .report import Report
+
 _WIDTH = 30
 
 
-def progress(jobs: Sequence[Job], quiet: bool = False) -> Iterator[Job]:
-    """The jobs, one by one; a bar on standard error, if that is a terminal."""
-    if quiet or len(jobs) < 2 or not sys.stderr.isatty():
-        yield from jobs
+def progress(names: Sequence[str], reports: Iterator[Report], quiet: bool = False) -> Iterator[Report]:
+    """The reports, one by one, under a bar on standard error, if that is a terminal.
+
+    Args:
+        names: what is verified, in the order of the reports.
+        reports: made while they are asked for.
+        quiet: no bar.
+    """
+    if quiet or len(names) < 2 or not sys.stderr.isatty():
+        yield from reports
         return
     try:
         from rich.console import Console
         from rich.progress import Progress
     except ImportError:
-        yield from _plain(jobs)
+        yield from _plain(names, reports)
         return
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("verifying", total=len(jobs))
-        for name, job in jobs:
-            bar.update(task, description=name)
-            yield name, job
-            bar.advance(task)
+        task = bar.add_task(names[0], total=len(names))
+        for done, report in enumerate(reports, 1):
+            bar.update(task, advance=1, description=names[min(done, len(names) - 1)])
+            yield report
 
 
-def _plain(jobs: Sequence[Job]) -> Iterator[Job]:
-    for done, (name, job) in enumerate(jobs):
-        filled = "#" * (_WIDTH * done // len(jobs))
-        sys.stderr.write(f"\r\x1b[K[{filled:<{_WIDTH}}] {done}/{len(jobs)} {name}")
+def _plain(names: Sequence[str], reports: Iterator[Report]) -> Iterator[Report]:
+    for done, report in enumerate(reports, 1):
+        filled = "#" * (_WIDTH * done // len(names))
+        sys.stderr.write(f"\r\x1b[K[{filled:<{_WIDTH}}] {done}/{len(names)} {names[done - 1]}")
         sys.stderr.flush()
-        yield name, job
+        yield report
     sys.stderr.write("\r\x1b[K")
