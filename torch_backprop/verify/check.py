@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
 from .examine import Step, examine, plan
-from .isolate import can_fork, isolated
+from .isolate import can_fork, isolated, preload
 from .report import Report
 from .sample import Sample, given
 from .settings import kept
@@ -68,9 +67,7 @@ def check(
             trial = calibrated(replace(_trial(tested, right, sample), note=note))
             return trial, plan(trial, quick, compile and not quick)
 
-    if compile and not quick:
-        # once here, rather than seconds in every child
-        importlib.import_module("torch._dynamo")
+    preload(quick)
     if isolate and can_fork(sample.tensors.values()):
         findings = tuple(isolated(prepare, limit, notes.append))
     else:

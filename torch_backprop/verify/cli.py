@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .check import check
+from .isolate import preload
 from .layers import every_case
 from .progress import progress
 from .report import Report, page
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = list(_jobs(options))
     except _UsageError as error:
         parser.error(str(error))
+    preload(options.quick)
     names = [name for name, _ in jobs]
     try:
         reports = list(progress(names, run_all(jobs, options.jobs), quiet=options.quiet))

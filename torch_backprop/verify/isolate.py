@@ -8,6 +8,7 @@ dies, the step that killed it is known, and another child goes on after that.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import mmap
 import multiprocessing
 import os
@@ -29,6 +30,13 @@ from .trial import Note, Trial
 
 _DEATHS = 5
 """Children that may die before the rest is given up."""
+_LATE = (
+    "torch.fx.experimental.symbolic_shapes",
+    "torch._dynamo",
+    "torch._decomp.decompositions_for_jvp",
+    "torch._functorch.aot_autograd",
+    "torch._dynamo.backends.debugging",
+)
 _CANDIDATE, _REFERENCE = 0, 1
 
 
@@ -38,6 +46,12 @@ Prepare = Callable[[Note], tuple[Trial, list[Step]]]
 def can_fork(tensors: Iterable[Tensor]) -> bool:
     """Whether a fork can do the work: not on CUDA, whose state it would share, nor where it is unsafe."""
     return all(x.device.type == "cpu" for x in tensors) and hasattr(os, "fork") and sys.platform != "darwin"
+
+
+def preload(quick: bool) -> None:
+    """Imports what torch imports late, once here rather than seconds in every child."""
+    for name in _LATE[:1] if quick else _LATE:
+        importlib.import_module(name)
 
 
 def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:

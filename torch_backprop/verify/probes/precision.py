@@ -133,7 +133,7 @@ def _complex(sample: Sample) -> Sample:
     return sample.changed("complex", "missing-conjugate", change, tuple(sample.tensors))
 
 
-@probe(sound=True)
+@probe(quick=False, sound=True)
 def devices(trial: Trial) -> Iterator[Evidence]:
     """Without memory (the meta device): a tensor made on a fixed device does not fit."""
 
