@@ -40,7 +40,7 @@ def is_off(trial: Trial, leaf: str, seen: Tensor, expected: Tensor) -> bool:
     if truth.numeric or sample.dtype not in (torch.float64, torch.complex128):
         return False
     generator = torch.Generator().manual_seed(5)
-    direction = torch.randn(seen.shape, generator=generator, dtype=seen.dtype)
+    direction = torch.randn(seen.shape, generator=generator, dtype=seen.dtype).to(seen.device)
     slope, uncertainty = ridders(lambda step: _value(truth, trial, leaf, step * direction))
     ours, theirs = (abs(float((g * direction.conj()).sum().real) - slope) for g in (seen, expected))
     return 10 * max(ours, uncertainty) < theirs

@@ -11,14 +11,15 @@ import torch
 from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
 from .examine import Step, examine, plan
-from .isolate import can_fork, isolated, preload
-from .report import Report
+from .isolate import Prepare, can_fork, isolated, preload
+from .report import Finding, Report
 from .sample import Sample, given
 from .settings import kept
 from .target import Target, target
 from .trial import Note, Trial
 from .truth import Truth, in_place, own_forward
 
+_SHARED = "run in this process, which cannot be forked: a crash or a hang ends it"
 _UNJUDGED = "no reference was given: the forward pass is the truth, and was not judged"
 
 
@@ -69,13 +70,16 @@ def check(
 
     preload(quick)
     if isolate and can_fork(sample.tensors.values()):
-        findings = tuple(isolated(prepare, limit, notes.append))
+        found = tuple(isolated(prepare, limit, notes.append))
     else:
-        if isolate:
-            notes.append("run in this process, which cannot be forked: a crash or a hang ends it")
-        with kept():
-            findings = tuple(examine(*prepare(notes.append), lambda number: None))
-    return Report(tested.name, findings, tuple(dict.fromkeys(notes)), time.perf_counter() - start)
+        notes += [_SHARED] if isolate else []
+        found = _here(prepare, notes.append)
+    return Report(tested.name, found, tuple(dict.fromkeys(notes)), time.perf_counter() - start)
+
+
+def _here(prepare: Prepare, note: Note) -> tuple[Finding, ...]:
+    with kept():
+        return tuple(examine(*prepare(note), lambda number: None))
 
 
 def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:

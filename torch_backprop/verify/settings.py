@@ -30,12 +30,13 @@ def kept() -> Iterator[None]:
         try:
             yield
         finally:
-            if settings() != before:
-                restore(before)
+            restore(before)
 
 
 def restore(before: dict[str, object]) -> None:
-    """Puts back what :func:`settings` read."""
+    """Puts back what :func:`settings` read, if anything changed: torch's setters import a lot."""
+    if settings() == before:
+        return
     torch.set_grad_enabled(bool(before["grad mode"]))
     torch.set_default_dtype(before["default dtype"])  # pyright: ignore[reportArgumentType]
     torch.set_num_threads(int(str(before["threads"])))

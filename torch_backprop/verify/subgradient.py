@@ -57,4 +57,4 @@ def _around(trial: Trial, leaf: str, count: int) -> Tensor | None:
 
 
 def _step(like: Tensor, generator: torch.Generator) -> Tensor:
-    return _STEP * torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.dtype)
+    return _STEP * torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like)

@@ -80,7 +80,7 @@ def _agrees(truth: Truth, sample: Sample) -> bool:
     if sample.dtype != torch.float64:
         return True
     directions = {
-        name: torch.randn(sample.tensors[name].shape, generator=generator, dtype=torch.float64)
+        name: torch.randn(sample.tensors[name].shape, generator=generator).to(sample.tensors[name])
         for name in sample.leaves
     }
 
@@ -152,7 +152,7 @@ def _slopes(target: Target, sample: Sample, cotangent: Cotangent, live: tuple[in
     tensor = sample.tensors[name]
 
     def slope(index: int) -> tuple[float, float]:
-        direction = torch.zeros(tensor.numel(), dtype=tensor.dtype)
+        direction = torch.zeros_like(tensor).reshape(-1)
         direction[index] = 1
         direction = direction.view(tensor.shape)
         width = 0.02 * max(1.0, float(tensor.view(-1)[index].abs()))

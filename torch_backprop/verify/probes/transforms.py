@@ -49,7 +49,7 @@ def mapped(trial: Trial) -> Iterator[Evidence]:
 @probe(quick=False, sound=True)
 def tangents(trial: Trial) -> Iterator[Evidence]:
     """Forward mode: the same Jacobian as reverse mode's, by <jvp(v), g> = <v, vjp(g)>."""
-    pairing = torch.zeros((), dtype=trial.sample.dtype)
+    pairing = _leaves(trial.sample)[0].new_zeros(())
     for i, (name, gradient) in enumerate(trial.seen().gradients.items()):
         if gradient is not None:
             pairing = pairing + (gradient * _direction(trial.sample.tensors[name], i).conj()).sum().real
@@ -121,7 +121,7 @@ def _tangent(trial: Trial, target: Target) -> dict[str, Tensor]:
         leaves = enumerate(_leaves(trial.sample))
         duals = tuple(forward_ad.make_dual(x, _direction(x, i)) for i, x in leaves)
         outputs = _outputs(trial, target, duals)
-        total = torch.zeros((), dtype=trial.sample.dtype)
+        total = _leaves(trial.sample)[0].new_zeros(())
         for i in trial.truth().live:
             tangent = forward_ad.unpack_dual(outputs[i]).tangent
             if tangent is not None:
