@@ -60,7 +60,7 @@ def _of_sample(fault: str, difference: Difference) -> tuple[str, str]:
         name = "nan-at-kink" if fault in _KINKS else name
         return name, f"not finite in {int(odd.sum())} elements, on this sample alone"
     ratio = _ratio(seen, difference.expected)
-    if fault in _SIZED and ratio is not None:
+    if fault in _SIZED and ratio is not None and abs(ratio - 1) > 1e-3:
         return "size-factor", f"right on the sample as given, {ratio:.6g} times the truth at this size"
     zero = (seen == 0) & (difference.expected.abs() > _SAME * difference.scale)
     if fault == "untaken-branch" and zero.any():

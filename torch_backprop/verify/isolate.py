@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -50,8 +51,10 @@ def can_fork(tensors: Iterable[Tensor]) -> bool:
 
 def preload(quick: bool) -> None:
     """Imports what torch imports late, once here rather than seconds in every child."""
-    for name in _LATE[:1] if quick else _LATE:
-        importlib.import_module(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in _LATE[:1] if quick else _LATE:
+            importlib.import_module(name)
 
 
 def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:

@@ -197,8 +197,9 @@ def _where_defined(expected: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _nudge(name: str, tensor: Tensor) -> Tensor:
-    sign = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(3)).sign().to(tensor.device)
-    return tensor * (1 + torch.finfo(tensor.dtype).eps * sign).to(tensor.dtype)
+    # in the tensor's own dtype: in float32, 1 + eps would be 1
+    sign = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(3)).sign().to(tensor)
+    return tensor * (1 + torch.finfo(tensor.dtype).eps * sign)
 
 
 def _nudged(cotangent: Cotangent) -> Cotangent:
