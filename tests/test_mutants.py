@@ -33,7 +33,8 @@ WEIGHTED = ((4, 3), (4, 3), Draw((4, 3), "unit"))
 CALLS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
     ("mse_loss", lambda f, x, t, w: f(x, t, weight=w), WEIGHTED),
     ("mse_loss", lambda f, x, t, w: f(x, t, weight=w, reduction="sum"), WEIGHTED),
-    ("linear", lambda f, x, w, b: f(x, w, b), ((4, 3), (3,), ())),
+    ("linear", lambda f, x, w: f(x, w), ((4, 3), (3,))),
+    ("linear", lambda f, x, w, b: f(x, w, b), ((2, 4, 3), (3,), ())),
     ("mse_loss", lambda f, x, t: f(x, t), ((4, 3), (3,))),
     ("mse_loss", lambda f, x, t: f(x, t), ((3,), (4, 3))),
     ("l1_loss", lambda f, x, t, w: f(x, t, weight=w), WEIGHTED),
@@ -57,18 +58,20 @@ CALLS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
 
 SAME_PATHS = "chooses between two formulas of the same number"
 CONSTANT = "class weights are constants, whose graph nobody asks for"
+WEIGHT_SUM = "sum_to(u * (ctx.value(d) - mean), w.shape) -> u * (ctx.value(d) - mean)"
 ZERO_OR_NONE = "its second derivative is zero either way, given or left out"
 
+ROWS = "tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])"
 EQUIVALENT: dict[str, str] = {
     "cross_entropy CrossEntropyRule: x.dim() > 1 -> x.dim() < 1": SAME_PATHS,
     "cross_entropy CrossEntropyRule: 1 -> 2": SAME_PATHS,
     "cross_entropy _Gradient: (1 - smoothing) * samples.weights detached": CONSTANT,
     "cross_entropy _Gradient: w.sum() * share detached": CONSTANT,
     "cross_entropy _Gradient: along_classes(w, x.dim()) * share detached": CONSTANT,
+    f"linear _rows: tensor if tensor.dim() == 2 else {ROWS} -> {ROWS}": "reshape to the same shape is free",
+    "dropout _masked: noise * _scale(ctx.p) detached": "the mask is a constant",
     "linear _conj: saved.conj() -> saved": "torch differentiates no complex bilinear",
-    "regression DifferenceLossRule: sum_to(u * (ctx.value(d) - mean), w.shape) -> u * (ctx.value(d) - mean)": (
-        "torch wants weights of the input's shape"
-    ),
+    f"regression DifferenceLossRule: {WEIGHT_SUM}": "torch wants weights of the input's shape",
     "smooth _elu: 0 -> 1": "what is above 0 is not chosen",
     "smooth _softplus_keeps_output: False -> True": SAME_PATHS,
     "smooth _softplus_keeps_output: 0 -> 1": SAME_PATHS,
