@@ -37,23 +37,18 @@ def check(
 
     Args:
         candidate: a function, an autograd.Function (or its ``apply``), or an nn.Module.
-        inputs: the one sample that a user would write: tensors and other arguments. Gradients are asked
-            of the tensors that require them, or of all floating-point tensors if none does. Numbers are
-            judged in float64.
-        reference: what is right, called with the same inputs; a module must have the candidate's
-            parameters. Default: the candidate's own forward under built-in autograd, which judges the
-            backward pass alone.
+        inputs: the one sample a user would write. Gradients are asked of the tensors that require them,
+            or of all floating-point tensors if none does; numbers are judged in float64.
+        reference: what is right, for the same inputs. Default: the candidate's own forward.
         quick: only the probes and samples that find most.
-        limit: seconds after which a candidate is ended as hanging; only in a process of its own.
-        seed: of the global random numbers while the inputs are probed.
+        limit: seconds after which a candidate in a process of its own is ended as hanging.
+        seed: of the global random numbers.
         isolate: run in a process of its own, which the candidate may kill.
-        compile: hold torch.compile's numbers against the eager ones too, which takes seconds; not if
-            ``quick``.
+        compile: also hold torch.compile against eager, which takes seconds; not if ``quick``.
 
     Raises:
         TypeError: ``candidate`` or ``reference`` cannot be called.
-        ValueError: the inputs are refused, none can have a gradient, or the reference has other
-            parameters or another output.
+        ValueError: the inputs are refused, or the reference has other parameters or outputs.
     """
     start = time.perf_counter()
     tested = target(candidate)

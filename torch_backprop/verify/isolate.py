@@ -7,7 +7,6 @@ dies, the step that killed it is known, and another child goes on after that.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import mmap
 import multiprocessing
@@ -96,7 +95,7 @@ class _Child:
     """A fork at work on the steps from ``start``."""
 
     def __init__(self, prepare: Prepare, start: int, known: set[str]) -> None:
-        self.finished = self.hung = False
+        self.finished = self.hung = self._died = False
         self._plan: list[tuple[str, str]] = []
         self._status = 0
         self._shared = mmap.mmap(-1, 8)
@@ -122,14 +121,13 @@ class _Child:
                 if kind in ("finding", "note", "error"):
                     yield kind, item
         except EOFError:
-            pass
+            self._died = True
         finally:
             self._end()
 
     def _end(self) -> None:
-        if self.hung or not self.finished:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL if self.hung else signal.SIGCONT)
+        if not (self.finished or self._died):
+            os.kill(self._pid, signal.SIGKILL)
         self._status = os.waitpid(self._pid, 0)[1]
 
     @property

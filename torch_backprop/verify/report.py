@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from .faults import CAPABILITY
@@ -121,7 +122,7 @@ def _cells(finding: Finding) -> list[str]:
     return [getattr(finding, column) for column in _COLUMNS]
 
 
-def _row(cells) -> str:
+def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 

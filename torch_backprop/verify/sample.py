@@ -36,7 +36,7 @@ class Sample:
         fault: the class of fault of a candidate that fails on this sample alone.
         tensors: every tensor handed to the target.
         leaves: the names of those that need a gradient.
-        frame: the positional arguments, flat; strings name tensors' places when ``frame_is_tensor``.
+        frame: the positional arguments, flat, with places where the tensors stand.
         tree: how ``frame`` folds into arguments.
         layout: applied to every tensor of a fresh call.
         training: the mode of a module; None: as it was given.

@@ -19,6 +19,7 @@ K = 16
 """Units of rounding (or of the reference's own uncertainty) by which two right gradients may differ."""
 _TEN_DIGITS = 1e-10
 _TINY = 1e-6
+"""Inputs below this are small on purpose, and rounding is measured against them alone."""
 _UNDERFLOW = 1e-100
 DISCONTINUOUS = 1e-3
 """A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""

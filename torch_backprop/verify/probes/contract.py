@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ..outcome import forward, pull_back, random, run
 from ..probe import probe
-from ..sample import describe
+from ..sample import Call, describe
 from ..settings import restore, settings
 from ..snippet import MUTATION
 from ..spy import address, same_numbers, watching
@@ -84,11 +84,11 @@ def _written(trial: Trial, target: Target) -> set[tuple[str, str]]:
     return found
 
 
-def _tensors(args: tuple) -> list[Tensor]:
+def _tensors(args: tuple[Any, ...]) -> list[Tensor]:
     return [x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)]
 
 
-def _parameters(trial: Trial, call) -> dict[str, Tensor]:
+def _parameters(trial: Trial, call: Call) -> dict[str, Tensor]:
     return {name: x for name, x in call.state.items() if name in trial.sample.leaves}
 
 
