@@ -1,0 +1,204 @@
+"""Which verifier finds which planted fault: this package's check, gradcheck, gradgradcheck and opcheck.
+
+Each is given the same sample, the one that a user would write, and its defaults. What it says of a planted
+fault is a hit; what it says of the correct twin is a false alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch.autograd import Function, gradcheck, gradgradcheck
+
+from torch_backprop.verify import check
+from torch_backprop.verify.faults import CAPABILITY, FAULTS
+
+if TYPE_CHECKING:
+    from tests.zoo import Plant
+
+COLUMNS = ("verifier", "faults found", "by name", "false alarms", "seconds")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one verifier said of one candidate: whether it complained, whether by the fault's name."""
+
+    complained: bool
+    named: bool = False
+    seconds: float = 0.0
+
+
+Verifier = Callable[["Plant", Any, str], Verdict | bool]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table, and the same in markdown for the README.
+
+    Returns:
+        0, or 2 where the zoo cannot be found.
+    """
+    parser = argparse.ArgumentParser(prog="python -m experiments verifiers", description=__doc__)
+    parser.add_argument("--each", action="store_true", help="One line a planted fault too.")
+    each = parser.parse_args(arguments).each
+    try:
+        from tests.zoo import ZOO
+    except ImportError:
+        sys.stderr.write("verifiers: no planted faults here; start it in a checkout, where tests/zoo is\n")
+        return 2
+    console = Console()
+    results = run(ZOO, console)
+    if each:
+        console.print(_each(results))
+    console.print(_table(results))
+    print(markdown(results))
+    return 0
+
+
+Results = dict["Plant", dict[str, tuple[Verdict, Verdict]]]
+
+
+def run(zoo: tuple[Plant, ...], console: Console) -> Results:
+    """Every verifier's verdicts on the fault and on the twin of every plant."""
+    torch.set_num_threads(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            plant: {
+                name: (
+                    _timed(verifier, plant, plant.faulty, f"faulty{number}"),
+                    _timed(verifier, plant, plant.correct, f"correct{number}"),
+                )
+                for name, verifier in VERIFIERS.items()
+            }
+            for number, plant in track(list(enumerate(zoo)), "Verifying", console=console, transient=True)
+        }
+
+
+def markdown(results: Results) -> str:
+    """The table for the README."""
+    rows = [" | ".join(row) for row in _rows(results)]
+    rule = " | ".join("---" for _ in COLUMNS)
+    return "\n".join(f"| {row} |" for row in (" | ".join(COLUMNS), rule, *rows))
+
+
+def _timed(verifier: Verifier, plant: Plant, candidate: Any, name: str) -> Verdict:
+    dtype, start = torch.get_default_dtype(), time.perf_counter()
+    try:
+        said = verifier(plant, copy.deepcopy(candidate), name)
+    finally:
+        torch.set_default_dtype(dtype)
+    verdict = said if isinstance(said, Verdict) else Verdict(said)
+    return Verdict(verdict.complained, verdict.named, time.perf_counter() - start)
+
+
+def _check(plant: Plant, candidate: Any, _: str) -> Verdict:
+    report = check(candidate, *plant.sample(), reference=plant.reference, isolate=False)
+    faults = {finding.fault for finding in report.findings}
+    listed = FAULTS[plant.fault].verdict == CAPABILITY and plant.fault in faults
+    return Verdict(listed or not report.ok, plant.fault in faults)
+
+
+def _raises(verify: Callable[..., Any]) -> Verifier:
+    def complains(plant: Plant, candidate: Any, _: str) -> bool:
+        try:
+            verify(_callable(candidate), plant.sample())
+        except Exception:
+            return True
+        return False
+
+    return complains
+
+
+def _callable(candidate: Any) -> Any:
+    return candidate.apply if isinstance(candidate, type) else candidate
+
+
+def _opcheck(plant: Plant, candidate: Any, name: str) -> bool:
+    """opcheck of the Function as a custom operator; silent about what cannot be one."""
+    if not isinstance(candidate, type) or candidate.setup_context is Function.setup_context:
+        return False
+    operator = _operator(candidate, name, plant.sample())
+    try:
+        torch.library.opcheck(operator, plant.sample())
+    except Exception:
+        return True
+    return False
+
+
+def _operator(function: Any, name: str, sample: tuple[Any, ...]) -> Any:
+    outputs = function.forward(*(item.detach().clone() for item in sample))
+    arguments = ", ".join(f"Tensor x{number}" for number in range(len(sample)))
+    returns = "Tensor" if isinstance(outputs, torch.Tensor) else f"({', '.join('Tensor' for _ in outputs)})"
+    operator: Any = torch.library.custom_op(
+        f"torch_backprop_zoo::{name}", function.forward, mutates_args=(), schema=f"({arguments}) -> {returns}"
+    )
+    operator.register_fake(function.forward)
+    operator.register_autograd(function.backward, setup_context=function.setup_context)
+    return operator
+
+
+VERIFIERS: dict[str, Verifier] = {
+    "torch_backprop.verify.check": _check,
+    "gradcheck": _raises(gradcheck),
+    "gradgradcheck": _raises(gradgradcheck),
+    "opcheck": _opcheck,
+}
+TOGETHER = ("gradcheck", "gradgradcheck", "opcheck")
+
+
+def _rows(results: Results) -> list[tuple[str, ...]]:
+    ours = "torch_backprop.verify.check"
+    rows = [_row(results, name, (name,)) for name in VERIFIERS]
+    rows.append(_row(results, "the last three together", TOGETHER))
+    named = sum(verdicts[ours][0].named for verdicts in results.values())
+    return [
+        (row[0], row[1], f"{named} of {len(results)}" if row[0] == ours else "", *row[2:]) for row in rows
+    ]
+
+
+def _row(results: Results, label: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    found = sum(any(verdicts[name][0].complained for name in names) for verdicts in results.values())
+    alarms = sum(any(verdicts[name][1].complained for name in names) for verdicts in results.values())
+    seconds = sum(
+        verdict.seconds for verdicts in results.values() for name in names for verdict in verdicts[name]
+    )
+    return label, f"{found} of {len(results)}", f"{alarms} of {len(results)}", f"{seconds:.0f}"
+
+
+def _table(results: Results) -> Table:
+    table = Table(
+        title="Planted faults and their correct twins", title_justify="left", box=None, pad_edge=False
+    )
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "verifier" else "right")
+    for row in _rows(results):
+        table.add_row(*row)
+    return table
+
+
+def _each(results: Results) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("fault", "planted as", *VERIFIERS):
+        table.add_column(column)
+    for plant, verdicts in results.items():
+        table.add_row(plant.fault, plant.name, *(_word(*verdicts[name]) for name in VERIFIERS))
+    return table
+
+
+def _word(faulty: Verdict, twin: Verdict) -> str:
+    return ("found" if faulty.complained else "") + (" false alarm" if twin.complained else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

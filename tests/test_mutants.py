@@ -1,0 +1,151 @@
+"""The verifier finds a slip of the pen anywhere in this package's own backward passes."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.mutation import Mutant, mutants
+from tests.samples import sample
+from torch_backprop.spec import Draw
+from torch_backprop.verify import check
+
+MODULES = (
+    "loss.cross_entropy",
+    "activation.smooth",
+    "linear",
+    "activation.parametric",
+    "activation.piecewise",
+    "loss.binary",
+    "loss.regression",
+    "dropout",
+    "softmax",
+    "loss.likelihood",
+)
+
+WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 1.5], dtype=torch.float64)
+WEIGHTED = ((4, 3), (4, 3), Draw((4, 3), "unit"))
+
+CALLS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
+    ("mse_loss", lambda f, x, t, w: f(x, t, weight=w), WEIGHTED),
+    ("mse_loss", lambda f, x, t, w: f(x, t, weight=w, reduction="sum"), WEIGHTED),
+    ("linear", lambda f, x, w: f(x, w), ((4, 3), (3,))),
+    ("linear", lambda f, x, w, b: f(x, w, b), ((2, 4, 3), (3,), ())),
+    ("mse_loss", lambda f, x, t: f(x, t), ((4, 3), (3,))),
+    ("mse_loss", lambda f, x, t: f(x, t), ((3,), (4, 3))),
+    ("l1_loss", lambda f, x, t, w: f(x, t, weight=w), WEIGHTED),
+    (
+        "cross_entropy",
+        lambda f, x, t, w: f(x, t, w, label_smoothing=0.1),
+        ((6, 4), Draw((6, 4), "probabilities"), Draw((4,), "unit")),
+    ),
+    (
+        "cross_entropy",
+        lambda f, x, t, w: f(x, t, w),
+        ((2, 4, 3), Draw((2, 4, 3), "probabilities"), Draw((4,), "unit")),
+    ),
+    (
+        "cross_entropy",
+        lambda f, x, t, w: f(x, t, w, label_smoothing=0.1),
+        ((2, 4, 3), Draw((2, 3), "classes", 4), WEIGHTS),
+    ),
+)
+"""Calls that no layer makes, of functions of these names."""
+
+SAME_PATHS = "chooses between two formulas of the same number"
+CONSTANT = "class weights are constants, whose graph nobody asks for"
+WEIGHT_SUM = "sum_to(u * (ctx.value(d) - mean), w.shape) -> u * (ctx.value(d) - mean)"
+ZERO_OR_NONE = "its second derivative is zero either way, given or left out"
+
+ROWS = "tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])"
+EQUIVALENT: dict[str, str] = {
+    "cross_entropy CrossEntropyRule: x.dim() > 1 -> x.dim() < 1": SAME_PATHS,
+    "cross_entropy CrossEntropyRule: 1 -> 2": SAME_PATHS,
+    "cross_entropy _Gradient: (1 - smoothing) * samples.weights detached": CONSTANT,
+    "cross_entropy _Gradient: w.sum() * share detached": CONSTANT,
+    "cross_entropy _Gradient: along_classes(w, x.dim()) * share detached": CONSTANT,
+    f"linear _rows: tensor if tensor.dim() == 2 else {ROWS} -> {ROWS}": "reshape to the same shape is free",
+    "dropout _masked: noise * _scale(ctx.p) detached": "the mask is a constant",
+    "linear _conj: saved.conj() -> saved": "torch differentiates no complex bilinear",
+    f"regression DifferenceLossRule: {WEIGHT_SUM}": "torch wants weights of the input's shape",
+    "smooth _elu: 0 -> 1": "what is above 0 is not chosen",
+    "smooth _softplus_keeps_output: False -> True": SAME_PATHS,
+    "smooth _softplus_keeps_output: 0 -> 1": SAME_PATHS,
+    "smooth _softplus_keeps_output: -threshold -> threshold": SAME_PATHS,
+    "piecewise hardshrink_rule: g + 0 * torch.sign(kept) -> g": ZERO_OR_NONE,
+    "piecewise hardshrink_rule: g + 0 * torch.sign(kept) -> g - 0 * torch.sign(kept)": ZERO_OR_NONE,
+    "piecewise hardshrink_rule: 0 * torch.sign(kept) -> 0": ZERO_OR_NONE,
+    "piecewise hardshrink_rule: 0 * torch.sign(kept) detached": ZERO_OR_NONE,
+    "piecewise hardshrink_rule: torch.sign(kept) -> kept": ZERO_OR_NONE,
+}
+"""Mutants that change no number and no promise."""
+
+MISSED: dict[str, str] = {}
+"""Mutants that are not found and should be."""
+
+EXPLAINED = EQUIVALENT | MISSED
+
+
+Use = tuple[Any, Any, tuple[Any, ...]]
+"""A candidate, the builtin that it must equal, and a sample."""
+
+
+def found(mutant: Mutant) -> bool:
+    """Whether a check says of the mutant what it does not say of the original.
+
+    It is the quick check, or else the default; explained mutants are held by the quick check alone, to save
+    time.
+    """
+    try:
+        users = mutant.users()
+    except Exception:
+        return True
+    return any(
+        faults(use, quick) - faults_of_original(mutant.module, name, quick)
+        for quick in ((True,) if str(mutant) in EXPLAINED else (True, False))
+        for name, use in uses(users)
+    )
+
+
+def uses(users: dict[str, Any]) -> Iterator[tuple[str, Use]]:
+    """By name, the uses of the layers and functions among ``users``."""
+    for spec in users["SPECS"]:
+        for case in spec.cases if spec.layer.__name__ in users else ():
+            builds = (case.build(layer, torch.float64) for layer in (spec.layer, spec.reference))
+            yield f"{spec.layer.__name__} {case}", (*builds, sample(case.inputs))
+    for number, (name, call, inputs) in enumerate(CALLS):
+        if name in users:
+            use = partial(call, users[name]), partial(call, getattr(F, name)), sample(inputs)
+            yield f"{name} {number}", use
+
+
+def faults(use: Use, quick: bool) -> set[str]:
+    candidate, reference, inputs = use
+    try:
+        report = check(candidate, *inputs, reference=reference, quick=quick, isolate=False)
+    except ValueError:
+        return {"refused"}
+    return {finding.fault for finding in report.findings}
+
+
+@cache
+def faults_of_original(module: str, name: str, quick: bool) -> set[str]:
+    return faults(dict(uses(vars(importlib.import_module(module))))[name], quick)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("module", MODULES)
+def test_every_mutant_is_found_or_explained(module: str):
+    survivors = {str(mutant) for mutant in mutants(f"torch_backprop.layers.{module}") if not found(mutant)}
+    assert survivors == {name for name in EXPLAINED if name.startswith(module.rpartition(".")[2] + " ")}
+
+
+def test_98_per_cent_of_at_least_200_mutants_are_found():
+    names = {str(mutant) for module in MODULES for mutant in mutants(f"torch_backprop.layers.{module}")}
+    real = names - EQUIVALENT.keys()
+    assert len(real) >= 200
+    assert len(real - MISSED.keys()) >= 0.98 * len(real)

@@ -1,0 +1,182 @@
+"""The verifier's interface: what a report says, and in which forms."""
+
+import json
+import os
+import time
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from torch_backprop.verify import Report, assert_correct, check
+from torch_backprop.verify.faults import FAULTS
+from torch_backprop.verify.probe import PROBES
+
+
+class Halved(Function):
+    """x^2, whose gradient lacks its factor 2."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return ctx.saved_tensors[0].conj() * grads[0]
+
+
+class Deadly(Halved):
+    """Kills the interpreter where there is nothing to differentiate."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        if not x.numel():
+            os._exit(3)
+        return 2 * x.conj() * grads[0]
+
+
+class Endless(Halved):
+    """Sleeps longer than anybody waits."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        time.sleep(60)
+        return grads[0]
+
+
+def sample() -> Tensor:
+    return torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return check(Halved, sample(), reference=torch.square, compile=False)
+
+
+def test_correct_function_is_ok():
+    found = check(torch.tanh, sample(), reference=torch.tanh, compile=False)
+    assert found.ok
+    assert found.findings == ()
+
+
+def test_finding_names_fault_numbers_and_sample(report: Report):
+    (fault,) = [finding for finding in report.findings if finding.verdict == "wrong"]
+    assert not report.ok
+    assert fault.fault == "constant-factor"
+    assert "0.5 times the truth" in fault.diagnosis
+    assert "1x1" in fault.sample
+    assert fault.seen != fault.expected
+
+
+def test_capabilities_are_no_faults(report: Report):
+    capabilities = [finding.fault for finding in report.findings if finding.verdict == "capability"]
+    assert "no-forward-mode" not in capabilities  # sought only where the gradient is right
+    assert all(finding.verdict == FAULTS[finding.fault].verdict for finding in report.findings)
+
+
+def test_text_is_a_table(report: Report):
+    first, *rest = str(report).splitlines()
+    assert first.startswith("Halved: 1 fault")
+    assert any("constant-factor" in line for line in rest)
+
+
+def test_markdown_has_a_row_and_a_snippet_for_each_finding(report: Report):
+    text = report.to_markdown()
+    assert text.count("```python") == len(report.findings)
+    assert "| wrong | constant-factor | numbers |" in text
+
+
+def test_json_is_read_back(report: Report):
+    found = json.loads(report.to_json())
+    assert found["ok"] is False
+    assert found["findings"][0]["fault"] == "constant-factor"
+
+
+def test_html_stands_alone(report: Report):
+    text = report.to_html()
+    assert text.startswith("<!doctype html>")
+    assert "constant-factor" in text
+    assert "http" not in text
+
+
+def test_snippet_runs_by_itself(report: Report, capfd: pytest.CaptureFixture[str]):
+    exec(report.findings[0].snippet, {})
+    assert "tensor(" in capfd.readouterr().out
+
+
+def test_without_reference_the_forward_is_not_judged():
+    found = check(Halved, sample(), quick=True)
+    assert [finding.fault for finding in found.findings if finding.verdict == "wrong"] == ["constant-factor"]
+    assert any("forward pass is the truth" in note for note in found.notes)
+
+
+def test_forward_that_autograd_cannot_see_through():
+    class Numpy(Halved):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return torch.from_numpy(x.detach().numpy() ** 2)
+
+    found = check(Numpy, sample(), quick=True)
+    assert "constant-factor" in [finding.fault for finding in found.findings]
+
+
+def test_function_and_its_apply_are_the_same_candidate():
+    names = [check(candidate, sample(), quick=True).candidate for candidate in (Halved, Halved.apply)]
+    assert names == ["Halved", "Halved"]
+
+
+def test_module_is_held_with_its_parameters():
+    class Wrong(torch.nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return torch.nn.functional.linear(input, self.weight, self.bias.detach())
+
+    found = check(Wrong(3, 2), sample(), reference=torch.nn.Linear(3, 2), quick=True)
+    assert [finding.fault for finding in found.findings] == ["missing-gradient"]
+    assert "bias" in found.findings[0].diagnosis
+
+
+def test_frozen_inputs_are_not_differentiated():
+    x, factor = sample().requires_grad_(), torch.ones(3)
+
+    def scaled(x: Tensor, factor: Tensor) -> Tensor:
+        return x * factor.detach()
+
+    assert check(scaled, x, factor, reference=torch.mul, quick=True).ok
+
+
+def test_candidate_that_kills_its_process_is_a_finding():
+    found = check(Deadly, sample(), compile=False)
+    assert "kills-process" in [finding.fault for finding in found.findings]
+    assert len(found.findings) > 1
+
+
+def test_candidate_that_hangs_is_ended():
+    found = check(Endless, sample(), limit=2.0, quick=True)
+    assert [finding.fault for finding in found.findings] == ["hangs"]
+
+
+def test_in_process_and_in_a_process_of_its_own_find_the_same():
+    found = [check(Halved, sample(), quick=True, isolate=isolate).findings for isolate in (True, False)]
+    assert found[0] == found[1]
+
+
+def test_assert_correct_raises_with_the_report():
+    with pytest.raises(AssertionError, match="constant-factor"):
+        assert_correct(Halved, sample(), quick=True)
+    assert_correct(torch.tanh, sample(), reference=torch.tanh, quick=True)
+
+
+def test_random_numbers_and_settings_are_left_alone():
+    before = torch.get_rng_state()
+    check(torch.nn.Dropout(), sample(), reference=torch.nn.Dropout(), isolate=False, compile=False)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_every_probe_says_what_it_looks_for():
+    assert all(probe.look.__doc__ for probe in PROBES)
+    assert len({probe.name for probe in PROBES}) == len(PROBES)

@@ -1,0 +1,13 @@
+"""Planted faults, each the smallest Function that has it, beside its correct twin."""
+
+from . import contract, formula, layout, numerics, state, transforms
+from .plant import Plant
+
+ZOO: tuple[Plant, ...] = (
+    *formula.PLANTS,
+    *numerics.PLANTS,
+    *layout.PLANTS,
+    *contract.PLANTS,
+    *state.PLANTS,
+    *transforms.PLANTS,
+)

@@ -1,0 +1,73 @@
+"""Outputs and gradients on every sample: the numbers themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+
+from ..diagnosis import diagnose
+from ..probe import probe
+from ..samples import rows
+from ..subgradient import is_subgradient
+from ..trial import Evidence, Trial
+
+_BLOCK = 1031
+_MANY = 70_000
+_SECONDS = 5.0
+"""Estimated for the larger of the two samples, if the cost is quadratic."""
+
+
+@probe(every=True)
+def numbers(trial: Trial) -> Iterator[Evidence]:
+    """Outputs, then gradients, against the truth."""
+    if trial.sample.fault == "zero-dim-input" and not _elementwise(trial.on(trial.given)):
+        return
+    if trial.seen().error is not None:
+        yield _raised(trial)
+        return
+    differences = list(trial.differences())
+    outputs = [item for item in differences if item.leaf is None]
+    for difference in outputs or differences:
+        if not (difference.leaf and is_subgradient(trial, difference.leaf, difference.seen)):
+            yield diagnose(trial, difference)
+
+
+@probe(quick=False, sound=True)
+def large(trial: Trial) -> Iterator[Evidence]:
+    """More rows than a block, and more elements than 16 bits count, if the reference is quick enough."""
+    if not all(x.numel() for x in trial.sample.inputs.values()):
+        return
+    width = max(1, max(x.numel() for x in trial.sample.inputs.values()) // _length(trial))
+    spent = 0.0
+    count = _BLOCK
+    while spent < _SECONDS and count <= _BLOCK + _MANY // width:
+        many = trial.on(rows(trial.sample, count, f"{count} rows", "large-input"))
+        start = time.perf_counter()
+        if many.truth().error is None:
+            yield from numbers(many)
+        # what is quadratic in the rows must not run away
+        spent = (time.perf_counter() - start) * (_MANY / width / count) ** 2
+        count += _MANY // width
+
+
+def _elementwise(trial: Trial) -> bool:
+    """Whether no dimensions make sense: of rows or columns a 0-dim tensor has none."""
+    shapes = {x.shape for x in trial.sample.inputs.values()}
+    return all(y.shape in (*shapes, torch.Size()) for y in trial.truth().outputs)
+
+
+def _length(trial: Trial) -> int:
+    return max(1, next((x.shape[0] for x in trial.sample.inputs.values() if x.dim()), 1))
+
+
+def _raised(trial: Trial) -> Evidence:
+    seen = trial.seen()
+    fault = trial.sample.fault
+    if fault == "wrong-gradient":
+        integer = any(not (y.is_floating_point() or y.is_complex()) for y in seen.outputs)
+        fault = "integer-output" if integer else f"{seen.stage}-crash"
+    elif fault == "extra-dimension" or (seen.stage == "forward" and fault == "untaken-branch"):
+        fault = "refuses-input"
+    return Evidence(fault, seen.words, "the reference returns", f"{seen.stage} fails on this sample")

@@ -1,0 +1,211 @@
+"""A trial: a candidate and the truth about it, on one sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .outcome import Cotangent, Outcome, random, run
+from .sample import Sample
+from .target import Target
+from .truth import Truth
+
+K = 16
+"""Units of rounding (or of the reference's own uncertainty) by which two right gradients may differ."""
+_TEN_DIGITS = 1e-10
+_TINY = 1e-6
+"""Inputs below this are small on purpose, and rounding is measured against them alone."""
+_UNDERFLOW = 1e-100
+DISCONTINUOUS = 1e-3
+"""A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
+
+
+Note = Callable[[str], None]
+"""Hears what could not be judged, or is to be known about a judgement."""
+
+
+class Evidence(NamedTuple):
+    """What a probe saw."""
+
+    fault: str
+    seen: str
+    expected: str
+    diagnosis: str
+
+
+class Difference(NamedTuple):
+    """A tensor of the candidate that is not the truth's; ``seen`` is None where there is no gradient."""
+
+    what: str
+    leaf: str | None
+    seen: Tensor | None
+    expected: Tensor
+    error: float
+    scale: float
+
+    @property
+    def relative(self) -> float:
+        """The error over the largest number of the truth."""
+        return self.error / self.scale if self.scale else math.inf
+
+
+@dataclass
+class Trial:
+    """A candidate against the truth on a sample. Outcomes of the truth are kept and asked for once."""
+
+    candidate: Target
+    truth_of: Truth
+    sample: Sample
+    given: Sample
+    mark: Callable[[str], None] = lambda who: None
+    note: Note = lambda words: None
+    _known: dict[Any, Outcome] = field(default_factory=dict)
+
+    def on(self, sample: Sample) -> Trial:
+        """The same targets on another sample."""
+        return replace(self, sample=sample, _known={})
+
+    def truth(self, cotangent: Cotangent = random, needs: Iterable[str] | None = None) -> Outcome:
+        """The truth's outcome."""
+        key = ("truth", cotangent, None if needs is None else tuple(needs))
+        if key not in self._known:
+            self.mark("reference")
+            self._known[key] = self.truth_of.outcome(self.sample, cotangent, needs)
+            self.mark("candidate")
+        return self._known[key]
+
+    def seen(self, cotangent: Cotangent = random, needs: Iterable[str] | None = None) -> Outcome:
+        """The candidate's outcome; that with the plain random cotangent is kept."""
+        key = ("seen", cotangent, None if needs is None else tuple(needs))
+        if key not in self._known:
+            live = self.truth(cotangent, needs).live
+            self._known[key] = run(self.candidate, self.sample, cotangent, needs, live)
+        return self._known[key]
+
+    def differences(
+        self, cotangent: Cotangent = random, needs: Iterable[str] | None = None
+    ) -> Iterator[Difference]:
+        """Where outputs and gradients of the candidate are not the truth's."""
+        seen, truth = self.seen(cotangent, needs), self.truth(cotangent, needs)
+        for i, (ours, theirs) in enumerate(zip(seen.outputs, truth.outputs, strict=False)):
+            yield from self._judge(f"output {i}", None, ours, theirs, lambda o, i=i: o.outputs[i], cotangent)
+        for name, theirs in truth.gradients.items():
+            if theirs is not None:
+                ours = seen.gradients.get(name)
+                theirs = _where_defined(theirs, self.sample.tensors[name])
+                yield from self._judge(
+                    f"gradient of {name}", name, ours, theirs, lambda o, n=name: o.gradients[n], cotangent
+                )
+
+    def agree(self, seen: Tensor | None, expected: Tensor | None) -> bool:
+        """Whether two outcomes of the candidate itself are the same up to rounding."""
+        if expected is None or seen is None:
+            return _is_nothing(seen) and _is_nothing(expected)
+        error, scale = distance(seen, expected)
+        return error <= K * self._eps(expected) * scale
+
+    def near(self, seen: Tensor | None, expected: Tensor | None) -> bool:
+        """Whether a result of candidate and truth is the same to about ten digits."""
+        if expected is None or seen is None:
+            return _is_nothing(seen) and _is_nothing(expected)
+        error, scale = distance(seen, expected)
+        return error <= max(_TEN_DIGITS, K * self.truth_of.uncertainty) * max(scale, 1e-3)
+
+    def excused(self, leaf: str) -> bool:
+        """Whether the gradient differs on the sample already, at a kink where it may."""
+        return any(difference.leaf == leaf for difference in self.differences())
+
+    def _judge(
+        self,
+        what: str,
+        leaf: str | None,
+        seen: Tensor | None,
+        expected: Tensor,
+        pick: Callable[[Outcome], Tensor | None],
+        cotangent: Cotangent,
+    ) -> Iterator[Difference]:
+        expected = self._saturated(seen, expected)
+        error, scale = distance(torch.zeros_like(expected) if seen is None else seen, expected)
+        if error <= K * self._eps(expected) * scale:
+            return
+        if error <= self._floor(seen, cotangent):
+            return
+        if error > K * max(self._eps(expected) * scale, self._jitter(pick, expected, scale, cotangent)):
+            yield Difference(what, leaf, seen, expected, error, scale)
+
+    def _floor(self, seen: Tensor | None, cotangent: Cotangent) -> float:
+        """Rounding of numbers of order one, which is all that is left where a derived sample saturates."""
+        if self.sample is self.given and cotangent is random:
+            return 0.0
+        largest = max((float(x.abs().max()) for x in self._leaves() if x.numel()), default=1.0)
+        zero = seen is None or not seen.any()
+        if largest < _TINY or (zero and self.sample.fault == "untaken-branch"):
+            return _UNDERFLOW
+        unit = cotangent(torch.ones(1, dtype=self.sample.dtype), 0).abs().max().item()
+        return 4 * torch.finfo(self.sample.dtype).eps * min(1.0, unit)
+
+    def _leaves(self) -> list[Tensor]:
+        return [self.sample.tensors[name] for name in self.sample.leaves]
+
+    def _saturated(self, seen: Tensor | None, expected: Tensor) -> Tensor:
+        """Not a number where the truth has saturated to zero and a tiny number is the better answer."""
+        if seen is None or self.sample is self.given or seen.shape != expected.shape:
+            return expected
+        tiny = (expected == 0) & (seen.abs() <= torch.finfo(torch.float64).eps)
+        return torch.where(tiny, torch.nan, expected) if expected.is_floating_point() else expected
+
+    def _eps(self, tensor: Tensor) -> float:
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            return 0.0
+        return max(torch.finfo(tensor.dtype).eps, self.truth_of.uncertainty)
+
+    def _jitter(
+        self, pick: Callable[[Outcome], Any], expected: Tensor, scale: float, cotangent: Cotangent
+    ) -> float:
+        """By how much the truth moves when inputs and cotangent move by their last bit."""
+        moved = self.truth_of.outcome(self.sample.changed("", "", _nudge), _nudged(cotangent), None)
+        found = pick(moved) if moved.error is None else None
+        if found is None or found.shape != expected.shape:
+            return 0.0
+        change, _ = distance(found, expected)
+        return change if change < DISCONTINUOUS * max(scale, 1e-9) else 0.0
+
+
+def distance(seen: Tensor, expected: Tensor) -> tuple[float, float]:
+    """The largest error and the largest number, over the elements where the truth is finite."""
+    if seen.shape != expected.shape:
+        return math.inf, 1.0
+    finite = expected.isfinite()
+    if not finite.all():
+        seen, expected = seen[finite], expected[finite]
+    if not expected.numel():
+        return 0.0, 0.0
+    if not expected.is_floating_point() and not expected.is_complex():
+        return float((seen != expected).sum()), 1.0
+    wide = torch.complex128 if expected.is_complex() or seen.is_complex() else torch.float64
+    error = (seen.to(wide) - expected.to(wide)).abs().max().item()
+    return (math.inf if math.isnan(error) else error), expected.abs().max().item()
+
+
+def _where_defined(expected: Tensor, leaf: Tensor) -> Tensor:
+    """Not a number where the input is infinite or not a number: there no gradient is right."""
+    return expected if bool(leaf.isfinite().all()) else torch.where(leaf.isfinite(), expected, torch.nan)
+
+
+def _nudge(name: str, tensor: Tensor) -> Tensor:
+    # in the tensor's own dtype: in float32, 1 + eps would be 1
+    sign = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(3)).sign().to(tensor)
+    return tensor * (1 + torch.finfo(tensor.dtype).eps * sign)
+
+
+def _nudged(cotangent: Cotangent) -> Cotangent:
+    return lambda output, position: _nudge("", cotangent(output, position))
+
+
+def _is_nothing(tensor: Tensor | None) -> bool:
+    return tensor is None or not tensor.any()
