@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from torch_backprop.verify import Report, assert_correct, check
+from torch_backprop.verify import Finding, Report, assert_correct, check
 from torch_backprop.verify.faults import FAULTS
 from torch_backprop.verify.probe import PROBES
 
@@ -79,9 +79,27 @@ def test_capabilities_are_no_faults(report: Report):
 
 
 def test_text_is_a_table(report: Report):
-    first, *rest = str(report).splitlines()
-    assert first.startswith("Halved: 1 fault")
-    assert any("constant-factor" in line for line in rest)
+    first, _, head, *rest = str(report).splitlines()
+    assert first.startswith("Halved: not ok, 1 wrong, ")
+    assert head.split() == ["verdict", "fault", "seen", "expected", "diagnosis"]
+    assert any(line.startswith("wrong") and "constant-factor" in line for line in rest)
+
+
+@pytest.mark.parametrize("count", [0, 1, 12])
+def test_table_is_aligned_and_fits_a_hundred_columns(count: int):
+    words = "gradient of input0 is 0.5 times the truth, on every element of it"
+    verdicts = ["capability", "precision", "contract", "crash", "wrong"]
+    findings = tuple(
+        Finding(f"fault-{i}", verdicts[i % 5], "numbers", "[1.5]" * i, "[3.0]", words, "as given: 4x3", "")
+        for i in range(count)
+    )
+    first, *lines = str(Report("f", findings, ("a note " * 40,), 0.5)).splitlines()
+    assert first.startswith("f: not ok, 2 wrong, 2 crash" if count == 12 else "f: ok")
+    assert max(map(len, lines)) <= 100
+    names = [line.split()[0] for line in lines if line and "fault-" in line]
+    assert names == sorted(names, key=verdicts[::-1].index)
+    assert len(names) == count
+    assert len({line.index("fault-") for line in lines if "fault-" in line}) <= 1
 
 
 def test_markdown_has_a_row_and_a_snippet_for_each_finding(report: Report):

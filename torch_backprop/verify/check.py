@@ -11,8 +11,9 @@ import torch
 from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
 from .examine import Step, examine, plan
+from .finding import Finding
 from .isolate import Prepare, can_fork, isolated, preload
-from .report import Finding, Report
+from .report import Report
 from .sample import Sample, given
 from .settings import kept
 from .target import Target, target

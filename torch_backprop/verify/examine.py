@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from . import probes  # noqa: F401  (fills the table)
 from .faults import CRASH, FAULTS, WRONG
+from .finding import Finding
 from .outcome import random
 from .probe import PROBES, Probe
-from .report import Finding
 from .sample import Sample
 from .samples import derived
 from .settings import kept

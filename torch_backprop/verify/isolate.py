@@ -25,7 +25,7 @@ from torch import Tensor
 
 from .examine import Step, examine
 from .faults import FAULTS
-from .report import Finding
+from .finding import Finding
 from .trial import Note, Trial
 
 _DEATHS = 5

@@ -6,35 +6,13 @@ import html
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from textwrap import wrap
 
 from .faults import CAPABILITY
+from .finding import Finding
+from .table import counts, table
 
 _COLUMNS = ("verdict", "fault", "probe", "sample", "seen", "expected", "diagnosis")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One fault of a candidate.
-
-    Attributes:
-        fault: the class of fault, a name of :data:`torch_backprop.verify.faults.FAULTS`.
-        verdict: wrong, crash, contract, precision or capability.
-        probe: the probe that saw it.
-        seen: what the candidate did.
-        expected: what the reference does.
-        diagnosis: the shape of the error, and the line to look for.
-        sample: the smallest sample that shows it.
-        snippet: a script that reproduces it.
-    """
-
-    fault: str
-    verdict: str
-    probe: str
-    seen: str
-    expected: str
-    diagnosis: str
-    sample: str
-    snippet: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +37,12 @@ class Report:
         return all(finding.verdict == CAPABILITY for finding in self.findings)
 
     def __str__(self) -> str:
-        return "\n".join([self._headline(), *map(_paragraph, self.findings), *self._remarks()])
+        """The headline, the table of the findings, and the notes."""
+        notes = [
+            line for note in self.notes for line in wrap(f"note: {note}", 100, subsequent_indent=" " * 6)
+        ]
+        parts = [[self._headline()], table(self.findings), notes]
+        return "\n\n".join("\n".join(part) for part in parts if part)
 
     def to_markdown(self) -> str:
         """A heading, a table of the findings, and their snippets."""
@@ -89,12 +72,9 @@ class Report:
         return f'<section><h2 class="{mark}">{html.escape(self._headline())}</h2>{table}{notes}</section>'
 
     def _headline(self) -> str:
-        faults = sum(finding.verdict != CAPABILITY for finding in self.findings)
-        verdict = "ok" if self.ok else f"{faults} fault{'s' * (faults > 1)}"
-        return f"{self.candidate}: {verdict} ({self.seconds:.2f} s)"
-
-    def _remarks(self) -> list[str]:
-        return [f"  note: {note}" for note in self.notes]
+        verdict = "ok" if self.ok else "not ok"
+        found = counts(self.findings) or "nothing found"
+        return f"{self.candidate}: {verdict}, {found}, {self.seconds:.2f} s"
 
 
 def page(reports: list[Report]) -> str:
@@ -110,12 +90,6 @@ def page(reports: list[Report]) -> str:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f"<style>{style}</style><h1>{title}</h1>{body}</html>\n"
     )
-
-
-def _paragraph(finding: Finding) -> str:
-    facts = [("seen", finding.seen), ("expected", finding.expected), ("sample", finding.sample)]
-    lines = [f"  {finding.verdict:<10} {finding.fault:<26} {finding.diagnosis}"]
-    return "\n".join(lines + [f"    {name:<9} {fact}" for name, fact in facts if fact])
 
 
 def _cells(finding: Finding) -> list[str]:
