@@ -14,7 +14,6 @@ from ..diagnosis import excerpt
 from ..outcome import SEED, pull_back, random, run
 from ..probe import probe
 from ..sample import Sample
-from ..snippet import FUNC
 from ..target import Target
 from ..trial import Evidence, Trial
 
@@ -23,7 +22,7 @@ _BATCH = 3
 Transform = Callable[[Trial, Target], dict[str, Tensor]]
 
 
-@probe(quick=False, sound=True, recipe=FUNC)
+@probe(quick=False, sound=True)
 def func_grad(trial: Trial) -> Iterator[Evidence]:
     """torch.func.grad gives the gradient of the eager backward pass."""
     expected = {name: g for name, g in trial.seen().gradients.items() if g is not None}
