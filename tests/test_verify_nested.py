@@ -62,7 +62,7 @@ class Refusing(Silent):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        if torch._C._functorch.maybe_get_level(tangents[0]) > 0:
+        if torch._C._functorch.maybe_get_level(tangents[0]) > 0:  # pyright: ignore[reportAttributeAccessIssue]
             raise NotImplementedError("no jvp of a jvp")
         return 3 * ctx.saved_tensors[0] ** 2 * tangents[0]
 

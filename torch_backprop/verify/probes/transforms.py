@@ -56,6 +56,23 @@ def tangents(trial: Trial) -> Iterator[Evidence]:
     yield from _held(trial, _tangent, expected, "no-forward-mode", "forward-mode-wrong", "forward mode")
 
 
+@probe(quick=False, sound=True)
+def nested_tangents(trial: Trial) -> Iterator[Evidence]:
+    """Forward mode over forward mode, which torch silently makes 0 for a Function with a plain jvp."""
+    if trial.truth_of.numeric or trial.sample.dtype != torch.float64:
+        return
+    try:
+        _tangent(trial, trial.candidate)
+        step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(_along(trial, trial.truth_of.target)(step), step, create_graph=True)
+        expected = {"the outputs, along one line": torch.autograd.grad(slope, step)[0]}
+    except Exception:  # no forward mode at all, or no second derivative that could be the truth
+        return
+    yield from _held(
+        trial, _nested, expected, "no-forward-mode", "forward-mode-wrong", "a torch.func.jvp of a jvp"
+    )
+
+
 def _held(
     trial: Trial, transform: Transform, expected: dict[str, Tensor], refusal: str, silent: str, what: str
 ) -> Iterator[Evidence]:
@@ -126,6 +143,23 @@ def _tangent(trial: Trial, target: Target) -> dict[str, Tensor]:
             if tangent is not None:
                 total = total + (tangent * random(outputs[i], i).conj()).sum().real
         return {"the outputs, paired with grad_output": total}
+
+
+def _along(trial: Trial, target: Target) -> Callable[[Tensor], Tensor]:
+    """The cost along a line through the sample."""
+    cost = _cost(trial, target)
+    leaves = [(x, _direction(x, i)) for i, x in enumerate(_leaves(trial.sample))]
+    return lambda step: cost(*(x + step * direction for x, direction in leaves))
+
+
+def _nested(trial: Trial, target: Target) -> dict[str, Tensor]:
+    along = _along(trial, target)
+    start, unit = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+
+    def slope(step: Tensor) -> Tensor:
+        return torch.func.jvp(along, (step,), (unit,))[1]
+
+    return {"the outputs, along one line": torch.func.jvp(slope, (start,), (unit,))[1]}
 
 
 def _scaled(sample: Sample, i: int) -> Sample:
