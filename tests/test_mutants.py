@@ -90,6 +90,9 @@ MISSED: dict[str, str] = {}
 EXPLAINED = EQUIVALENT | MISSED
 
 
+LIKELY: dict[str, str] = {}
+"""The use by which the last mutant of an owner was found, which will find the next one soonest."""
+
 Use = tuple[Any, Any, tuple[Any, ...]]
 """A candidate, the builtin that it must equal, and a sample."""
 
@@ -104,11 +107,12 @@ def found(mutant: Mutant) -> bool:
         users = mutant.users()
     except Exception:
         return True
-    return any(
-        faults(use, quick) - faults_of_original(mutant.module, name, quick)
-        for quick in ((True,) if str(mutant) in EXPLAINED else (True, False))
-        for name, use in uses(users)
-    )
+    for quick in (True,) if str(mutant) in EXPLAINED else (True, False):
+        for name, use in sorted(uses(users), key=lambda item: item[0] != LIKELY.get(mutant.owner)):
+            if faults(use, quick) - faults_of_original(mutant.module, name, quick):
+                LIKELY[mutant.owner] = name
+                return True
+    return False
 
 
 def uses(users: dict[str, Any]) -> Iterator[tuple[str, Use]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,17 +11,20 @@ import torch
 
 from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
-from .examine import Step, examine, plan
+from .examine import Choice, Step, examine, only, plan
 from .finding import Finding
 from .isolate import Prepare, can_fork, isolated, preload
+from .probe import PROBES
 from .report import Report
 from .sample import Sample, given
 from .settings import kept
+from .snippet import snippet
 from .target import Target, target
 from .trial import Note, Trial
 from .truth import Truth, in_place, own_forward
 
 _SHARED = "run in this process, which cannot be forked: a crash or a hang ends it"
+_PARTIAL = "only the probes and samples that were named were looked at"
 _UNJUDGED = "no reference was given: the forward pass is the truth, and was not judged"
 
 
@@ -33,6 +37,8 @@ def check(
     seed: int = 0,
     isolate: bool = True,
     compile: bool = True,
+    probes: Sequence[str] = (),
+    samples: Sequence[str] = (),
 ) -> Report:
     """Holds the backward pass of ``candidate`` against autograd.
 
@@ -46,31 +52,51 @@ def check(
         seed: of the global random numbers.
         isolate: run in a process of its own, which the candidate may kill.
         compile: also hold torch.compile against eager, which takes seconds; not if ``quick``.
+        probes: the names of the only probes to look, as in ``Finding.probe``. Default: all.
+        samples: the names of the only samples to look at, as "as given" or "batch of one". Default: all.
 
     Raises:
         TypeError: ``candidate`` or ``reference`` cannot be called.
-        ValueError: the inputs are refused, or the reference has other parameters or outputs.
+        ValueError: the inputs are refused, the reference has other parameters or outputs, or ``probes`` or
+            ``samples`` names none.
     """
     start = time.perf_counter()
     tested = target(candidate)
     right = None if reference is None else target(reference, "reference")
     sample = given(inputs, tested.module)
     same_parameters(tested, right)
-    notes = [] if right else [_UNJUDGED]
+    choice = Choice(quick, compile, _names(probes), _names(samples))
+    only("probes", choice.probes, [probe.name for probe in PROBES])
+    notes = [_UNJUDGED] * (right is None) + [_PARTIAL] * bool(probes or samples)
 
     def prepare(note: Note) -> tuple[Trial, list[Step]]:
         torch.manual_seed(seed)
         with kept():
             trial = calibrated(replace(_trial(tested, right, sample), note=note))
-            return trial, plan(trial, quick, compile and not quick)
+            return trial, plan(trial, choice)
 
     preload(quick)
     if isolate and can_fork(sample.tensors.values()):
-        found = tuple(isolated(prepare, limit, notes.append))
+        found = isolated(prepare, limit, notes.append)
     else:
         notes += [_SHARED] if isolate else []
         found = _here(prepare, notes.append)
-    return Report(tested.name, found, tuple(dict.fromkeys(notes)), time.perf_counter() - start)
+    findings = tuple(_scripted(finding, tested, right, sample, limit) for finding in found)
+    return Report(tested.name, findings, tuple(dict.fromkeys(notes)), time.perf_counter() - start)
+
+
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _scripted(
+    finding: Finding, tested: Target, right: Target | None, sample: Sample, limit: float
+) -> Finding:
+    """With a snippet, also where the candidate took with it the process that would have written one."""
+    if finding.snippet:
+        return finding
+    probe = finding.probe if finding.probe in [probe.name for probe in PROBES] else ""
+    return replace(finding, snippet=snippet(tested, right, sample, probe, finding.sample, limit=limit))
 
 
 def _here(prepare: Prepare, note: Note) -> tuple[Finding, ...]:

@@ -26,12 +26,54 @@ class Step:
     sample: Sample
 
 
-def plan(trial: Trial, quick: bool, compile: bool) -> list[Step]:
-    """Every step, those on the sample as given first."""
-    chosen = [p for p in PROBES if (p.quick or not quick) and (compile or not p.compiles)]
-    steps = [Step(probe, trial.given) for probe in chosen]
-    samples = derived(trial.given, trial.candidate.module, quick)
-    return steps + [Step(probe, sample) for sample in samples for probe in chosen if probe.every]
+@dataclass(frozen=True)
+class Choice:
+    """Which steps to take.
+
+    Attributes:
+        quick: only those that find most.
+        compile: compile, too.
+        probes: the names of the only probes to look; none: all.
+        samples: the names of the only samples to look at; none: all.
+    """
+
+    quick: bool = False
+    compile: bool = True
+    probes: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
+
+    def takes(self, probe: Probe) -> bool:
+        """Whether the probe looks; one that is named always does."""
+        if self.probes:
+            return probe.name in self.probes
+        return (probe.quick or not self.quick) and ((self.compile and not self.quick) or not probe.compiles)
+
+
+def plan(trial: Trial, choice: Choice) -> list[Step]:
+    """Every step, those on the sample as given first.
+
+    Raises:
+        ValueError: a sample is named that is not derived from the given one.
+    """
+    chosen = [probe for probe in PROBES if choice.takes(probe)]
+    samples = [trial.given, *derived(trial.given, trial.candidate.module, choice.quick)]
+    if choice.samples:
+        only("samples", choice.samples, [sample.name for sample in samples])
+        samples = [sample for sample in samples if sample.name in choice.samples]
+    return [
+        Step(probe, sample) for sample in samples for probe in chosen if probe.every or sample is trial.given
+    ]
+
+
+def only(argument: str, names: tuple[str, ...], known: list[str]) -> None:
+    """Every name is one of those known.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{argument}: {name!r} is none of {', '.join(dict.fromkeys(known))}")
 
 
 def examine(
@@ -78,9 +120,10 @@ def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
 
 
 def _finding(trial: Trial, probe: Probe, evidence: Evidence) -> Finding:
+    name = trial.sample.name
     trial, evidence = smallest(trial, probe, evidence)
     reference = trial.truth_of.target if trial.truth_of.judges_forward else None
-    script = snippet(trial.candidate, reference, trial.sample, probe.recipe, evidence.expected)
+    script = snippet(trial.candidate, reference, trial.given, probe.name, name)
     verdict = FAULTS[evidence.fault].verdict
     sample = str(trial.sample)
     return Finding(evidence.fault, verdict, probe.name, *evidence[1:], sample=sample, snippet=script)

@@ -105,7 +105,7 @@ _ALL = (
     Fault("global-state", "Grad mode, default dtype, threads or autocast are left changed.", CONTRACT),
     # higher order and transforms
     Fault("double-backward-wrong", "The second gradient is silently wrong or detached.", WRONG),
-    Fault("forward-mode-wrong", "The forward-mode derivative is silently wrong.", WRONG),
+    Fault("forward-mode-wrong", "The forward-mode derivative, or that of one, is silently wrong.", WRONG),
     Fault("torch-func-wrong", "torch.func.grad or vmap is silently wrong.", WRONG),
     Fault("compiled-wrong", "torch.compile changes the numbers or drops the gradient.", WRONG),
     # loud failures of no narrower class
@@ -116,7 +116,7 @@ _ALL = (
     # capabilities
     Fault("no-torch-func", "No setup_context: unusable under torch.func.", CAPABILITY),
     Fault("no-vmap", "Refuses vmap.", CAPABILITY),
-    Fault("no-forward-mode", "No jvp.", CAPABILITY),
+    Fault("no-forward-mode", "No jvp, or none of a jvp.", CAPABILITY),
     Fault("no-double-backward", "A second gradient raises.", CAPABILITY),
     Fault("no-complex", "Refuses complex inputs, which the reference takes.", CAPABILITY),
     Fault("no-compile", "torch.compile(fullgraph=True) refuses it.", CAPABILITY),

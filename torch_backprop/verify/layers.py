@@ -44,7 +44,7 @@ def _verification(
         )
         inputs = [x.to(device) for x in case.draw(torch.float64)]
         # compiled once a layer: it takes seconds, and its cases differ in options alone
-        chosen = dict(settings) | {"compile": bool(settings["compile"]) and compile}
+        chosen: dict[str, Any] = {**settings, "compile": bool(settings["compile"]) and compile}
         report = check(ours, *inputs, reference=builtin, **chosen)
         return Report(f"{spec.layer.__name__} {case}", report.findings, report.notes, report.seconds)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .snippet import GRADIENT
 from .trial import Evidence, Trial
 
 Look = Callable[[Trial], Iterator[Evidence]]
@@ -25,7 +24,6 @@ class Probe:
         quick: take part in a quick check.
         sound: look only if the gradient of the sample as given is right, else nothing new is learned.
         compiles: compiles, which takes seconds.
-        recipe: the lines of plain torch that show what it sees.
     """
 
     name: str
@@ -34,7 +32,6 @@ class Probe:
     quick: bool = True
     sound: bool = False
     compiles: bool = False
-    recipe: str = GRADIENT
 
 
 def probe(
@@ -42,12 +39,11 @@ def probe(
     quick: bool = True,
     sound: bool = False,
     compiles: bool = False,
-    recipe: str = GRADIENT,
 ) -> Callable[[Look], Look]:
     """Enters a function into the table of probes."""
 
     def enter(look: Look) -> Look:
-        PROBES.append(Probe(look.__name__, look, every, quick, sound, compiles, recipe))
+        PROBES.append(Probe(look.__name__, look, every, quick, sound, compiles))
         return look
 
     return enter

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from .faults import CAPABILITY, FAULTS
-from .outcome import random
+from .outcome import random, run
 from .probe import Probe
-from .samples import resized
+from .sample import Sample
+from .samples import derived, resized
 from .trial import Evidence, Trial
 
 _SIZES = (1, 2)
@@ -37,14 +38,29 @@ def _lengths(trial: Trial) -> Iterator[int]:
 
 
 def _seen(trial: Trial, probe: Probe, fault: str, length: int, size: int) -> tuple[Trial, Evidence] | None:
-    sample = resized(trial.sample, length, size)
-    sample = replace(sample, name=f"{trial.sample.name.removesuffix(_CUT)}{_CUT}")
-    given = sample if trial.sample is trial.given else trial.given
-    smaller = replace(trial.on(sample), given=given)
-    try:
-        if smaller.truth(random).error is not None:
-            return None
-        found = [evidence for evidence in probe.look(smaller) if evidence.fault == fault]
-    except Exception:
+    given = resized(trial.given, length, size)
+    if run(trial.candidate, given).stage == "forward":
         return None
-    return (smaller, found[0]) if found else None
+    # cut and derived again, not derived and cut: so can whoever has the given sample alone
+    for sample in _named(trial, given):
+        label = sample.name if sample.name.endswith(_CUT) else f"{sample.name}{_CUT}"
+        smaller = replace(trial.on(replace(sample, name=label)), given=given)
+        if sample is given:
+            smaller = replace(smaller, given=smaller.sample)
+        try:
+            if smaller.truth(random).error is not None:
+                continue
+            found = [evidence for evidence in probe.look(smaller) if evidence.fault == fault]
+        except Exception:
+            continue
+        if found:
+            return smaller, found[0]
+    return None
+
+
+def _named(trial: Trial, given: Sample) -> Iterator[Sample]:
+    """The samples of the trial's name, from another given one."""
+    if trial.sample is trial.given:
+        return iter([given])
+    name = trial.sample.name.removesuffix(_CUT)
+    return (sample for sample in derived(given, trial.candidate.module, quick=False) if sample.name == name)

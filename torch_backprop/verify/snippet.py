@@ -1,105 +1,101 @@
-"""Writes a finding as a script of plain torch, which shows it without the verifier."""
+"""Writes a finding as a script: the candidate, the sample written out, and the one probe that sees it."""
 
 from __future__ import annotations
 
-import sys
+import re
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
+from .place import imported, rebuilt
 from .sample import Sample
-from .target import Target, name_of
+from .target import Target
 
-_LITERAL = 64
+_LITERAL = 200
 """Elements up to which a tensor is written out."""
 
-GRADIENT = """\
-print(torch.autograd.grad(ys, leaves, gs, allow_unused=True))"""
-TWICE = """\
-print(torch.autograd.grad(ys, leaves, gs, allow_unused=True, retain_graph=True))
-print(torch.autograd.grad(ys, leaves, gs, allow_unused=True))"""
-SECOND = """\
-first = torch.autograd.grad(ys, leaves, gs, allow_unused=True, create_graph=True)
-first = [g for g in first if g is not None]
-torch.autograd.backward(first, [torch.ones_like(g) for g in first])
-print([leaf.grad for leaf in leaves])"""
-LAYOUT = """\
-gs = [torch.stack([g, g], -1)[..., 0] for g in gs]
-print(torch.autograd.grad(ys, leaves, gs, allow_unused=True, retain_graph=True))
-gs = [g.new_tensor(2).expand(g.shape) for g in gs]
-print(torch.autograd.grad(ys, leaves, gs, allow_unused=True))"""
-SCALED = """\
-for factor in (-1e3, 1e-9):
-    scaled = [factor * g for g in gs]
-    found = torch.autograd.grad(ys, leaves, scaled, allow_unused=True, retain_graph=True)
-    print([None if g is None else g / factor for g in found])"""
-MUTATION = """\
-before = [t.detach().clone() for t in (*leaves, *ys, *gs)]
-torch.autograd.grad(ys, leaves, gs, allow_unused=True)
-print([bool((a == b).all()) for a, b in zip(before, (*leaves, *ys, *gs))])"""
-FUNC = """\
-print(torch.func.grad(lambda *xs: sum(y.sum() for y in [candidate(*xs)]))(*arguments))"""
+
+class _Name(str):
+    """A name that stands for itself in a list of arguments."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
-def snippet(candidate: Target, reference: Target | None, sample: Sample, recipe: str, expected: str) -> str:
-    """The script: imports, the sample written out, the calls of the recipe."""
-    names = list(sample.inputs)
-    lines = ["from math import inf, nan", "", "import torch", "", _imported(candidate, "candidate")]
+def snippet(
+    candidate: Target, reference: Target | None, given: Sample, probe: str, sample: str, **options: Any
+) -> str:
+    """The script.
+
+    Args:
+        candidate: what is verified.
+        reference: what is right; None: the candidate's own forward.
+        given: the sample that is handed to ``check``.
+        probe: the name of the one probe that looks; empty: all look.
+        sample: the name of the sample, derived from the given one, at which it looks.
+        options: of ``check``, beside these.
+    """
+    only: dict[str, Any] = {"probes": (probe,), "samples": (sample,)} if probe else {}
+    lines = [*_target(candidate, given, "candidate")]
     if reference is not None:
-        lines.append(_imported(reference, "reference"))
-    lines += [f"{name} = {_literal(sample, name)}" for name in names]
-    leaves = ", ".join(name for name in sample.leaves if name in names)
-    lines += [
-        f"arguments = [{', '.join(sample.words())}]",
-        f"leaves = [{leaves}{', ' if leaves else ''}*getattr(candidate, 'parameters', list)()]",
-        "torch.manual_seed(11)",
-        "y = candidate(*arguments)",
-        "ys = [t for t in (y if isinstance(y, (tuple, list)) else [y]) if t.requires_grad]",
-        "gs = [torch.randn_like(t) for t in ys]",
-        recipe,
-        f"# expected: {expected}",
+        lines += _target(reference, given, "reference")
+        only = {"reference": _Name("reference")} | only
+    lines += [f"{name} = {_literal(given, name)}" for name in given.inputs]
+    words = [
+        "candidate",
+        *_arguments(given),
+        *(f"{key}={value!r}" for key, value in (only | options).items()),
     ]
-    return "\n".join(lines)
+    imports = ["import torch", "", "from torch_backprop.verify import check"]
+    if numbers := [word for word in ("inf", "nan") if re.search(rf"\b{word}\b", "\n".join(lines + words))]:
+        imports.insert(0, f"from math import {', '.join(numbers)}\n")
+    call = f"report = check({', '.join(words)})"
+    return "\n".join([*imports, "", *lines, "", call, "print(report)"])
 
 
-def _imported(target: Target, name: str) -> str:
-    """An import, where the thing can be imported; else a place to fill in."""
-    thing = target.function
-    owner = getattr(thing, "__self__", None)
-    found, suffix = (owner, ".apply") if isinstance(owner, type) and target.module is None else (thing, "")
-    path = getattr(found, "__qualname__", type(found).__name__)
-    for module in (getattr(found, "__module__", None), "torch", "torch.nn.functional"):
-        for place in (path, path.split(".")[-1]):
-            if _at(module, place) is found:
-                top = place.split(".")[0]
-                return f"from {module} import {top}\n{name} = {place}{suffix}"
-    return f"{name} = ...  # {name_of(thing)}, as it was passed"
+def _target(target: Target, given: Sample, name: str) -> Iterator[str]:
+    if target.module is None:
+        yield from imported(target, name)
+        return
+    lines = rebuilt(target.module, name)
+    yield from lines
+    # a module's tensors are those of the sample, which may have been cut down
+    for key in [key for key in given.tensors if key not in given.inputs]:
+        kind = "parameter" if key in dict(target.module.named_parameters()) else "buffer"
+        yield f"{name}.get_{kind}({key!r}).data = {_literal(given, key, data=True)}"
 
 
-def _at(module: str | None, path: str) -> Any:
-    """What stands there in a module that is loaded; None, if nothing does."""
-    found: Any = sys.modules.get(module or "")
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found
+def _arguments(given: Sample) -> list[str]:
+    flat = [_Name(word) for word in given.words()]
+    return [repr(argument) for argument in pytree.tree_unflatten(flat, given.tree)]
 
 
-def _literal(sample: Sample, name: str) -> str:
+def _literal(sample: Sample, name: str, data: bool = False) -> str:
     tensor = sample.layout(sample.tensors[name])
-    leaf = ".requires_grad_()" if name in sample.leaves else ""
-    if tensor.numel() > _LITERAL:
-        written = f"torch.randn({tuple(tensor.shape)}, dtype={tensor.dtype})"
+    kind = f"dtype={tensor.dtype}" + ("" if tensor.device.type == "cpu" else f', device="{tensor.device}"')
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    if not tensor.numel():
+        written = f"torch.empty({shape}, {kind})"
+    elif tensor.numel() > _LITERAL:
+        written = _drawn(tensor, shape, kind)
     else:
-        written = f"torch.tensor({_listed(tensor)}, dtype={tensor.dtype})"
-    if not tensor.is_contiguous():
-        written = (
-            f"torch.empty_strided({tuple(tensor.shape)}, {tensor.stride()}, dtype={tensor.dtype})"
-            f".copy_({written})"
-        )
-    elif not tensor.numel():
-        written = f"torch.empty({tuple(tensor.shape)}, dtype={tensor.dtype})"
-    return written + leaf
+        written = f"torch.tensor({tensor.detach().cpu().resolve_conj().tolist()}, {kind})"
+    if tensor.numel() and not tensor.is_contiguous():
+        written = f"torch.empty_strided({shape}, {strides}, {kind}).copy_({written})"
+    return written + (".requires_grad_()" if name in sample.leaves and not data else "")
 
 
-def _listed(tensor: Tensor) -> Any:
-    return tensor.detach().cpu().resolve_conj().tolist() if tensor.device.type != "meta" else []
+def _drawn(tensor: Tensor, shape: tuple[int, ...], kind: str) -> str:
+    """Too many to write: as many from the same range, by a seeded generator."""
+    seeded = "generator=torch.Generator().manual_seed(0)"
+    if tensor.is_complex():
+        return f"torch.randn({shape}, {seeded}, dtype={tensor.dtype}).to({kind})"
+    low, high = (torch.nan_to_num(x.double()).item() for x in tensor.detach().aminmax())
+    if tensor.is_floating_point():
+        return f"torch.empty({shape}, dtype={tensor.dtype}).uniform_({low}, {high}, {seeded}).to({kind})"
+    return f"torch.randint({int(low)}, {int(high) + 1}, {shape}, {seeded}).to({kind})"

@@ -13,7 +13,6 @@ from ..outcome import forward, pull_back, random, run
 from ..probe import probe
 from ..sample import Call, describe
 from ..settings import restore, settings
-from ..snippet import MUTATION
 from ..spy import address, same_numbers, watching
 from ..target import Target
 from ..trial import Evidence, Trial
@@ -43,7 +42,7 @@ def _raw(trial: Trial) -> Iterator[tuple[int, Tensor, Any]]:
         yield from seen.repaired()
 
 
-@probe(recipe=MUTATION)
+@probe()
 def written(trial: Trial) -> Iterator[Evidence]:
     """Neither pass writes into what it was given, unless it was asked to work in place."""
     if trial.seen().error is not None:

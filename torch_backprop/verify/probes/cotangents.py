@@ -11,7 +11,6 @@ from torch import Tensor
 from ..diagnosis import excerpt
 from ..outcome import Cotangent, forward, pull_back, random
 from ..probe import probe
-from ..snippet import LAYOUT, SCALED
 from ..trial import Evidence, Trial
 
 
@@ -51,7 +50,7 @@ _LAYOUTS = (
 )
 
 
-@probe(sound=True, recipe=SCALED)
+@probe(sound=True)
 def sizes(trial: Trial) -> Iterator[Evidence]:
     """A vector-Jacobian product is linear in the vector."""
     for name, cotangent in _SIZES:
@@ -60,7 +59,7 @@ def sizes(trial: Trial) -> Iterator[Evidence]:
         )
 
 
-@probe(sound=True, recipe=LAYOUT)
+@probe(sound=True)
 def layouts(trial: Trial) -> Iterator[Evidence]:
     """The layout of grad_output in memory is not its values."""
     for name, cotangent in _LAYOUTS:

@@ -10,14 +10,13 @@ from torch import Tensor
 from ..diagnosis import excerpt
 from ..outcome import forward, pull_back, random
 from ..probe import probe
-from ..snippet import SECOND
 from ..target import Target
 from ..trial import Evidence, Trial
 
 _SILENT = "silently detached: differentiated as a constant, or residuals saved as constants"
 
 
-@probe(sound=True, recipe=SECOND)
+@probe(sound=True)
 def double_backward(trial: Trial) -> Iterator[Evidence]:
     """Second gradients, of the leaves and of grad_output."""
     if trial.truth_of.numeric:
@@ -42,7 +41,7 @@ def double_backward(trial: Trial) -> Iterator[Evidence]:
         return
 
 
-@probe(every=True, quick=False, sound=True, recipe=SECOND)
+@probe(every=True, quick=False, sound=True)
 def with_graph(trial: Trial) -> Iterator[Evidence]:
     """The first gradient does not depend on whether a graph of it is recorded."""
     if trial.seen().error is not None:
@@ -59,7 +58,7 @@ def with_graph(trial: Trial) -> Iterator[Evidence]:
             yield Evidence("double-backward-wrong", excerpt(found), excerpt(wanted), words)
 
 
-@probe(sound=True, quick=False, recipe=SECOND)
+@probe(sound=True, quick=False)
 def saturated(trial: Trial) -> Iterator[Evidence]:
     """The second gradient of large inputs is finite where the reference's is."""
     leaf = trial.sample.leaves[0]

@@ -15,12 +15,11 @@ from ..diagnosis import excerpt
 from ..outcome import Outcome, forward, pull_back, run
 from ..probe import probe
 from ..sample import Sample
-from ..snippet import TWICE
 from ..spy import same_numbers
 from ..trial import Evidence, Trial
 
 
-@probe(recipe=TWICE)
+@probe()
 def repeated(trial: Trial) -> Iterator[Evidence]:
     """The same call with the same random numbers gives the same."""
     if trial.seen().error is None:
@@ -42,7 +41,7 @@ def random_numbers(trial: Trial) -> Iterator[Evidence]:
         yield Evidence("redrawn-randomness", "the generator moved on", "it stands still", words)
 
 
-@probe(recipe=TWICE)
+@probe()
 def second_backward(trial: Trial) -> Iterator[Evidence]:
     """With retain_graph, backward may be called again."""
     if trial.seen().error is not None:

@@ -14,7 +14,6 @@ from ..diagnosis import excerpt
 from ..outcome import SEED, pull_back, random, run
 from ..probe import probe
 from ..sample import Sample
-from ..snippet import FUNC
 from ..target import Target
 from ..trial import Evidence, Trial
 
@@ -23,7 +22,7 @@ _BATCH = 3
 Transform = Callable[[Trial, Target], dict[str, Tensor]]
 
 
-@probe(quick=False, sound=True, recipe=FUNC)
+@probe(quick=False, sound=True)
 def func_grad(trial: Trial) -> Iterator[Evidence]:
     """torch.func.grad gives the gradient of the eager backward pass."""
     expected = {name: g for name, g in trial.seen().gradients.items() if g is not None}
@@ -55,6 +54,23 @@ def tangents(trial: Trial) -> Iterator[Evidence]:
             pairing = pairing + (gradient * _direction(trial.sample.tensors[name], i).conj()).sum().real
     expected = {"the outputs, paired with grad_output": pairing}
     yield from _held(trial, _tangent, expected, "no-forward-mode", "forward-mode-wrong", "forward mode")
+
+
+@probe(quick=False, sound=True)
+def nested_tangents(trial: Trial) -> Iterator[Evidence]:
+    """Forward mode over forward mode, which torch silently makes 0 for a Function with a plain jvp."""
+    if trial.truth_of.numeric or trial.sample.dtype != torch.float64:
+        return
+    try:
+        _tangent(trial, trial.candidate)
+        step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(_along(trial, trial.truth_of.target)(step), step, create_graph=True)
+        expected = {"the outputs, along one line": torch.autograd.grad(slope, step)[0]}
+    except Exception:  # no forward mode at all, or no second derivative that could be the truth
+        return
+    yield from _held(
+        trial, _nested, expected, "no-forward-mode", "forward-mode-wrong", "a torch.func.jvp of a jvp"
+    )
 
 
 def _held(
@@ -127,6 +143,23 @@ def _tangent(trial: Trial, target: Target) -> dict[str, Tensor]:
             if tangent is not None:
                 total = total + (tangent * random(outputs[i], i).conj()).sum().real
         return {"the outputs, paired with grad_output": total}
+
+
+def _along(trial: Trial, target: Target) -> Callable[[Tensor], Tensor]:
+    """The cost along a line through the sample."""
+    cost = _cost(trial, target)
+    leaves = [(x, _direction(x, i)) for i, x in enumerate(_leaves(trial.sample))]
+    return lambda step: cost(*(x + step * direction for x, direction in leaves))
+
+
+def _nested(trial: Trial, target: Target) -> dict[str, Tensor]:
+    along = _along(trial, target)
+    start, unit = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+
+    def slope(step: Tensor) -> Tensor:
+        return torch.func.jvp(along, (step,), (unit,))[1]
+
+    return {"the outputs, along one line": torch.func.jvp(slope, (start,), (unit,))[1]}
 
 
 def _scaled(sample: Sample, i: int) -> Sample:
