@@ -11,7 +11,11 @@ from experiments import interrupt
 from experiments.options import Options, accelerator, add_options, listing
 from experiments.run import Run, RunError
 
-EXPERIMENTS = {"compare": "One model trained by batch, stochastic and mini-batch gradient descent."}
+EXPERIMENTS = {
+    "compare": "One model trained by batch, stochastic and mini-batch gradient descent.",
+    "verifiers": "Which verifier of backward passes finds which planted fault.",
+}
+TRAINS = {"compare"}
 PROGRAM = "python -m experiments"
 
 
@@ -52,6 +56,8 @@ def _start(name: str, arguments: list[str]) -> int:
     run = None
     interrupt.listen()
     try:
+        if name not in TRAINS:
+            return importlib.import_module(f"experiments.{name}").main(arguments)
         run = _open(name, arguments)
         # Only now, when the options are known to be good, are seconds spent on imports.
         importlib.import_module(f"experiments.{name}").main(run)
@@ -59,7 +65,7 @@ def _start(name: str, arguments: list[str]) -> int:
         hint = (
             f"Resume with: {PROGRAM} {name} --resume {shlex.quote(str(run.folder))}"
             if run
-            else "Nothing had begun."
+            else "There is nothing to resume."
         )
         sys.stderr.write(f"Interrupted. {hint}\n")
         return 130

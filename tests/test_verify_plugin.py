@@ -33,7 +33,7 @@ def test_fixture(assert_correct_backward):
 
 def run(tmp_path: Path, text: str) -> str:
     (tmp_path / "test_mine.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "torch_backprop.verify.pytest_plugin", "-rA", "-q"]
+    command = [sys.executable, "-m", "pytest", "-rA", "-q"]
     done = subprocess.run(
         [*command, "--strict-markers", "-p", "no:cacheprovider", str(tmp_path)],
         capture_output=True,
