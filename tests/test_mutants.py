@@ -57,6 +57,7 @@ ZERO_OR_NONE = "its second derivative is zero either way, given or left out"
 
 ROWS = "tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])"
 EQUIVALENT: dict[str, str] = {
+    "linear _times: (w.mH @ g.mT).mT if by_columns else g @ w.conj() -> g @ w.conj()": "only the layout",
     f"linear _rows: tensor if tensor.dim() == 2 else {ROWS} -> {ROWS}": "reshape to the same shape is free",
     "dropout _masked: noise * _scale(ctx.p) detached": "the mask is a constant",
     "linear _conj: saved.conj() -> saved": "torch differentiates no complex bilinear",

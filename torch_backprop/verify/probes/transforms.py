@@ -76,9 +76,10 @@ def nested_tangents(trial: Trial) -> Iterator[Evidence]:
 def _held(
     trial: Trial, transform: Transform, expected: dict[str, Tensor], refusal: str, silent: str, what: str
 ) -> Iterator[Evidence]:
+    own = expected
     if trial.truth_of.judges_forward:
         try:
-            transform(trial, trial.truth_of.target)
+            own = transform(trial, trial.truth_of.target)
         except Exception:
             return
     try:
@@ -88,7 +89,8 @@ def _held(
         yield Evidence(refusal, words, f"a value of {what}", f"{what} raises")
         return
     for name, wanted in expected.items():
-        if not trial.near(seen[name], wanted):
+        # torch's own jvp of a jvp is wrong for the normalizations: what the reference does is no finding
+        if trial.near(own[name], wanted) and not trial.near(seen[name], wanted):
             words = f"{what} of {name} is silently wrong"
             yield Evidence(silent, excerpt(seen[name]), excerpt(wanted), words)
             return
