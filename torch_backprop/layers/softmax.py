@@ -21,19 +21,23 @@ from torch_backprop.rule import FLOAT32, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
-class SoftmaxRule(Rule):
+class NormalizingRule(Rule):
     """Saves y."""
 
     autocast = {"cuda": FLOAT32}
 
     @staticmethod
-    def forward(x: Tensor, dim: int) -> Tensor:
-        return torch.softmax(x, dim)
-
-    @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
         ctx.dim = inputs[1]
         save(ctx, output)
+
+
+class SoftmaxRule(NormalizingRule):
+    """Saves y."""
+
+    @staticmethod
+    def forward(x: Tensor, dim: int) -> Tensor:
+        return torch.softmax(x, dim)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
@@ -46,19 +50,12 @@ class SoftmaxRule(Rule):
         return _softmax_pullback(tangent_x, y, ctx.dim)
 
 
-class LogSoftmaxRule(Rule):
+class LogSoftmaxRule(NormalizingRule):
     """Saves y."""
-
-    autocast = {"cuda": FLOAT32}
 
     @staticmethod
     def forward(x: Tensor, dim: int) -> Tensor:
         return torch.log_softmax(x, dim)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
-        ctx.dim = inputs[1]
-        save(ctx, output)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
