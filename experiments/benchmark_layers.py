@@ -28,6 +28,29 @@ RUNS = 5
 
 
 @dataclass(frozen=True)
+class Held:
+    """Bytes that a layer holds between its forward and its backward pass.
+
+    Attributes:
+        bytes: what the layer holds, its parameters apart.
+        builtin_bytes: the same of the built-in.
+        frozen_bytes: what the layer holds if its parameters are frozen.
+        builtin_frozen_bytes: the same of the built-in.
+    """
+
+    bytes: int
+    builtin_bytes: int
+    frozen_bytes: int
+    builtin_frozen_bytes: int
+
+    @classmethod
+    def of(cls, spec: LayerSpec) -> "Held":
+        """What a layer and its built-in hold on the layer's large case."""
+        passes = _passes(spec)
+        return cls(*(each.held(frozen) for frozen in (False, True) for each in passes))
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One layer against its built-in.
 
@@ -36,20 +59,14 @@ class Measurement:
         case: what it was built and called with.
         milliseconds: the built-in's fastest forward and backward pass.
         time: the layer's over the built-in's.
-        bytes: what the layer holds between the passes; of elements of its inputs and parameters.
-        builtin_bytes: the same of the built-in.
-        frozen_bytes: what the layer holds if its parameters are frozen.
-        builtin_frozen_bytes: the same of the built-in.
+        held: the bytes that both hold.
     """
 
     layer: str
     case: str
     milliseconds: float
     time: float
-    bytes: int
-    builtin_bytes: int
-    frozen_bytes: int
-    builtin_frozen_bytes: int
+    held: Held
 
 
 def chosen(pattern: str) -> list[LayerSpec]:
@@ -59,15 +76,11 @@ def chosen(pattern: str) -> list[LayerSpec]:
 
 def measure(spec: LayerSpec, seconds: float, compiled: bool = False) -> Measurement:
     """Measures one layer for about as many seconds."""
-    case = large(spec)
-    torch.manual_seed(0)
-    passes = [_Passes(case, kind) for kind in (spec.layer, spec.reference)]
-    held = [each.held(frozen=False) for each in passes], [each.held(frozen=True) for each in passes]
     if compiled:
         torch._dynamo.reset()
-    ours, builtin = fastest([each.both(compiled) for each in passes], seconds)
-    name = spec.layer.__name__
-    return Measurement(name, str(case), builtin * 1e3, ours / builtin, *held[0], *held[1])
+    ours, builtin = fastest([each.both(compiled) for each in _passes(spec)], seconds)
+    case = str(large(spec))
+    return Measurement(spec.layer.__name__, case, builtin * 1e3, ours / builtin, Held.of(spec))
 
 
 def large(spec: LayerSpec) -> Case:
@@ -102,8 +115,9 @@ def table(measurements: Iterable[Measurement]) -> Table:
     for head in ("torch ms", "time", "bytes held", "with frozen weights"):
         result.add_column(head, justify="right")
     for m in found:
-        held = _ratio(m.bytes, m.builtin_bytes), _ratio(m.frozen_bytes, m.builtin_frozen_bytes)
-        result.add_row(f"{m.layer} [dim]{m.case}[/]", f"{m.milliseconds:.1f}", f"{m.time:.2f}", *held)
+        result.add_row(
+            f"{m.layer} [dim]{m.case}[/]", f"{m.milliseconds:.1f}", f"{m.time:.2f}", *_ratios(m.held)
+        )
     mean = math.exp(sum(math.log(m.time) for m in found) / len(found))
     result.add_row("[bold]geometric mean[/]", "", f"[bold]{mean:.2f}[/]")
     return result
@@ -112,6 +126,7 @@ def table(measurements: Iterable[Measurement]) -> Table:
 def write_csv(measurements: Iterable[Measurement], file: Path) -> None:
     """One line a layer."""
     rows = [asdict(m) for m in measurements]
+    rows = [row | row.pop("held") for row in rows]
     with file.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])
         writer.writeheader()
@@ -162,6 +177,15 @@ def _differentiable(output: Any) -> Iterator[Tensor]:
 
 def _with_rows(draw: Draw, rows: int) -> Draw:
     return replace(draw, shape=(rows, *draw.shape[1:]))
+
+
+def _passes(spec: LayerSpec) -> list[_Passes]:
+    torch.manual_seed(0)
+    return [_Passes(large(spec), kind) for kind in (spec.layer, spec.reference)]
+
+
+def _ratios(held: Held) -> tuple[str, str]:
+    return _ratio(held.bytes, held.builtin_bytes), _ratio(held.frozen_bytes, held.builtin_frozen_bytes)
 
 
 def _ratio(ours: int, builtin: int) -> str:
