@@ -39,6 +39,7 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.resample.interpolate import interpolate
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -60,6 +61,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "interpolate",
     "l1_loss",
     "leaky_relu",
     "linear",

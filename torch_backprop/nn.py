@@ -42,6 +42,8 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.resample import interpolate
+from torch_backprop.layers.resample.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -91,6 +93,9 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
 ]
 
 SPECS = (
@@ -101,6 +106,7 @@ SPECS = (
     *parametric.SPECS,
     *softmax.SPECS,
     *dropout.SPECS,
+    *interpolate.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

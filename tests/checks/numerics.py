@@ -75,7 +75,8 @@ def _settled(
         elsewhere = elsewhere.reshape(-1)[: expected.numel()].reshape(expected.shape)
         unsettled = ~torch.isclose(expected, elsewhere, equal_nan=True)
     else:
-        unsettled = expected.isnan() & infinite | ~expected.isfinite() & ~seen.isfinite() & overflown
+        unsettled = expected.isnan() & infinite
+    unsettled |= ~expected.isfinite() & ~seen.isfinite() & overflown
     return torch.where(unsettled, expected, seen)
 
 

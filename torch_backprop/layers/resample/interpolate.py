@@ -1,0 +1,212 @@
+r"""Upsampling and downsampling. Keys (1981), IEEE TASSP 29(6), 1153-1160, for the cubic kernel.
+
+Along an axis every output o is a weighted sum of a few inputs i, its taps: one of the nearest, two of the
+linear modes, four of the cubic one, more where a filter is widened against aliasing. The axes are independent.
+With W and V for the weights along two of them:
+
+    forward   y_op = sum_ij W_oi V_pj x_ij
+    backward  dL/dx_ij = sum_op W_oi V_pj g_op
+
+so that, axis by axis, each output sends its gradient back to its taps. The weights of an axis need no formula
+for each mode: they are what the interpolation makes of the unit vectors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_backprop.rule import Rule, widen
+from torch_backprop.spec import LayerSpec, case
+
+RADIUS = {"linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2, "lanczos": 3}
+"""Half of the number of an output's taps, where no filter is widened; of the nearest there is one."""
+
+Sizes = int | Sequence[int] | None
+Factors = float | Sequence[float] | None
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """The arguments of :func:`torch.nn.functional.interpolate`, the input apart."""
+
+    size: Any
+    scale_factor: Any
+    mode: str
+    align_corners: bool | None
+    recompute_scale_factor: bool | None
+    antialias: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The interpolated input."""
+        return F.interpolate(
+            x,
+            self.size,
+            self.scale_factor,
+            self.mode,
+            self.align_corners,
+            self.recompute_scale_factor,
+            self.antialias,
+        )
+
+    def taps(self, g: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
+        """Of each output along an axis, the inputs and their weights, both ``(taps, outputs)``."""
+        basis = torch.eye(length, dtype=g.dtype, device=g.device)
+        dims = g.dim() - 2
+        # the other axes have one element, which stays as it is
+        basis = basis.view(1, length, *(length if i == axis else 1 for i in range(dims)))
+        weights = self._along(axis, dims, g.shape[2 + axis])(basis).reshape(length, -1)
+        radius = RADIUS.get(self.mode, 0.5)
+        if self.antialias:
+            # the filter covers the inputs that an output stands for
+            radius = radius * max(1.0, self._stretch(axis, length, g.shape[2 + axis])) + 1
+        count = min(length, math.ceil(2 * radius))
+        index = weights.abs().topk(count, 0).indices
+        weights = weights.gather(0, index)
+        # a weight of zero must not carry an infinite gradient elsewhere
+        return torch.where(weights == 0, index[:1], index), weights
+
+    def _along(self, axis: int, dims: int, outputs: int) -> Interpolation:
+        """The same along one axis."""
+        scale = self._scale(axis)
+        size, factor = None, None
+        if scale is None:
+            size = [outputs if i == axis else 1 for i in range(dims)]
+        else:
+            factor = [scale if i == axis else 1.0 for i in range(dims)]
+        return Interpolation(size, factor, self.mode, self.align_corners, None, self.antialias)
+
+    def _scale(self, axis: int) -> float | None:
+        """The factor of an axis, if that and not the sizes says where an output lies."""
+        if self.scale_factor is None or self.recompute_scale_factor:
+            return None
+        return self.scale_factor[axis] if isinstance(self.scale_factor, Sequence) else self.scale_factor
+
+    def _stretch(self, axis: int, length: int, outputs: int) -> float:
+        scale = self._scale(axis)
+        return length / max(outputs, 1) if scale is None else 1 / scale
+
+
+class InterpolateRule(Rule):
+    """Saves nothing: the weights depend on sizes alone."""
+
+    @staticmethod
+    def forward(x: Tensor, how: Interpolation) -> Tensor:
+        return how(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Interpolation], output: Tensor) -> None:
+        x, ctx.how = inputs
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+        g = widen(grad_y)
+        for axis, length in enumerate(ctx.shape[2:]):
+            index, weights = ctx.how.taps(g, axis, length)
+            g = _sent_back(g, 2 + axis, index, weights, length)
+        return g.to(ctx.dtype), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_x: Tensor, _: None) -> Tensor:
+        return ctx.how(tangent_x)
+
+
+def interpolate(
+    input: Tensor,
+    size: Sizes = None,
+    scale_factor: Factors = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    """An image on a finer or a coarser grid; as :func:`torch.nn.functional.interpolate`.
+
+    Args:
+        input: ``(N, C, *)`` with one to three axes.
+        size: the length of every axis, or of each.
+        scale_factor: the lengths over the input's, instead of ``size``.
+        mode: ``"nearest"``, ``"nearest-exact"``, ``"linear"``, ``"bilinear"``, ``"trilinear"``,
+            ``"bicubic"``, ``"lanczos"`` or ``"area"``.
+        align_corners: whether the centres of the corner elements, not their edges, stay where they are.
+        recompute_scale_factor: whether an output's place follows from the lengths, not from ``scale_factor``.
+        antialias: whether a filter as wide as an output comes before the sampling.
+
+    Returns:
+        ``(N, C, *)``.
+
+    Raises:
+        NotImplementedError: a mode that does not fit the number of axes, in torch's words.
+        ValueError: options that contradict one another, in torch's words.
+    """
+    how = Interpolation(
+        _frozen(size), _frozen(scale_factor), mode, align_corners, recompute_scale_factor, antialias
+    )
+    return F.interpolate(input, **vars(how)) if mode == "area" else InterpolateRule.call(input, how)
+
+
+class Upsample(torch.nn.Upsample):
+    """Drop-in for :class:`torch.nn.Upsample`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps ``(N, C, *)`` to ``(N, C, *)`` with other lengths of the last one to three axes."""
+        return interpolate(
+            input,
+            self.size,
+            self.scale_factor,
+            self.mode,
+            self.align_corners,
+            recompute_scale_factor=self.recompute_scale_factor,
+        )
+
+
+class UpsamplingNearest2d(torch.nn.UpsamplingNearest2d):
+    """Drop-in for :class:`torch.nn.UpsamplingNearest2d`."""
+
+    forward = Upsample.forward
+
+
+class UpsamplingBilinear2d(torch.nn.UpsamplingBilinear2d):
+    """Drop-in for :class:`torch.nn.UpsamplingBilinear2d`."""
+
+    forward = Upsample.forward
+
+
+def _frozen(numbers: Any) -> Any:
+    return tuple(numbers) if isinstance(numbers, list) else numbers
+
+
+def _sent_back(g: Tensor, axis: int, index: Tensor, weights: Tensor, length: int) -> Tensor:
+    """Adds to each input along an axis the weighted gradients of the outputs of which it is a tap."""
+    shape = [length if i == axis else size for i, size in enumerate(g.shape)]
+    behind = (1,) * (g.dim() - 1 - axis)
+    total = g.new_zeros(shape)
+    for tap, weight in zip(index, weights, strict=True):
+        total = total.index_add(axis, tap, g * weight.view(-1, *behind))
+    return total
+
+
+SPECS = (
+    LayerSpec(
+        Upsample,
+        torch.nn.Upsample,
+        (
+            case((2, 1, 3, 2), scale_factor=2.0, mode="bilinear"),
+            case((1, 2, 4), size=7, mode="nearest"),
+            case((1, 2, 5), scale_factor=1.7, mode="linear", align_corners=True),
+            case((1, 1, 4, 5), scale_factor=(1.5, 0.7), mode="bicubic"),
+            case((1, 1, 2, 3, 2), size=(3, 2, 4), mode="trilinear"),
+            case((1, 2, 3, 4), scale_factor=1.3, mode="nearest-exact", recompute_scale_factor=True),
+        ),
+        large=case((4, 16, 64, 64), scale_factor=2.0, mode="bilinear"),
+    ),
+    LayerSpec(UpsamplingNearest2d, torch.nn.UpsamplingNearest2d, (case((1, 2, 2, 3), scale_factor=2),)),
+    LayerSpec(UpsamplingBilinear2d, torch.nn.UpsamplingBilinear2d, (case((1, 2, 2, 3), size=(4, 5)),)),
+)
