@@ -39,10 +39,12 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.resample.grid import affine_grid, grid_sample
 from torch_backprop.layers.resample.interpolate import interpolate
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
+    "affine_grid",
     "alpha_dropout",
     "bilinear",
     "binary_cross_entropy",
@@ -57,6 +59,7 @@ __all__ = [
     "feature_alpha_dropout",
     "gelu",
     "glu",
+    "grid_sample",
     "hardshrink",
     "hardsigmoid",
     "hardswish",

@@ -1,14 +1,14 @@
 r"""Upsampling and downsampling. Keys (1981), IEEE TASSP 29(6), 1153-1160, for the cubic kernel.
 
 Along an axis every output o is a weighted sum of a few inputs i, its taps: one of the nearest, two of the
-linear modes, four of the cubic one, more where a filter is widened against aliasing. The axes are independent.
+linear modes, four of the cubic one, more where a filter is widened against aliasing. Axes are independent.
 With W and V for the weights along two of them:
 
     forward   y_op = sum_ij W_oi V_pj x_ij
     backward  dL/dx_ij = sum_op W_oi V_pj g_op
 
 so that, axis by axis, each output sends its gradient back to its taps. The weights of an axis need no formula
-for each mode: they are what the interpolation makes of the unit vectors.
+for each mode: they are what the interpolation makes of the unit vectors, or of the ramp 0, 1, 2, ...
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor
 from torch_backprop.rule import Rule, widen
 from torch_backprop.spec import LayerSpec, case
 
-RADIUS = {"linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2, "lanczos": 3}
-"""Half of the number of an output's taps, where no filter is widened; of the nearest there is one."""
+SHORT = {"nearest": 1, "nearest-exact": 1, "linear": 2, "bilinear": 2, "trilinear": 2}
+"""Modes whose taps follow one another from the place of the output, and how many there are."""
 
 Sizes = int | Sequence[int] | None
 Factors = float | Sequence[float] | None
@@ -57,30 +57,41 @@ class Interpolation:
 
     def taps(self, g: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
         """Of each output along an axis, the inputs and their weights, both ``(taps, outputs)``."""
-        basis = torch.eye(length, dtype=g.dtype, device=g.device)
-        dims = g.dim() - 2
-        # the other axes have one element, which stays as it is
-        basis = basis.view(1, length, *(length if i == axis else 1 for i in range(dims)))
-        weights = self._along(axis, dims, g.shape[2 + axis])(basis).reshape(length, -1)
-        radius = RADIUS.get(self.mode, 0.5)
+        if self.antialias or self.mode not in SHORT:
+            return self._taps_of_vectors(g, axis, length)
+        # in float64, in which the place of an output is exact to the bits that its weights have
+        ramp = torch.arange(length, dtype=torch.float64, device=g.device).unsqueeze(0)
+        place = self._along(axis, g, ramp).squeeze(0)
+        low = place.floor()
+        index = torch.stack((low, (low + 1).clamp(max=length - 1))).long()
+        t = (place - low).to(g.dtype)
+        return (
+            (index[:1], torch.ones_like(t)[None])
+            if SHORT[self.mode] == 1
+            else (index, torch.stack((1 - t, t)))
+        )
+
+    def _taps_of_vectors(self, g: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
+        weights = self._along(axis, g, torch.eye(length, dtype=g.dtype, device=g.device))
+        radius: float = 3 if self.mode == "lanczos" else 2
         if self.antialias:
             # the filter covers the inputs that an output stands for
             radius = radius * max(1.0, self._stretch(axis, length, g.shape[2 + axis])) + 1
-        count = min(length, math.ceil(2 * radius))
-        index = weights.abs().topk(count, 0).indices
+        index = weights.abs().topk(min(length, math.ceil(2 * radius)), 0).indices
         weights = weights.gather(0, index)
         # a weight of zero must not carry an infinite gradient elsewhere
         return torch.where(weights == 0, index[:1], index), weights
 
-    def _along(self, axis: int, dims: int, outputs: int) -> Interpolation:
-        """The same along one axis."""
-        scale = self._scale(axis)
-        size, factor = None, None
-        if scale is None:
-            size = [outputs if i == axis else 1 for i in range(dims)]
-        else:
-            factor = [scale if i == axis else 1.0 for i in range(dims)]
-        return Interpolation(size, factor, self.mode, self.align_corners, None, self.antialias)
+    def _along(self, axis: int, g: Tensor, vectors: Tensor) -> Tensor:
+        """Vectors ``(k, length)`` interpolated along one axis, to the length that g has there."""
+        scale, axes = self._scale(axis), range(g.dim() - 2)
+        size = [g.shape[2 + axis] if i == axis else 2 for i in axes] if scale is None else None
+        factor = None if scale is None else [scale if i == axis else 1.0 for i in axes]
+        alone = Interpolation(size, factor, self.mode, self.align_corners, None, self.antialias)
+        # the other axes stay as they are, of two elements: over one, torch's antialiasing reads wrong strides
+        image = vectors.view(1, len(vectors), *(-1 if i == axis else 1 for i in axes))
+        image = image.expand(-1, -1, *(-1 if i == axis else 2 for i in axes)).contiguous()
+        return alone(image).movedim(2 + axis, 2).flatten(3)[0, :, :, 0] if len(axes) > 1 else alone(image)[0]
 
     def _scale(self, axis: int) -> float | None:
         """The factor of an axis, if that and not the sizes says where an output lies."""
@@ -189,7 +200,8 @@ def _sent_back(g: Tensor, axis: int, index: Tensor, weights: Tensor, length: int
     behind = (1,) * (g.dim() - 1 - axis)
     total = g.new_zeros(shape)
     for tap, weight in zip(index, weights, strict=True):
-        total = total.index_add(axis, tap, g * weight.view(-1, *behind))
+        # a single tap has all the weight
+        total = total.index_add(axis, tap, g * weight.view(-1, *behind) if len(index) > 1 else g)
     return total
 
 
@@ -207,6 +219,16 @@ SPECS = (
         ),
         large=case((4, 16, 64, 64), scale_factor=2.0, mode="bilinear"),
     ),
-    LayerSpec(UpsamplingNearest2d, torch.nn.UpsamplingNearest2d, (case((1, 2, 2, 3), scale_factor=2),)),
-    LayerSpec(UpsamplingBilinear2d, torch.nn.UpsamplingBilinear2d, (case((1, 2, 2, 3), size=(4, 5)),)),
+    LayerSpec(
+        UpsamplingNearest2d,
+        torch.nn.UpsamplingNearest2d,
+        (case((1, 2, 2, 3), scale_factor=2),),
+        large=case((4, 16, 64, 64), scale_factor=2),
+    ),
+    LayerSpec(
+        UpsamplingBilinear2d,
+        torch.nn.UpsamplingBilinear2d,
+        (case((1, 2, 2, 3), size=(4, 5)),),
+        large=case((4, 16, 64, 64), size=(100, 150)),
+    ),
 )
