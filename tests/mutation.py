@@ -87,9 +87,10 @@ class Mutant:
         module = types.ModuleType(f"{LAYERS}.{name}")
         sys.modules[module.__name__] = module
         exec(compile(text, f"<{self}>", "exec"), vars(module))
-        if hasattr(module, "TILE"):
-            module.TILE = TILE
-        return vars(module)
+        defined = vars(module)
+        if "TILE" in defined:
+            defined["TILE"] = TILE
+        return defined
 
 
 def source(module: str) -> str:
@@ -114,10 +115,10 @@ def mutants(module: str) -> Iterator[Mutant]:
 def _formulas(node: ast.AST) -> Iterator[ast.AST]:
     """The node and what it holds, without annotations, and without the flag of a ``zip``."""
     yield node
-    for field, value in ast.iter_fields(node):
+    for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             strict = isinstance(child, ast.keyword) and child.arg == "strict"
-            if isinstance(child, ast.AST) and field not in ("annotation", "returns") and not strict:
+            if isinstance(child, ast.AST) and name not in ("annotation", "returns") and not strict:
                 yield from _formulas(child)
 
 
@@ -195,7 +196,7 @@ def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
 
 def _pullbacks(definitions: dict[str, ast.stmt], roots: tuple[str, ...]) -> Iterator[tuple[str, ast.AST]]:
     """The code that runs in a backward pass: rules' own, the rows of tables, and the functions they call."""
-    makers = {name for name, node in definitions.items() if isinstance(node, ast.FunctionDef) and _rules(node)}
+    makers = {name for name, node in definitions.items() if _rules(node)}
     parts = {name: list(_backward_parts(node, makers)) for name, node in definitions.items()}
     reached = makers | {name for name, node in definitions.items() if name in roots or _is_rule(node, makers)}
     while more := {name for owner in reached for name in _names(*parts[owner]) if name in parts} - reached:
@@ -214,9 +215,10 @@ def _is_rule(node: ast.stmt, makers: set[str]) -> bool:
     return False
 
 
-def _rules(maker: ast.FunctionDef) -> list[ast.stmt]:
-    """The rules that a function makes."""
-    return [node for node in maker.body if isinstance(node, ast.ClassDef) and _is_rule(node, set())]
+def _rules(maker: ast.stmt) -> list[ast.stmt]:
+    """The rules that a function makes, if it is one."""
+    body = maker.body if isinstance(maker, ast.FunctionDef) else []
+    return [node for node in body if isinstance(node, ast.ClassDef) and _is_rule(node, set())]
 
 
 def _backward_parts(node: ast.stmt, makers: set[str]) -> Iterator[ast.AST]:
