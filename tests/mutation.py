@@ -15,6 +15,7 @@ import types
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeGuard
 from unittest import mock
 
@@ -73,10 +74,10 @@ class Mutant:
         """What uses the changed definition, by name: functions and layers, and the SPECS of the layers."""
         layers = SHARED.get(self.module, Shared()).users
         sources = {self.module: self.source} | {module: source(module) for module in layers}
-        names, found, specs = {self.owner}, {}, []
+        names, found, specs = frozenset({self.owner}), {}, []
         with mock.patch.dict(sys.modules):
             for name, text in sources.items():
-                names |= _users(_definitions(ast.parse(text)), names)
+                names = _users(name, names)
                 defined = self._executed(name, text)
                 found |= {name: value for name, value in defined.items() if name in names}
                 held = layers.get(name)
@@ -238,10 +239,13 @@ def _backward_parts(node: ast.stmt, makers: set[str]) -> Iterator[ast.AST]:
             yield from (argument for argument in arguments if isinstance(argument, ast.Lambda))
 
 
-def _users(definitions: dict[str, ast.stmt], used: set[str]) -> set[str]:
+@cache
+def _users(module: str, used: frozenset[str]) -> frozenset[str]:
+    """What is used, and what in the module uses it."""
+    named = {name: _names(node) for name, node in _definitions(ast.parse(source(module))).items()}
     users = used
-    while more := {name for name, node in definitions.items() if users & _names(node)} - users:
-        users = users | more
+    while more := {name for name, names in named.items() if users & names} - users:
+        users |= more
     return users
 
 
