@@ -183,6 +183,10 @@ def test_in_process_and_in_a_process_of_its_own_find_the_same():
     assert found[0] == found[1]
 
 
+def test_wide_sample_is_made_no_larger():
+    assert check(torch.tanh, torch.randn(1, 80_000), probes="large", isolate=False).ok
+
+
 def test_assert_correct_raises_with_the_report():
     with pytest.raises(AssertionError, match="constant-factor"):
         assert_correct(Halved, sample(), quick=True)
