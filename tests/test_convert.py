@@ -11,12 +11,18 @@ import torch_backprop
 from torch_backprop.convert import TWINS
 
 
+class Shift(nn.Module):
+    """A layer of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.zeros(()))
+
+
 def classifier() -> nn.Sequential:
     torch.manual_seed(0)
     block = nn.Sequential(nn.Linear(6, 6), nn.PReLU(), nn.Dropout(0.5))
-    return nn.Sequential(
-        nn.Linear(5, 6), nn.GELU(), block, nn.Conv1d(2, 3, 1), nn.Unflatten(1, (2, 3)), block
-    )
+    return nn.Sequential(nn.Linear(5, 6), nn.GELU(), block, Shift(), nn.Unflatten(1, (2, 3)), block)
 
 
 def snapshot(model: nn.Module) -> list[tuple[str, type, dict[str, Any]]]:
@@ -33,11 +39,11 @@ def same(a: list[tuple[str, type, dict[str, Any]]], b: list[tuple[str, type, dic
 
 def test_every_listed_layer_is_swapped_and_the_rest_named() -> None:
     conversion = torch_backprop.convert(model := classifier())
-    assert conversion.left_alone == {"3": "Conv1d"}
+    assert conversion.left_alone == {"3": "Shift"}
     assert conversion.converted == {
         "0": "Linear", "1": "GELU", "2.0": "Linear", "2.1": "PReLU", "2.2": "Dropout", "4": "Unflatten",
     }  # fmt: skip
-    assert str(conversion).splitlines() == ["converted 6 layers, left 1 alone", "  left alone: 3, Conv1d"]
+    assert str(conversion).splitlines() == ["converted 6 layers, left 1 alone", "  left alone: 3, Shift"]
     assert all(type(model.get_submodule(name)) in TWINS.values() for name in conversion.converted)
 
 

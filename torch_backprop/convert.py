@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch.nn import Module
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from torch_backprop.nn import SPECS
 
@@ -71,7 +73,13 @@ def revert(model: Module) -> None:
     for _, module in _modules(model):
         original = module.__dict__.pop(_ORIGINAL, None)
         if original is not None:
-            module.__class__ = original
+            module.__class__ = _undone(module, original)
+
+
+def _undone(module: Any, original: Any) -> Any:
+    # a lazy layer may have become another since
+    became = issubclass(original, LazyModuleMixin) and not isinstance(module, LazyModuleMixin)
+    return original.cls_to_become if became else original
 
 
 def _is_container(module: Module) -> bool:
