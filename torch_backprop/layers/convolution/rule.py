@@ -22,10 +22,10 @@ from torch import Tensor
 
 from torch_backprop.layers.convolution.geometry import Geometry, Steps
 from torch_backprop.layers.convolution.products import (
-    channels_innermost,
     correlate,
     gather,
     is_innermost,
+    laid_out,
     spread,
 )
 from torch_backprop.layers.linear import sum_to
@@ -48,7 +48,8 @@ class ConvolutionRule(Rule):
         ctx.save_for_backward(x if needs_w else None, w if needs_x else None)
         ctx.save_for_forward(x, w)
         ctx.sizes = tuple(x.shape[2:]), tuple(w.shape[2:]), tuple(output.shape)
-        ctx.innermost = is_innermost(x) or is_innermost(w)
+        # of volumes not every kernel of torch keeps the layout
+        ctx.innermost = is_innermost(output) if x.dim() == 5 else is_innermost(x) or is_innermost(w)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
@@ -56,14 +57,14 @@ class ConvolutionRule(Rule):
         needs_x, needs_w, needs_b, _ = ctx.needs_input_grad
         size, kernel, _ = ctx.sizes
         steps = ctx.geometry.steps(kernel)
-        g = channels_innermost(grad_y) if ctx.innermost else grad_y
+        g = laid_out(grad_y, ctx.innermost)
         grad_x = grad_w = None
         if needs_x:
-            grad_x = (correlate if steps.transposed else spread)(_product, g, w, steps, size)
+            product = correlate if steps.transposed else spread
+            grad_x = laid_out(product(_product, g, w, steps, size), ctx.innermost)
         if needs_w:
             sides = (g, x) if steps.transposed else (x, g)
-            grad_w = gather(_product, *sides, steps, kernel)
-            grad_w = channels_innermost(grad_w) if ctx.innermost else grad_w.contiguous()
+            grad_w = laid_out(gather(_product, *sides, steps, kernel), ctx.innermost)
         grad_b = g.sum((0, *range(2, g.dim()))) if needs_b else None
         return grad_x, grad_w, grad_b, None
 
