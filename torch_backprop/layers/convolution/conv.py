@@ -173,7 +173,7 @@ SPECS = (
         Conv3d,
         torch.nn.Conv3d,
         (
-            case((2, 2, 4, 3, 3), in_channels=2, out_channels=3, kernel_size=2, stride=(2, 1, 1), padding=1),
+            case((2, 2, 4, 2, 2), in_channels=2, out_channels=2, kernel_size=2, stride=(3, 2, 1), padding=1),
             case(
                 (2, 3, 3, 4), in_channels=2, out_channels=2, kernel_size=(1, 2, 2), groups=2, padding="valid"
             ),
