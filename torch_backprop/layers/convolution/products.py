@@ -31,8 +31,11 @@ from torch_backprop.rule import first_order, widen
 ONEDNN = (torch.float32, torch.bfloat16)
 """Dtypes whose convolutions on a CPU are more than a matrix product of unfolded columns."""
 
-FEW = 4
+FEW_PAIRS = 4
 """Pairs of an input's and an output's channel in a group, up to which a group is taken plane by plane."""
+
+FEW_TAPS = 3
+"""Taps of a kernel up to which it is taken tap by tap."""
 
 PART = 16
 """Samples of a part of the batch, at least; and parts, about as many at most."""
@@ -71,10 +74,11 @@ def gather(convolve: Convolve, x: Tensor, y: Tensor, steps: Steps, size: Numbers
         # of which there are no fast convolutions
         return gather(convolve, widen(x), widen(y), steps, size).to(x.dtype)
     x = _padded(x, _zeros(steps), steps.extra)
-    if math.prod(size) == 1 or x.device.type != "cpu" or x.dtype not in ONEDNN:
-        return _gather_taps(x, y, steps, size)
-    if steps.groups > 1 and channels * outputs <= FEW:
+    onednn = x.device.type == "cpu" and x.dtype in ONEDNN
+    if onednn and steps.groups > 1 and channels * outputs <= FEW_PAIRS:
         return _gather_planes(convolve, x, y, steps, size)
+    if not onednn or math.prod(size) <= FEW_TAPS:
+        return _gather_taps(x, y, steps, size)
     if x.dim() == 3:
         x, y, steps = x.unsqueeze(2), y.unsqueeze(2), _lifted(steps)
         return _gather_exchanged(convolve, x, y, steps, (1, *size)).squeeze(2)
