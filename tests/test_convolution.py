@@ -119,6 +119,15 @@ def test_options_are_refused_as_torch_refuses_them(options: dict[str, Any]) -> N
     assert str(seen.value) == str(expected.value)
 
 
+def test_complex_numbers_under_autocast_and_without_memory() -> None:
+    x, w = (torch.randn(size, dtype=torch.complex64) for size in ((2, 3, 5, 5), (4, 3, 2, 2)))
+    with torch.autocast("cpu", torch.bfloat16):
+        equal(ours.conv2d(x, w), nn.functional.conv2d(x, w), "complex numbers under autocast")
+    (x,) = leaves(x.to("meta"))
+    (gradient,) = torch.autograd.grad(ours.conv2d(x, w.to("meta")).abs().sum(), x)
+    assert gradient.shape == x.shape
+
+
 def test_the_fourth_derivative_of_a_convolution_that_leaves_a_remainder() -> None:
     x, w = leaves(torch.randn(1, 1, 6, dtype=torch.float64), torch.randn(1, 1, 3, dtype=torch.float64))
 

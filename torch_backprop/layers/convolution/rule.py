@@ -32,10 +32,13 @@ from torch_backprop.layers.linear import sum_to
 from torch_backprop.rule import LOWER, Rule, is_plain
 
 
+AUTOCAST = {"cpu": LOWER, "cuda": LOWER}
+
+
 class ConvolutionRule(Rule):
     """Saves x if the weight's gradient is needed and w if the input's is."""
 
-    autocast = {"cpu": LOWER, "cuda": LOWER}
+    autocast = AUTOCAST
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps) -> Tensor:
@@ -101,8 +104,9 @@ def _product(x: Tensor, w: Tensor, steps: Steps) -> Tensor:
 
 
 def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
-    # torch's autocast leaves complex numbers alone
-    with torch.autocast(x.device.type, enabled=False):
+    # torch's autocast leaves complex numbers alone, and knows not every device
+    device = x.device.type if x.device.type in AUTOCAST else "cpu"
+    with torch.autocast(device, enabled=False):
         real = ConvolutionRule.call(x.real, w.real, None if b is None else b.real, geometry)
         imaginary = ConvolutionRule.call(x.imag, w.imag, None, geometry)
         bias = None if b is None else b.real + b.imag
