@@ -31,7 +31,6 @@ from torch_backprop.layers.convolution.products import (
 from torch_backprop.layers.linear import sum_to
 from torch_backprop.rule import LOWER, Rule, is_plain
 
-
 AUTOCAST = {"cpu": LOWER, "cuda": LOWER}
 
 
