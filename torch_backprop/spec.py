@@ -75,13 +75,15 @@ class LayerSpec:
     """A layer, the built-in that it must equal, and the cases on which it is held against it.
 
     ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
-    ``"view"``, it moves no numbers and may return its input.
+    ``"view"``, it moves no numbers and may return its input. ``large`` is the case on which it is measured,
+    at a million elements or more; without it, the first case with that many rows.
     """
 
     layer: type[torch.nn.Module]
     reference: type[torch.nn.Module]
     cases: tuple[Case, ...]
     properties: frozenset[str] = frozenset()
+    large: Case | None = None
 
 
 def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) -> Case:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.held import nodes_of
 from torch_backprop.rule import Rule
 from torch_backprop.spec import Case, LayerSpec
 
@@ -143,18 +144,6 @@ def _watched(rules: set[type[Rule]], wasted: list[str]) -> Iterator[None]:
     finally:
         for rule, original in originals.items():
             rule.backward = staticmethod(original)
-
-
-def nodes_of(output: Any) -> list[Any]:
-    """Every node of the graph behind an output."""
-    found: dict[Any, None] = {}
-    waiting = [y.grad_fn for y in differentiable(output)]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found[node] = None
-            waiting.extend(following for following, _ in node.next_functions)
-    return list(found)
 
 
 def rules_of(output: Any) -> set[type[Rule]]:

@@ -1,0 +1,60 @@
+"""Time and memory of the layers, each as a ratio to its built-in."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from experiments.benchmark_layers import Measurement, chosen, measure, table, write_csv
+from experiments.environment import environment
+from torch_backprop.spec import LayerSpec
+
+SECONDS, QUICK = 1.0, 0.1
+"""For each layer."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures the layers and prints the table.
+
+    Returns:
+        0, or 2 where no layer is meant.
+    """
+    options = _parser().parse_args(arguments)
+    specs = chosen(options.only)
+    if not specs:
+        sys.stderr.write(f"benchmark: --only: {options.only!r} is the name of no layer\n")
+        return 2
+    # two threads on shared cores measure one another
+    torch.set_num_threads(1)
+    console = Console()
+    measured = list(_measured(specs, options, console))
+    console.print(table(measured))
+    facts = environment(0, "cpu")
+    console.print(f"[dim]one thread of {facts['device']}, torch {facts['torch']}; ratios to torch.nn[/]")
+    if options.csv:
+        write_csv(measured, options.csv)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m experiments benchmark", description=__doc__)
+    add = parser.add_argument
+    add("--only", default="*", metavar="PATTERN", help="layers by name, as in 'Conv*' (default: all)")
+    add("--quick", action="store_true", help="a tenth of the time, and less certain")
+    add(
+        "--compiled",
+        action="store_true",
+        help="compiled by Inductor, which takes seconds for each layer",
+    )
+    add("--csv", type=Path, metavar="FILE", help="write the figures there, a line a layer")
+    return parser
+
+
+def _measured(specs: list[LayerSpec], options: argparse.Namespace, console: Console) -> Iterator[Measurement]:
+    seconds = QUICK if options.quick else SECONDS
+    for spec in track(specs, "Measuring", console=console, transient=True):
+        yield measure(spec, seconds, options.compiled)
