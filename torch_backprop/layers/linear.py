@@ -220,7 +220,12 @@ SPECS = (
             case((0, 8), in_features=8, out_features=3),
         ),
     ),
-    LayerSpec(LazyLinear, torch.nn.LazyLinear, (case((4, 8), out_features=3),)),
+    LayerSpec(
+        LazyLinear,
+        torch.nn.LazyLinear,
+        (case((4, 8), out_features=3),),
+        large=case((1024, 1024), out_features=1024),
+    ),
     LayerSpec(
         Bilinear,
         torch.nn.Bilinear,

@@ -158,6 +158,7 @@ SPECS = (
             ),
             case((2, 4, 6), in_channels=4, out_channels=8, kernel_size=3, groups=4, padding=2, dilation=2),
         ),
+        large=case((16, 32, 2048), in_channels=32, out_channels=32, kernel_size=3, padding=1),
     ),
     LayerSpec(
         Conv2d,
@@ -168,6 +169,7 @@ SPECS = (
             case((2, 6, 5, 4), in_channels=6, out_channels=4, kernel_size=2, dilation=(2, 1), groups=2),
             case((2, 4, 5), in_channels=2, out_channels=3, kernel_size=(2, 4), padding="same", bias=False),
         ),
+        large=case((16, 64, 32, 32), in_channels=64, out_channels=64, kernel_size=3, padding=1),
     ),
     LayerSpec(
         Conv3d,
@@ -178,10 +180,24 @@ SPECS = (
                 (2, 3, 3, 4), in_channels=2, out_channels=2, kernel_size=(1, 2, 2), groups=2, padding="valid"
             ),
         ),
+        large=case((2, 16, 32, 32, 32), in_channels=16, out_channels=16, kernel_size=3, padding=1),
     ),
-    LayerSpec(LazyConv1d, torch.nn.LazyConv1d, (case((2, 3, 5), out_channels=2, kernel_size=3),)),
     LayerSpec(
-        LazyConv2d, torch.nn.LazyConv2d, (case((2, 2, 4, 3), out_channels=2, kernel_size=2, bias=False),)
+        LazyConv1d,
+        torch.nn.LazyConv1d,
+        (case((2, 3, 5), out_channels=2, kernel_size=3),),
+        large=case((16, 32, 2048), out_channels=32, kernel_size=3, padding=1),
     ),
-    LayerSpec(LazyConv3d, torch.nn.LazyConv3d, (case((2, 2, 3, 3, 2), out_channels=2, kernel_size=2),)),
+    LayerSpec(
+        LazyConv2d,
+        torch.nn.LazyConv2d,
+        (case((2, 2, 4, 3), out_channels=2, kernel_size=2, bias=False),),
+        large=case((16, 64, 32, 32), out_channels=64, kernel_size=3, padding=1),
+    ),
+    LayerSpec(
+        LazyConv3d,
+        torch.nn.LazyConv3d,
+        (case((2, 2, 3, 3, 2), out_channels=2, kernel_size=2),),
+        large=case((2, 16, 32, 32, 32), out_channels=16, kernel_size=3, padding=1),
+    ),
 )

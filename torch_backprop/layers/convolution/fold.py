@@ -164,6 +164,7 @@ SPECS = (
             case((2, 2, 4, 5), kernel_size=(2, 3), padding=1, stride=(2, 1)),
             case((2, 4, 4), kernel_size=2, dilation=(2, 1)),
         ),
+        large=case((16, 64, 32, 32), kernel_size=3, padding=1),
     ),
     LayerSpec(
         Fold,
@@ -172,5 +173,6 @@ SPECS = (
             case((2, 8, 8), output_size=(5, 3), kernel_size=2),
             case((8, 6), output_size=4, kernel_size=(2, 2), padding=(0, 1), stride=2, dilation=1),
         ),
+        large=case((8, 576, 1024), output_size=32, kernel_size=3, padding=1),
     ),
 )

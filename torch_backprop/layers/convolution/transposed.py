@@ -166,6 +166,7 @@ SPECS = (
             ),
             case((4, 5), in_channels=4, out_channels=4, kernel_size=2, groups=4, bias=False),
         ),
+        large=case((16, 32, 2048), in_channels=32, out_channels=32, kernel_size=4, stride=2, padding=1),
     ),
     LayerSpec(
         ConvTranspose2d,
@@ -184,6 +185,7 @@ SPECS = (
             ),
             case((2, 6, 3, 3), in_channels=6, out_channels=4, kernel_size=2, groups=2),
         ),
+        large=case((16, 64, 32, 32), in_channels=64, out_channels=64, kernel_size=4, stride=2, padding=1),
     ),
     LayerSpec(
         ConvTranspose3d,
@@ -192,18 +194,24 @@ SPECS = (
             case((2, 2, 2, 3, 2), in_channels=2, out_channels=3, kernel_size=2, stride=(2, 1, 1)),
             case((2, 2, 2, 3), in_channels=2, out_channels=2, kernel_size=2, groups=2, padding=(0, 1, 0)),
         ),
+        large=case((2, 16, 16, 32, 32), in_channels=16, out_channels=16, kernel_size=4, stride=2, padding=1),
     ),
     LayerSpec(
-        LazyConvTranspose1d, torch.nn.LazyConvTranspose1d, (case((2, 3, 4), out_channels=2, kernel_size=2),)
+        LazyConvTranspose1d,
+        torch.nn.LazyConvTranspose1d,
+        (case((2, 3, 4), out_channels=2, kernel_size=2),),
+        large=case((16, 32, 2048), out_channels=32, kernel_size=4, stride=2, padding=1),
     ),
     LayerSpec(
         LazyConvTranspose2d,
         torch.nn.LazyConvTranspose2d,
         (case((2, 3, 2, 2), out_channels=2, kernel_size=2, bias=False),),
+        large=case((16, 64, 32, 32), out_channels=64, kernel_size=4, stride=2, padding=1),
     ),
     LayerSpec(
         LazyConvTranspose3d,
         torch.nn.LazyConvTranspose3d,
         (case((2, 2, 2, 2, 2), out_channels=2, kernel_size=2),),
+        large=case((2, 16, 16, 32, 32), out_channels=16, kernel_size=4, stride=2, padding=1),
     ),
 )
