@@ -194,7 +194,7 @@ SPECS = (
             case((2, 2, 2, 3, 2), in_channels=2, out_channels=3, kernel_size=2, stride=(2, 1, 1)),
             case((2, 2, 2, 3), in_channels=2, out_channels=2, kernel_size=2, groups=2, padding=(0, 1, 0)),
         ),
-        large=case((2, 16, 16, 32, 32), in_channels=16, out_channels=16, kernel_size=4, stride=2, padding=1),
+        large=case((2, 16, 32, 32, 32), in_channels=16, out_channels=16, kernel_size=4, stride=2, padding=1),
     ),
     LayerSpec(
         LazyConvTranspose1d,
@@ -212,6 +212,6 @@ SPECS = (
         LazyConvTranspose3d,
         torch.nn.LazyConvTranspose3d,
         (case((2, 2, 2, 2, 2), out_channels=2, kernel_size=2),),
-        large=case((2, 16, 16, 32, 32), out_channels=16, kernel_size=4, stride=2, padding=1),
+        large=case((2, 16, 32, 32, 32), out_channels=16, kernel_size=4, stride=2, padding=1),
     ),
 )
