@@ -26,6 +26,9 @@ from torch_backprop.layers.activation.smooth import (
     tanh,
     tanhshrink,
 )
+from torch_backprop.layers.convolution.conv import conv1d, conv2d, conv3d
+from torch_backprop.layers.convolution.fold import fold, unfold
+from torch_backprop.layers.convolution.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from torch_backprop.layers.dropout import (
     alpha_dropout,
     dropout,
@@ -50,6 +53,12 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -57,6 +66,7 @@ __all__ = [
     "dropout3d",
     "elu",
     "feature_alpha_dropout",
+    "fold",
     "gelu",
     "glu",
     "grid_sample",
@@ -88,4 +98,5 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "unfold",
 ]

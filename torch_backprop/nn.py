@@ -28,6 +28,24 @@ from torch_backprop.layers.activation.smooth import (
     Tanh,
     Tanhshrink,
 )
+from torch_backprop.layers.convolution import conv, fold, transposed
+from torch_backprop.layers.convolution.conv import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+)
+from torch_backprop.layers.convolution.fold import Fold, Unfold
+from torch_backprop.layers.convolution.transposed import (
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+)
 from torch_backprop.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -36,7 +54,7 @@ from torch_backprop.layers.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
-from torch_backprop.layers.linear import Bilinear, Linear
+from torch_backprop.layers.linear import Bilinear, LazyLinear, Linear
 from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
@@ -57,6 +75,12 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
@@ -64,12 +88,20 @@ __all__ = [
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "Identity",
     "L1Loss",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -93,6 +125,7 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "Unfold",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
@@ -100,6 +133,9 @@ __all__ = [
 
 SPECS = (
     *linear.SPECS,
+    *conv.SPECS,
+    *transposed.SPECS,
+    *fold.SPECS,
     *shape.SPECS,
     *piecewise.SPECS,
     *smooth.SPECS,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.lazy import LazyModuleMixin
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Case:
         # the caller's random numbers are none of our business
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return module(**options).to(dtype).train(self.train)
+            built = module(**options).to(dtype).train(self.train)
+            return materialized(built, *self.draw(dtype, seed))
 
     def draw(self, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
         """The inputs in ``dtype``, the same for the same seed."""
@@ -92,6 +94,14 @@ def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) ->
     """
     draws = tuple(item if isinstance(item, Draw) else Draw(item) for item in inputs)
     return Case(draws, options, train)
+
+
+def materialized(module: torch.nn.Module, *inputs: Tensor) -> torch.nn.Module:
+    """The module; a lazy one after it has seen the shapes of ``inputs``, and become what it becomes."""
+    if isinstance(module, LazyModuleMixin):
+        with torch.no_grad():
+            module(*inputs)
+    return module
 
 
 def _text(value: Any) -> str:

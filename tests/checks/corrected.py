@@ -5,6 +5,8 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
+* ``ConvTranspose`` raises at the third derivative if it has an output padding, which it hands on to a
+  convolution that is not transposed.
 """
 
 from __future__ import annotations
@@ -44,7 +46,31 @@ class BCELoss(torch.nn.BCELoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
+def _conv_transposed(kind: Any) -> Any:
+    class ConvTranspose(kind):
+        def forward(self, input: Tensor) -> Tensor:
+            if input.dim() < self.weight.dim():
+                return self.forward(input.unsqueeze(0)).squeeze(0)
+            options = self.stride, self.padding, self.dilation, self.kernel_size, self.output_padding
+            for dim, (s, p, d, k, extra) in enumerate(zip(*options, strict=True), 2):
+                # zeros after each element, then as far around all of them as the kernel reaches
+                spaced = torch.stack([input] + [torch.zeros_like(input)] * (s - 1), dim + 1)
+                before = d * (k - 1) - p
+                others = [0, 0] * (input.dim() - dim - 1)
+                input = F.pad(spaced.flatten(dim, dim + 1), [*others, before, before + extra - (s - 1)])
+            kernels = torch.cat([w.transpose(0, 1) for w in self.weight.chunk(self.groups)])
+            convolve = {3: F.conv1d, 4: F.conv2d}[input.dim()]
+            flipped = kernels.flip(tuple(range(2, input.dim())))
+            return convolve(input, flipped, self.bias, dilation=self.dilation, groups=self.groups)
+
+    return ConvTranspose
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
-CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
+CORRECTED_SECOND_ORDER: Corrections = (
+    CORRECTED
+    | {torch.nn.BCELoss: BCELoss}
+    | {kind: _conv_transposed(kind) for kind in (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d)}
+)
