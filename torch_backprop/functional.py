@@ -39,6 +39,14 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.pooling.max import (
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool2d_with_indices,
+    max_pool3d,
+    max_pool3d_with_indices,
+)
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -65,6 +73,12 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "max_pool1d",
+    "max_pool1d_with_indices",
+    "max_pool2d",
+    "max_pool2d_with_indices",
+    "max_pool3d",
+    "max_pool3d_with_indices",
     "mish",
     "mse_loss",
     "nll_loss",

@@ -42,6 +42,8 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.pooling import max as max_pooling
+from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -73,6 +75,9 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     "Mish",
     "NLLLoss",
     "PReLU",
@@ -105,4 +110,5 @@ SPECS = (
     *likelihood.SPECS,
     *cross_entropy.SPECS,
     *binary.SPECS,
+    *max_pooling.SPECS,
 )
