@@ -38,14 +38,15 @@ class Selection:
     windows: Any = None
 
     def narrow(self, places: Tensor, sizes: torch.Size) -> Tensor:
-        """The places in the smallest integers that hold them."""
+        """The places in the smallest integers that hold their distances."""
         origins, reach = self._origins(places, sizes)
         dtype = next((dtype for dtype in _INTEGERS if reach <= torch.iinfo(dtype).max), torch.int64)
-        return (places - origins).to(dtype)
+        # casts and differences of integers wrap around, so that only the difference must fit
+        return places.to(dtype, copy=True).sub_(origins.to(dtype))
 
     def widen(self, distances: Tensor, sizes: torch.Size) -> Tensor:
         """The places that :meth:`narrow` narrowed."""
-        return distances + self._origins(distances, sizes)[0]
+        return distances.to(torch.int64, copy=True).add_(self._origins(distances, sizes)[0])
 
     def _origins(self, places: Tensor, sizes: torch.Size) -> tuple[Tensor, int]:
         """The first place of each window, which may lie outside the plane, and the farthest from it."""
@@ -53,10 +54,9 @@ class Selection:
         if self.windows is None:
             return origins, math.prod(sizes) - 1
         reach = 0
-        counts = places.shape[places.dim() - self.dims :]
         # Horner: the place of (d, h, w) is (d H + h) W + w
-        for axis in self.windows.axes(sizes, counts, places.device):
-            origins = origins.unsqueeze(-1) * axis.size + axis.start
+        for axis in self.windows.axes(sizes, places.shape[places.dim() - self.dims :]):
+            origins = origins.unsqueeze(-1) * axis.size + axis.start(places.device)
             reach = reach * axis.size + axis.reach
         return origins, reach
 
@@ -108,8 +108,13 @@ def pick(x: Tensor, places: Tensor, dims: int) -> Tensor:
 
 def deposit(y: Tensor, places: Tensor, shape: torch.Size, dims: int, channels_last: bool = False) -> Tensor:
     """Adds each of y at its place into zeros of ``shape``: the transpose of :func:`pick`."""
-    *lead, plane = *shape[: len(shape) - dims], math.prod(shape[len(shape) - dims :])
-    planes = y.new_zeros(lead[0], plane, lead[1]).mT if channels_last else y.new_zeros(*lead, plane)
-    places, y = flattened(places, dims), flattened(y, dims)
-    add = planes.scatter_add_ if first_order(y, places) else planes.scatter_add
+    if channels_last:
+        # all channels in one row, in the order of the memory: plane by plane would leap through it
+        channels = torch.arange(shape[1], device=places.device)
+        places = torch.add(channels, places.movedim(1, -1), alpha=shape[1])
+        last = torch.Size((shape[0], *shape[2:], shape[1]))
+        return deposit(y.movedim(1, -1), places, last, dims + 1).movedim(-1, 1)
+    lead, plane = shape[: len(shape) - dims], math.prod(shape[len(shape) - dims :])
+    zeros, places, y = y.new_zeros(*lead, plane), flattened(places, dims), flattened(y, dims)
+    add = zeros.scatter_add_ if first_order(y, places) else zeros.scatter_add
     return add(-1, places, y).reshape(shape)

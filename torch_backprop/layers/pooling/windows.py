@@ -15,26 +15,73 @@ Numbers = Any
 
 
 @dataclass(frozen=True)
-class Axis:
-    """The windows along one axis: window i is the elements j with ``start[i] <= j < stop[i]``.
-
-    Both bounds grow with i, and may lie outside the axis.
-
-    Attributes:
-        size: the elements on the axis.
-        start: the first element of each window.
-        stop: the element after its last.
-        reach: the distance from the first to the last, at most.
-        overlap: the windows that have an element in common, at most.
-        even: whether every element is in as many windows.
-    """
+class SlidingAxis:
+    """An axis of ``size`` elements and its ``count`` windows of ``kernel`` elements."""
 
     size: int
-    start: Tensor
-    stop: Tensor
-    reach: int
-    overlap: int
-    even: bool
+    count: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+
+    def start(self, device: torch.device) -> Tensor:
+        """The first element of each window, which may lie outside the axis, as may the last."""
+        return torch.arange(self.count, device=device) * self.stride - self.padding
+
+    def stop(self, device: torch.device) -> Tensor:
+        """What follows the last element of each window."""
+        # where ceil_mode lets a window run over the padding, it ends there
+        return (self.start(device) + self.reach + 1).clamp(max=self.size + self.padding)
+
+    @property
+    def reach(self) -> int:
+        """The distance from the first to the last element of a window, at most."""
+        return (self.kernel - 1) * self.dilation
+
+    @property
+    def overlap(self) -> int:
+        """The windows in which one element can be."""
+        return -(-self.kernel // self.stride)
+
+    @property
+    def even(self) -> bool:
+        """Whether all elements are in as many windows."""
+        return self.padding == 0 and self.kernel == self.stride and self.size == self.count * self.stride
+
+
+@dataclass(frozen=True)
+class AdaptiveAxis:
+    """An axis of ``size`` n divided into ``count`` o: window i is floor(i n / o) <= j < ceil((i + 1) n / o)."""
+
+    size: int
+    count: int
+
+    def start(self, device: torch.device) -> Tensor:
+        """The first element of each window."""
+        return torch.arange(self.count, device=device) * self.size // self.count
+
+    def stop(self, device: torch.device) -> Tensor:
+        """What follows the last element of each window."""
+        return (torch.arange(1, self.count + 1, device=device) * self.size + self.count - 1) // self.count
+
+    @property
+    def reach(self) -> int:
+        """The distance from the first to the last element of a window, at most."""
+        return -(-self.size // self.count)
+
+    @property
+    def overlap(self) -> int:
+        """The windows in which one element can be."""
+        return -(-self.count // self.size) + (not self.even)
+
+    @property
+    def even(self) -> bool:
+        """Whether all elements are in as many windows."""
+        return self.size % self.count == 0 or self.count % self.size == 0
+
+
+Axis = SlidingAxis | AdaptiveAxis
 
 
 @dataclass(frozen=True)
@@ -47,39 +94,24 @@ class Sliding:
     padding: Numbers
     dilation: Numbers = 1
 
-    def axes(self, sizes: Sequence[int], counts: Sequence[int], device: torch.device) -> list[Axis]:
+    def axes(self, sizes: Sequence[int], counts: Sequence[int]) -> list[Axis]:
         """The axes of ``sizes``, on which torch has put ``counts`` windows."""
-        kernel, padding, dilation = (
-            each(value, self.dims) for value in (self.kernel, self.padding, self.dilation)
-        )
+        kernel = each(self.kernel, self.dims)
         stride = each(self.stride, self.dims) or kernel
-        axes = []
-        for n, o, k, s, p, d in zip(sizes, counts, kernel, stride, padding, dilation, strict=True):
-            start = torch.arange(o, device=device) * s - p
-            reach = (k - 1) * d
-            # where ceil_mode lets the last window run over the padding, its end is that of the padding
-            stop = (start + reach + 1).clamp(max=n + p)
-            axes.append(Axis(n, start, stop, reach, -(-k // s), p == 0 and k == s and n == o * s))
-        return axes
+        padding, dilation = each(self.padding, self.dims), each(self.dilation, self.dims)
+        numbers = zip(sizes, counts, kernel, stride, padding, dilation, strict=True)
+        return [SlidingAxis(*of_axis) for of_axis in numbers]
 
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Windows that divide n elements into o parts: window i has floor(i n / o) <= j < ceil((i + 1) n / o)."""
+    """Windows that divide each axis into as many parts as the output has elements."""
 
     dims: int
 
-    def axes(self, sizes: Sequence[int], counts: Sequence[int], device: torch.device) -> list[Axis]:
+    def axes(self, sizes: Sequence[int], counts: Sequence[int]) -> list[Axis]:
         """The axes of ``sizes``, divided into ``counts`` windows."""
-        axes = []
-        for n, o in zip(sizes, counts, strict=True):
-            i = torch.arange(o, device=device)
-            parts = max(o, 1)
-            start, stop = i * n // parts, ((i + 1) * n + parts - 1) // parts
-            even = n % parts == 0 or parts % max(n, 1) == 0
-            overlap = -(-parts // max(n, 1)) + (not even)
-            axes.append(Axis(n, start, stop, -(-n // parts), overlap, even))
-        return axes
+        return [AdaptiveAxis(*of_axis) for of_axis in zip(sizes, counts, strict=True)]
 
 
 def each(value: Numbers, dims: int) -> tuple[int, ...]:
