@@ -39,6 +39,7 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.pooling.average import avg_pool1d, avg_pool2d, avg_pool3d
 from torch_backprop.layers.pooling.max import (
     max_pool1d,
     max_pool1d_with_indices,
@@ -51,6 +52,9 @@ from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
     "alpha_dropout",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",

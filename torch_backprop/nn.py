@@ -42,7 +42,9 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.pooling import average
 from torch_backprop.layers.pooling import max as max_pooling
+from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
 from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
@@ -54,6 +56,9 @@ __all__ = [
     "GLU",
     "SELU",
     "AlphaDropout",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
@@ -111,4 +116,5 @@ SPECS = (
     *cross_entropy.SPECS,
     *binary.SPECS,
     *max_pooling.SPECS,
+    *average.SPECS,
 )
