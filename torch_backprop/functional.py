@@ -39,6 +39,7 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.padding.border import pad
 from torch_backprop.layers.pooling.average import avg_pool1d, avg_pool2d, avg_pool3d
 from torch_backprop.layers.pooling.max import (
     max_pool1d,
@@ -86,6 +87,7 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "pad",
     "prelu",
     "relu",
     "relu6",

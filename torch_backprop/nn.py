@@ -42,6 +42,26 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.padding import border, constant
+from torch_backprop.layers.padding.border import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+)
+from torch_backprop.layers.padding.constant import (
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
 from torch_backprop.layers.pooling import average
 from torch_backprop.layers.pooling import max as max_pooling
 from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
@@ -62,6 +82,12 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
@@ -89,6 +115,12 @@ __all__ = [
     "RReLU",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -101,6 +133,9 @@ __all__ = [
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
 ]
 
 SPECS = (
@@ -117,4 +152,6 @@ SPECS = (
     *binary.SPECS,
     *max_pooling.SPECS,
     *average.SPECS,
+    *constant.SPECS,
+    *border.SPECS,
 )

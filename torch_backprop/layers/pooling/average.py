@@ -48,12 +48,12 @@ class Averaging:
         """The divisors, in the shape of the windows, or one number."""
         if self.divisor_override is not None:
             return self.divisor_override
-        divisor: Any = 1
+        divisor = torch.ones((), dtype=torch.int64, device=device)
         for axis in axes:
             start, stop = axis.start(device), axis.stop(device)
             if not self.count_include_pad:
                 start, stop = start.clamp(min=0), stop.clamp(max=axis.size)
-            divisor = torch.unsqueeze(divisor, -1) * (stop - start) if axis is not axes[0] else stop - start
+            divisor = divisor.unsqueeze(-1) * (stop - start)
         return divisor
 
 

@@ -52,7 +52,7 @@ class SlidingAxis:
 
 @dataclass(frozen=True)
 class AdaptiveAxis:
-    """An axis of ``size`` n divided into ``count`` o: window i is floor(i n / o) <= j < ceil((i + 1) n / o)."""
+    """An axis of ``size`` n in ``count`` o parts: window i is floor(i n / o) <= j < ceil((i + 1) n / o)."""
 
     size: int
     count: int
