@@ -62,8 +62,16 @@ from torch_backprop.layers.padding.constant import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from torch_backprop.layers.pooling import average
+from torch_backprop.layers.pooling import adaptive, average
 from torch_backprop.layers.pooling import max as max_pooling
+from torch_backprop.layers.pooling.adaptive import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+)
 from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
 from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
@@ -75,6 +83,12 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
@@ -154,4 +168,5 @@ SPECS = (
     *average.SPECS,
     *constant.SPECS,
     *border.SPECS,
+    *adaptive.SPECS,
 )

@@ -35,6 +35,7 @@ class Averaging:
         windows: gives the axes on which the windows lie.
         count_include_pad: whether elements of the padding count in the divisor.
         divisor_override: the divisor of every window, if not None.
+        tied: whether the second derivative by x is zero, and not missing.
     """
 
     dims: int
@@ -43,6 +44,7 @@ class Averaging:
     windows: Any
     count_include_pad: bool = False
     divisor_override: int | None = None
+    tied: bool = True
 
     def divisor(self, axes: list[Axis], device: torch.device) -> Any:
         """The divisors, in the shape of the windows, or one number."""
@@ -58,10 +60,7 @@ class Averaging:
 
 
 class AverageRule(Rule):
-    """Saves nothing. Returns ``(y, link)``.
-
-    The empty link ties the gradient to x: its second derivative is zero, as in torch, and not missing.
-    """
+    """Saves nothing. Returns ``(y, link)``, where the empty link may tie the gradient to x."""
 
     @staticmethod
     def forward(x: Tensor, how: Averaging) -> tuple[Tensor, Tensor]:
@@ -72,18 +71,20 @@ class AverageRule(Rule):
         x, ctx.how = inputs
         ctx.sizes = x.shape[x.dim() - ctx.how.dims :]
         ctx.channels_last = channels_last(x, ctx.how.dims)
-        save(ctx, output[1])
+        if ctx.how.tied:
+            save(ctx, output[1])
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        (link,) = ctx.saved_tensors
         grad_x = spread(grad_y, ctx.how, ctx.sizes, ctx.channels_last)
-        return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None
+        if ctx.how.tied:
+            (link,) = ctx.saved_tensors
+            grad_x = grad_x + link.sum() if torch.is_grad_enabled() else grad_x
+        return grad_x, None
 
     @staticmethod
     def jvp(ctx: Any, tangent_x: Tensor, _: None) -> tuple[Tensor, Tensor]:
-        (link,) = ctx.saved_tensors
-        return ctx.how.average(tangent_x, *ctx.how.options), torch.zeros_like(link)
+        return ctx.how.average(tangent_x, *ctx.how.options), tangent_x.new_zeros(0)
 
 
 class Float32AverageRule(AverageRule):

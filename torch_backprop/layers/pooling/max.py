@@ -16,13 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.pooling.selection import Float32SelectionRule, Selection, SelectionRule
+from torch_backprop.layers.pooling.selection import Float32SelectionRule, Pooled, Selection, SelectionRule
 from torch_backprop.layers.pooling.windows import Numbers, Sliding
 from torch_backprop.rule import tracked
 from torch_backprop.spec import LayerSpec, case
-
-Pooled = Any
-"""The pooled tensor, or with ``return_indices`` that and the places: torch's functions return either."""
 
 
 def max_pool1d(

@@ -20,6 +20,9 @@ from torch import Tensor
 from torch_backprop.layers.pooling.windows import Numbers, channels_last, flattened
 from torch_backprop.rule import FLOAT32, Rule, first_order, owned, save
 
+Pooled = Any
+"""The pooled tensor, or with ``return_indices`` that and the places: torch's functions return either."""
+
 _INTEGERS = (torch.uint8, torch.int16, torch.int32)
 
 

@@ -59,16 +59,17 @@ class AdaptiveAxis:
 
     def start(self, device: torch.device) -> Tensor:
         """The first element of each window."""
-        return torch.arange(self.count, device=device) * self.size // self.count
+        return torch.arange(self.count, device=device) * self.size // max(self.count, 1)
 
     def stop(self, device: torch.device) -> Tensor:
         """What follows the last element of each window."""
-        return (torch.arange(1, self.count + 1, device=device) * self.size + self.count - 1) // self.count
+        behind = torch.arange(1, self.count + 1, device=device) * self.size
+        return (behind + self.count - 1) // max(self.count, 1)
 
     @property
     def reach(self) -> int:
         """The distance from the first to the last element of a window, at most."""
-        return -(-self.size // self.count)
+        return -(-self.size // max(self.count, 1))
 
     @property
     def overlap(self) -> int:
@@ -78,7 +79,7 @@ class AdaptiveAxis:
     @property
     def even(self) -> bool:
         """Whether all elements are in as many windows."""
-        return self.size % self.count == 0 or self.count % self.size == 0
+        return self.count > 0 and (self.size % self.count == 0 or self.count % self.size == 0)
 
 
 Axis = SlidingAxis | AdaptiveAxis
