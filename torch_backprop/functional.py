@@ -52,6 +52,7 @@ from torch_backprop.layers.pooling.adaptive import (
     adaptive_max_pool3d_with_indices,
 )
 from torch_backprop.layers.pooling.average import avg_pool1d, avg_pool2d, avg_pool3d
+from torch_backprop.layers.pooling.lp import lp_pool1d, lp_pool2d, lp_pool3d
 from torch_backprop.layers.pooling.max import (
     max_pool1d,
     max_pool1d_with_indices,
@@ -98,6 +99,9 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "max_pool1d",
     "max_pool1d_with_indices",
     "max_pool2d",

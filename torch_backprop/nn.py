@@ -62,7 +62,7 @@ from torch_backprop.layers.padding.constant import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from torch_backprop.layers.pooling import adaptive, average
+from torch_backprop.layers.pooling import adaptive, average, lp
 from torch_backprop.layers.pooling import max as max_pooling
 from torch_backprop.layers.pooling.adaptive import (
     AdaptiveAvgPool1d,
@@ -73,6 +73,7 @@ from torch_backprop.layers.pooling.adaptive import (
     AdaptiveMaxPool3d,
 )
 from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
+from torch_backprop.layers.pooling.lp import LPPool1d, LPPool2d, LPPool3d
 from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
@@ -115,6 +116,9 @@ __all__ = [
     "Hardtanh",
     "Identity",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -169,4 +173,5 @@ SPECS = (
     *constant.SPECS,
     *border.SPECS,
     *adaptive.SPECS,
+    *lp.SPECS,
 )

@@ -185,7 +185,7 @@ SPECS = (
     LayerSpec(
         AdaptiveAvgPool1d,
         torch.nn.AdaptiveAvgPool1d,
-        (case((2, 3, 7), output_size=3), case((3, 4), output_size=2), case((2, 3, 3), output_size=5)),
+        (case((2, 3, 7), output_size=3), case((3, 9), output_size=2), case((2, 3, 3), output_size=5)),
     ),
     LayerSpec(
         AdaptiveAvgPool2d,

@@ -13,7 +13,7 @@ and of x only the shape matters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.pooling.windows import Axis, Numbers, Sliding, channels_last
-from torch_backprop.rule import FLOAT32, Rule, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, owned, save, widen
 from torch_backprop.spec import LayerSpec, case
+
+AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,29 @@ def cover(g: Tensor, dim: int, axis: Axis) -> Tensor:
     element = torch.arange(axis.size, device=g.device)
     first = torch.searchsorted(axis.stop(g.device), element, right=True)
     if axis.even:
-        return sum_of(_along(g, dim, first + m) for m in range(axis.overlap))
+        return _sum(_along(g, dim, first + m) for m in range(axis.overlap))
+    if axis.sparse:
+        return _add_to_first(_along(g, dim, first), g, dim, axis)
     behind = torch.searchsorted(axis.start(g.device), element, right=True)
     # a window more, of zero, for the elements of fewer windows
     padded = F.pad(g, (0, 0) * (-1 - dim) + (0, 1))
     windows = (first + m for m in range(axis.overlap))
-    return sum_of(_along(padded, dim, torch.where(i < behind, i, axis.count)) for i in windows)
+    return _sum(_along(padded, dim, torch.where(i < behind, i, axis.count)) for i in windows)
 
 
-def sum_of(terms: Any) -> Tensor:
-    """The sum of tensors, without a zero to begin with."""
-    first, *others = terms
-    return sum(others, first)
+def _add_to_first(total: Tensor, g: Tensor, dim: int, axis: Axis) -> Tensor:
+    """Adds the windows that begin on the last element of the window before, each at its beginning."""
+    start, stop = axis.start(g.device)[1:], axis.stop(g.device)[:-1]
+    later = g.narrow(dim, 1, axis.count - 1)
+    shared = torch.where((start < stop).reshape(-1, *(1 for _ in range(-1 - dim))), later, 0)
+    return (total.index_add_ if first_order(total) else total.index_add)(dim, start, shared)
+
+
+def _sum(terms: Iterator[Tensor]) -> Tensor:
+    total = next(terms)
+    for term in terms:
+        total = total.add_(term) if first_order(total) else total + term
+    return total
 
 
 def _along(g: Tensor, dim: int, index: Tensor) -> Tensor:
@@ -216,7 +229,6 @@ class AvgPool3d(torch.nn.AvgPool3d):
         return avg_pool3d(input, *_options(self), self.divisor_override)
 
 
-_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 _RULES = {1: AverageRule, 2: AverageRule, 3: Float32AverageRule}
 
 
@@ -232,7 +244,7 @@ def _avg_pool(
 ) -> Tensor:
     options = (kernel, stride, padding, ceil_mode, count_include_pad, *divisor)
     windows = Sliding(dims, kernel, stride, padding)
-    how = Averaging(dims, _POOLS[dims], options, windows, count_include_pad, *divisor)
+    how = Averaging(dims, AVERAGES[dims], options, windows, count_include_pad, *divisor)
     return _RULES[dims].call(x, how)[0]
 
 

@@ -49,6 +49,11 @@ class SlidingAxis:
         """Whether all elements are in as many windows."""
         return self.padding == 0 and self.kernel == self.stride and self.size == self.count * self.stride
 
+    @property
+    def sparse(self) -> bool:
+        """Whether few elements are in a second window, and none in a third or in no window."""
+        return False
+
 
 @dataclass(frozen=True)
 class AdaptiveAxis:
@@ -80,6 +85,11 @@ class AdaptiveAxis:
     def even(self) -> bool:
         """Whether all elements are in as many windows."""
         return self.count > 0 and (self.size % self.count == 0 or self.count % self.size == 0)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether few elements are in a second window, and none in a third or in no window."""
+        return 0 < self.count <= self.size // 4
 
 
 Axis = SlidingAxis | AdaptiveAxis
