@@ -61,6 +61,7 @@ from torch_backprop.layers.pooling.max import (
     max_pool3d,
     max_pool3d_with_indices,
 )
+from torch_backprop.layers.pooling.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -108,6 +109,9 @@ __all__ = [
     "max_pool2d_with_indices",
     "max_pool3d",
     "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "nll_loss",

@@ -62,7 +62,7 @@ from torch_backprop.layers.padding.constant import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from torch_backprop.layers.pooling import adaptive, average, lp
+from torch_backprop.layers.pooling import adaptive, average, lp, unpool
 from torch_backprop.layers.pooling import max as max_pooling
 from torch_backprop.layers.pooling.adaptive import (
     AdaptiveAvgPool1d,
@@ -75,6 +75,7 @@ from torch_backprop.layers.pooling.adaptive import (
 from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
 from torch_backprop.layers.pooling.lp import LPPool1d, LPPool2d, LPPool3d
 from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
+from torch_backprop.layers.pooling.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -127,6 +128,9 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "NLLLoss",
     "PReLU",
@@ -174,4 +178,5 @@ SPECS = (
     *border.SPECS,
     *adaptive.SPECS,
     *lp.SPECS,
+    *unpool.SPECS,
 )
