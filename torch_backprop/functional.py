@@ -62,6 +62,7 @@ from torch_backprop.layers.pooling.max import (
     max_pool3d_with_indices,
 )
 from torch_backprop.layers.pooling.unpool import max_unpool1d, max_unpool2d, max_unpool3d
+from torch_backprop.layers.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -82,6 +83,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -116,6 +118,8 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",

@@ -1,6 +1,6 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, linear, shape, softmax
+from torch_backprop.layers import dropout, linear, shape, shuffle, softmax
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -77,6 +77,7 @@ from torch_backprop.layers.pooling.lp import LPPool1d, LPPool2d, LPPool3d
 from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
 from torch_backprop.layers.pooling.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
+from torch_backprop.layers.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
 __all__ = [
@@ -98,6 +99,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
@@ -134,6 +136,8 @@ __all__ = [
     "Mish",
     "NLLLoss",
     "PReLU",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -179,4 +183,5 @@ SPECS = (
     *adaptive.SPECS,
     *lp.SPECS,
     *unpool.SPECS,
+    *shuffle.SPECS,
 )
