@@ -52,6 +52,12 @@ from torch_backprop.layers.pooling.adaptive import (
     adaptive_max_pool3d_with_indices,
 )
 from torch_backprop.layers.pooling.average import avg_pool1d, avg_pool2d, avg_pool3d
+from torch_backprop.layers.pooling.fractional import (
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+)
 from torch_backprop.layers.pooling.lp import lp_pool1d, lp_pool2d, lp_pool3d
 from torch_backprop.layers.pooling.max import (
     max_pool1d,
@@ -91,6 +97,10 @@ __all__ = [
     "dropout3d",
     "elu",
     "feature_alpha_dropout",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_with_indices",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_with_indices",
     "gelu",
     "glu",
     "hardshrink",

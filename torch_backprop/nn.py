@@ -62,7 +62,7 @@ from torch_backprop.layers.padding.constant import (
     ZeroPad2d,
     ZeroPad3d,
 )
-from torch_backprop.layers.pooling import adaptive, average, lp, unpool
+from torch_backprop.layers.pooling import adaptive, average, fractional, lp, unpool
 from torch_backprop.layers.pooling import max as max_pooling
 from torch_backprop.layers.pooling.adaptive import (
     AdaptiveAvgPool1d,
@@ -73,6 +73,7 @@ from torch_backprop.layers.pooling.adaptive import (
     AdaptiveMaxPool3d,
 )
 from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
+from torch_backprop.layers.pooling.fractional import FractionalMaxPool2d, FractionalMaxPool3d
 from torch_backprop.layers.pooling.lp import LPPool1d, LPPool2d, LPPool3d
 from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
 from torch_backprop.layers.pooling.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
@@ -113,6 +114,8 @@ __all__ = [
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
@@ -184,4 +187,5 @@ SPECS = (
     *lp.SPECS,
     *unpool.SPECS,
     *shuffle.SPECS,
+    *fractional.SPECS,
 )

@@ -5,7 +5,7 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``MaxUnpool2d`` and ``MaxUnpool3d`` have no gradient where the indices are not contiguous.
-* ``PixelShuffle`` and ``PixelUnshuffle`` have no gradient without elements: of the wrong shape, it is refused.
+* ``PixelShuffle`` and ``PixelUnshuffle`` have a gradient of another shape where there are no elements.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
 """
 
