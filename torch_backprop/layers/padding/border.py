@@ -25,7 +25,7 @@ from torch import Tensor
 
 from torch_backprop.layers.padding.constant import Padding, constant_pad
 from torch_backprop.layers.pooling.windows import channels_last
-from torch_backprop.rule import FLOAT32, Rule, first_order, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, owned, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -51,7 +51,8 @@ class BorderPadRule(Rule):
         folded = widen(grad_y.movedim(1, -1).contiguous() if ctx.channels_last else grad_y)
         for i, (left, right) in enumerate(ctx.padding.sides):
             folded = fold(folded, -1 - i - ctx.channels_last, left, right, ctx.padding.mode)
-        grad_x = (folded.movedim(-1, 1) if ctx.channels_last else folded).to(grad_y.dtype)
+        folded = folded.contiguous().to(grad_y.dtype)
+        grad_x = folded.movedim(-1, 1) if ctx.channels_last else folded
         return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None
 
     @staticmethod
@@ -68,23 +69,24 @@ class Float32BorderPadRule(BorderPadRule):
 
 def fold(g: Tensor, dim: int, left: int, right: int, mode: str) -> Tensor:
     """The gradient before one axis was padded by ``left`` and ``right``."""
-    size = g.shape[dim] - left - right
-    # a cropped element has no gradient: its pad is zero
-    inside = F.pad(g, (0, 0) * (-1 - dim) + (-left, -right))
-    left_border, right_border = max(left, 0), max(right, 0)
+    padded, size = g.shape[dim], g.shape[dim] - left - right
+    left_crop, right_crop = max(-left, 0), max(-right, 0)
+    # what was cropped has no gradient
+    opened = F.pad(g, (0, 0) * (-1 - dim) + (left_crop, right_crop)) if left_crop or right_crop else g
+    inside = opened.narrow(dim, max(left, 0), size)
+    # a crop on one side may reach into the border on the other
+    left_border, right_border = min(max(left, 0), padded), min(max(right, 0), padded)
     if not (left_border or right_border):
         return inside
-    borders = torch.cat(
-        (g.narrow(dim, 0, left_border), g.narrow(dim, g.shape[dim] - right_border, right_border)), dim
-    )
+    last = g.narrow(dim, padded - right_border, right_border)
+    borders = torch.cat((g.narrow(dim, 0, left_border), last), dim)
     outside = torch.cat(
         (
-            torch.arange(-left_border, 0, device=g.device),
-            torch.arange(size, size + right_border, device=g.device),
+            torch.arange(-left, left_border - left, device=g.device),
+            torch.arange(size + right - right_border, size + right, device=g.device),
         )
     )
-    add = inside.index_add_ if first_order(g) else inside.index_add
-    return add(dim, repeated(outside, size, max(-left, 0), max(-right, 0), mode), borders)
+    return inside.index_add(dim, repeated(outside, size, left_crop, right_crop, mode), borders)
 
 
 def repeated(p: Tensor, size: int, left_crop: int, right_crop: int, mode: str) -> Tensor:

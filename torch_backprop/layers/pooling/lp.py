@@ -169,7 +169,8 @@ def _lp_pool(dims: int, x: Tensor, p: float, kernel: Numbers, stride: Numbers, c
 def _pulled_through_root(ctx: Any, g: Tensor, y: Tensor) -> Tensor:
     """g K y^(1 - p), or 0 where y is 0, be g infinite."""
     elements = math.prod(each(ctx.how.windows.kernel, ctx.how.dims))
-    zero = y == 0
+    # the sum of powers is 0 where y is, or where y is infinite if p is negative
+    zero = y == 0 if ctx.p > 0 else y.isinf()
     # torch differentiates sign(u) abs(u), and takes the sign of NaN for 0: seen where the power is 1;
     # elsewhere not the power of 0, which would be infinite, with an undefined derivative
     slope = torch.sign(y).abs() if ctx.p == 1 else torch.where(zero, 1, widen(y)).pow(1 - ctx.p)
