@@ -115,6 +115,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     if mode == "constant":
         return constant_pad(input, pad, value)
     padding = Padding(pad, mode, value)
+    # as torch's list for autocast has it, which leaves out reflection in three dimensions
     in_float32 = mode == "replicate" or (mode == "reflect" and len(pad) < 6)
     return (Float32BorderPadRule if in_float32 else BorderPadRule).call(input, padding)[0]
 

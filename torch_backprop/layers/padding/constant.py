@@ -53,6 +53,7 @@ class ConstantPadRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+        # the constant has no gradient, whatever lay beside it
         return F.pad(grad_y, [-width for width in ctx.padding.pad]), None
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 Of n elements, window i has those from floor(i n / o) to before ceil((i + 1) n / o): neighbours share an
 element where n / o is not whole, and several where o > n. Average and maximum of windows, and their
-derivatives, are those of ``average`` and ``max``; only the windows differ.
+derivatives, are those of ``averaging`` and ``selection``; only the windows differ.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.pooling.average import AverageRule, Averaging, Float32AverageRule
+from torch_backprop.layers.pooling.averaging import AverageRule, Averaging, Float32AverageRule
 from torch_backprop.layers.pooling.selection import Float32SelectionRule, Pooled, Selection, SelectionRule
 from torch_backprop.layers.pooling.windows import Adaptive, Numbers, each
 from torch_backprop.rule import tracked
@@ -173,6 +173,7 @@ def _adaptive_avg_pool(dims: int, x: Tensor, output_size: Numbers) -> Tensor:
 
 
 def _adaptive_max_pool(dims: int, x: Tensor, output_size: Numbers, return_indices: bool) -> Any:
+    # places are narrowed only where someone may ask for the derivative
     if tracked(x):
         how = Selection(dims, _MAXIMA[dims], (output_size,), Adaptive(dims))
         y, places, _ = _MAXIMUM_RULES[dims].call(x, None, how)

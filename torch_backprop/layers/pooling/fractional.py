@@ -97,7 +97,7 @@ class FractionalMaxPool2d(torch.nn.FractionalMaxPool2d):
 
     def forward(self, input: Tensor) -> Pooled:
         """Maps ``(N, C, H, W)`` to ``(N, C, H_out, W_out)``, or to that and the places."""
-        return fractional_max_pool2d(input, *_options(self), _random_samples=self._random_samples)
+        return fractional_max_pool2d(input, *_options(self))
 
 
 class FractionalMaxPool3d(torch.nn.FractionalMaxPool3d):
@@ -105,7 +105,7 @@ class FractionalMaxPool3d(torch.nn.FractionalMaxPool3d):
 
     def forward(self, input: Tensor) -> Pooled:
         """Maps ``(N, C, D, H, W)`` to ``(N, C, D_out, H_out, W_out)``, or to that and the places."""
-        return fractional_max_pool3d(input, *_options(self), _random_samples=self._random_samples)
+        return fractional_max_pool3d(input, *_options(self))
 
 
 _POOLS = {2: F.fractional_max_pool2d_with_indices, 3: F.fractional_max_pool3d_with_indices}
@@ -130,7 +130,8 @@ def _fractional_max_pool(
 
 
 def _options(module: Any) -> tuple[Any, ...]:
-    return module.kernel_size, module.output_size, module.output_ratio, module.return_indices
+    sizes = (module.kernel_size, module.output_size, module.output_ratio)
+    return *sizes, module.return_indices, module._random_samples
 
 
 RANDOM = frozenset({"random"})

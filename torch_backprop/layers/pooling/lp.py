@@ -7,7 +7,7 @@ torch takes K times the mean of the d_i elements inside:
     backward  dL/dx_j = x_j^(p - 1) sum over the windows i of j of g_i K / d_i y_i^(1 - p)
 
 since dy/du = y^(1 - p) / p and du/dx = K / d p x^(p - 1). At y = 0 the gradient is zero, by torch's
-convention. The sum over windows is that of ``average``. With p infinite it is max pooling of abs(x).
+convention. The sum over windows is that of ``averaging``. With p infinite it is max pooling of abs(x).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.pooling.average import AVERAGES, Averaging, spread
+from torch_backprop.layers.pooling.average import AVERAGES
+from torch_backprop.layers.pooling.averaging import Averaging, spread
 from torch_backprop.layers.pooling.max import max_pool1d, max_pool2d, max_pool3d
 from torch_backprop.layers.pooling.windows import Numbers, Sliding, channels_last, each
 from torch_backprop.rule import FLOAT32, Rule, save, widen

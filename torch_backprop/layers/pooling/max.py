@@ -178,6 +178,7 @@ def _max_pool(
     ceil_mode: bool,
     return_indices: bool,
 ) -> Pooled:
+    # nothing to save, and in one dimension torch has a faster kernel that finds no places
     if not tracked(x):
         return _POOLS[dims](x, kernel, stride, padding, dilation, ceil_mode, return_indices)
     pools, rule = (_SELECTING_POOLS, SelectionRule) if return_indices else (_QUIET_POOLS, _QUIET_RULES[dims])

@@ -82,6 +82,7 @@ class SelectionRule(Rule):
         ctx.shape, ctx.sizes = x.shape, x.shape[x.dim() - ctx.how.dims :]
         ctx.channels_last = channels_last(x, ctx.how.dims)
         ctx.mark_non_differentiable(places)
+        # integers have no derivative, so that no order of differentiation misses what is made of them here
         save(ctx, ctx.how.narrow(places, ctx.sizes), link)
 
     @staticmethod
@@ -119,5 +120,6 @@ def deposit(y: Tensor, places: Tensor, shape: torch.Size, dims: int, channels_la
         return deposit(y.movedim(1, -1), places, last, dims + 1).movedim(-1, 1)
     lead, plane = shape[: len(shape) - dims], math.prod(shape[len(shape) - dims :])
     zeros, places, y = y.new_zeros(*lead, plane), flattened(places, dims), flattened(y, dims)
+    # overlapping windows may select the same element: their gradients add up
     add = zeros.scatter_add_ if first_order(y, places) else zeros.scatter_add
     return add(-1, places, y).reshape(shape)

@@ -47,6 +47,7 @@ class MaxUnpoolRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, places, ctx.how = inputs
+        # as they are: whoever pooled holds them anyway, and a narrow copy would come on top
         save(ctx, places)
 
     @staticmethod

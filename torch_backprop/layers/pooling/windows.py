@@ -64,6 +64,7 @@ class AdaptiveAxis:
 
     def start(self, device: torch.device) -> Tensor:
         """The first element of each window."""
+        # in integers, because rounded quotients would move the borders on long axes
         return torch.arange(self.count, device=device) * self.size // max(self.count, 1)
 
     def stop(self, device: torch.device) -> Tensor:
@@ -89,6 +90,7 @@ class AdaptiveAxis:
     @property
     def sparse(self) -> bool:
         """Whether few elements are in a second window, and none in a third or in no window."""
+        # from about four elements a window on, adding the shared ones beats a second selection (measured)
         return 0 < self.count <= self.size // 4
 
 
