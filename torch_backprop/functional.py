@@ -42,17 +42,60 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.padding.border import pad
+from torch_backprop.layers.pooling.adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_with_indices,
+)
+from torch_backprop.layers.pooling.average import avg_pool1d, avg_pool2d, avg_pool3d
+from torch_backprop.layers.pooling.fractional import (
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+)
+from torch_backprop.layers.pooling.lp import lp_pool1d, lp_pool2d, lp_pool3d
+from torch_backprop.layers.pooling.max import (
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool2d_with_indices,
+    max_pool3d,
+    max_pool3d_with_indices,
+)
+from torch_backprop.layers.pooling.unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from torch_backprop.layers.resample.grid import affine_grid, grid_sample
 from torch_backprop.layers.resample.interpolate import interpolate
+from torch_backprop.layers.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_with_indices",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices",
+    "adaptive_max_pool3d",
+    "adaptive_max_pool3d_with_indices",
     "affine_grid",
     "alpha_dropout",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -67,6 +110,10 @@ __all__ = [
     "elu",
     "feature_alpha_dropout",
     "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_with_indices",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_with_indices",
     "gelu",
     "glu",
     "grid_sample",
@@ -80,9 +127,24 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool1d_with_indices",
+    "max_pool2d",
+    "max_pool2d_with_indices",
+    "max_pool3d",
+    "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "nll_loss",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",

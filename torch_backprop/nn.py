@@ -1,6 +1,6 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, linear, shape, softmax
+from torch_backprop.layers import dropout, linear, shape, shuffle, softmax
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -29,14 +29,7 @@ from torch_backprop.layers.activation.smooth import (
     Tanhshrink,
 )
 from torch_backprop.layers.convolution import conv, fold, transposed
-from torch_backprop.layers.convolution.conv import (
-    Conv1d,
-    Conv2d,
-    Conv3d,
-    LazyConv1d,
-    LazyConv2d,
-    LazyConv3d,
-)
+from torch_backprop.layers.convolution.conv import Conv1d, Conv2d, Conv3d, LazyConv1d, LazyConv2d, LazyConv3d
 from torch_backprop.layers.convolution.fold import Fold, Unfold
 from torch_backprop.layers.convolution.transposed import (
     ConvTranspose1d,
@@ -60,9 +53,45 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.padding import border, constant
+from torch_backprop.layers.padding.border import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+)
+from torch_backprop.layers.padding.constant import (
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
+from torch_backprop.layers.pooling import adaptive, average, fractional, lp, unpool
+from torch_backprop.layers.pooling import max as max_pooling
+from torch_backprop.layers.pooling.adaptive import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+)
+from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
+from torch_backprop.layers.pooling.fractional import FractionalMaxPool2d, FractionalMaxPool3d
+from torch_backprop.layers.pooling.lp import LPPool1d, LPPool2d, LPPool3d
+from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
+from torch_backprop.layers.pooling.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from torch_backprop.layers.resample import interpolate
 from torch_backprop.layers.resample.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
+from torch_backprop.layers.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
 __all__ = [
@@ -71,10 +100,26 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AlphaDropout",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -89,12 +134,17 @@ __all__ = [
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "Identity",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "LazyConv1d",
     "LazyConv2d",
     "LazyConv3d",
@@ -107,12 +157,26 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "NLLLoss",
     "PReLU",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RReLU",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -129,6 +193,9 @@ __all__ = [
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
 ]
 
 SPECS = (
@@ -147,4 +214,13 @@ SPECS = (
     *likelihood.SPECS,
     *cross_entropy.SPECS,
     *binary.SPECS,
+    *max_pooling.SPECS,
+    *average.SPECS,
+    *constant.SPECS,
+    *border.SPECS,
+    *adaptive.SPECS,
+    *lp.SPECS,
+    *unpool.SPECS,
+    *shuffle.SPECS,
+    *fractional.SPECS,
 )

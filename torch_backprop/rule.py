@@ -131,6 +131,11 @@ def is_plain(tensor: Tensor) -> bool:
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 
+def tracked(x: Tensor) -> bool:
+    """Whether a derivative of what is done to ``x`` may be asked for; if not, there is nothing to save."""
+    return not is_plain(x) or forward_ad._current_level >= 0 or (x.requires_grad and torch.is_grad_enabled())
+
+
 def owned(y: Tensor) -> Tensor:
     """The tensor of a view made inside ``forward``, which may be written into after it is returned."""
     if torch.compiler.is_compiling() or not y._is_view():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ class Draw:
     """A random tensor to be drawn: an input, or a tensor among a layer's options.
 
     ``kind`` is ``"normal"``; ``"unit"``, uniform in (0, 1); ``"probabilities"``, positive and summing to one
-    over dimension 1; or ``"classes"``, integers in [0, ``classes``).
+    over dimension 1; ``"classes"``, integers in [0, ``classes``); or ``"distinct"``, the same, no two alike.
     """
 
     shape: tuple[int, ...]
@@ -27,6 +28,9 @@ class Draw:
         """Draws the tensor; floating-point kinds in ``dtype``."""
         if self.kind == "classes":
             return torch.randint(self.classes, self.shape, generator=generator)
+        if self.kind == "distinct":
+            drawn = torch.randperm(self.classes, generator=generator)
+            return drawn[: math.prod(self.shape)].reshape(self.shape)
         real = torch.float64 if dtype.is_complex else dtype
         if self.kind == "normal":
             drawn = torch.randn(self.shape, generator=generator, dtype=torch.promote_types(real, dtype))

@@ -4,6 +4,8 @@
 * ``RReLU`` has no forward mode and no batching rule, and its slopes are undefined when activation
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
+* ``MaxUnpool2d`` and ``MaxUnpool3d`` have no gradient where the indices are not contiguous.
+* ``PixelShuffle`` and ``PixelUnshuffle`` have a gradient of another shape where there are no elements.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
 * ``ConvTranspose`` raises at the third derivative if it has an output padding, which it hands on to a
   convolution that is not transposed.
@@ -66,9 +68,37 @@ def _conv_transposed(kind: Any) -> Any:
     return ConvTranspose
 
 
+class MaxUnpool2d(torch.nn.MaxUnpool2d):
+    def forward(self, input: Tensor, indices: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(input, indices.contiguous(), output_size)
+
+
+class MaxUnpool3d(torch.nn.MaxUnpool3d):
+    def forward(self, input: Tensor, indices: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(input, indices.contiguous(), output_size)
+
+
+class PixelShuffle(torch.nn.PixelShuffle):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if input.numel() else input.clone()
+
+
+class PixelUnshuffle(torch.nn.PixelUnshuffle):
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input) if input.numel() else input.clone()
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
-CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
+CORRECTED: Corrections = {
+    torch.nn.Hardsigmoid: Hardsigmoid,
+    torch.nn.MaxUnpool2d: MaxUnpool2d,
+    torch.nn.MaxUnpool3d: MaxUnpool3d,
+    torch.nn.PixelShuffle: PixelShuffle,
+    torch.nn.PixelUnshuffle: PixelUnshuffle,
+    torch.nn.RReLU: RReLU,
+    torch.nn.SiLU: SiLU,
+}
 CORRECTED_SECOND_ORDER: Corrections = (
     CORRECTED
     | {torch.nn.BCELoss: BCELoss}

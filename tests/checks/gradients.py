@@ -34,7 +34,10 @@ def gradient_layouts(spec: LayerSpec, case: Case) -> None:
     """A gradient lies in memory as the built-in's does, or as what it is the gradient of."""
     for layout in DENSE:
         ours, builtin = (trial.on(layout) for trial in trials(spec, case))
-        expected = differentiate(builtin)
+        expected, _ = outcome(differentiate, builtin, may_raise=True)
+        # a layout that the built-in refuses has no gradient to lie anywhere
+        if isinstance(expected, Raised):
+            continue
         for name, gradient in differentiate(ours).items():
             if gradient is not None:
                 models = (expected[name], ours.leaves[name])
