@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.convolution.geometry import Geometry, Sizes
 from torch_backprop.layers.convolution.rule import convolve
+from torch_backprop.layers.padding.border import pad
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -139,12 +139,8 @@ def _padded(
 ) -> Tensor:
     padding = module.padding
     if module.padding_mode != "zeros":
-        input, padding = _pad(input, module._reversed_padding_repeated_twice, module.padding_mode), 0
+        input, padding = pad(input, module._reversed_padding_repeated_twice, module.padding_mode), 0
     return function(input, weight, bias, module.stride, padding, module.dilation, module.groups)
-
-
-def _pad(input: Tensor, margins: list[int], mode: str) -> Tensor:
-    return F.pad(input, margins, mode)
 
 
 SPECS = (
@@ -157,6 +153,7 @@ SPECS = (
                 (3, 6), in_channels=3, out_channels=2, kernel_size=2, padding="same", dilation=3, bias=False
             ),
             case((2, 4, 6), in_channels=4, out_channels=8, kernel_size=3, groups=4, padding=2, dilation=2),
+            case((1, 2, 4), in_channels=2, out_channels=1, kernel_size=3, padding=2, padding_mode="reflect"),
         ),
         large=case((16, 32, 2048), in_channels=32, out_channels=32, kernel_size=3, padding=1),
     ),
@@ -168,6 +165,9 @@ SPECS = (
             case((2, 4, 4, 4), in_channels=4, out_channels=4, kernel_size=3, padding="same", groups=4),
             case((2, 6, 5, 4), in_channels=6, out_channels=4, kernel_size=2, dilation=(2, 1), groups=2),
             case((2, 4, 5), in_channels=2, out_channels=3, kernel_size=(2, 4), padding="same", bias=False),
+            case(
+                (1, 1, 3, 4), in_channels=1, out_channels=2, kernel_size=2, padding=1, padding_mode="circular"
+            ),
         ),
         large=case((16, 64, 32, 32), in_channels=64, out_channels=64, kernel_size=3, padding=1),
     ),
@@ -176,6 +176,14 @@ SPECS = (
         torch.nn.Conv3d,
         (
             case((2, 2, 4, 2, 2), in_channels=2, out_channels=2, kernel_size=2, stride=(3, 2, 1), padding=1),
+            case(
+                (1, 2, 2, 2),
+                in_channels=1,
+                out_channels=1,
+                kernel_size=2,
+                padding=1,
+                padding_mode="replicate",
+            ),
             case(
                 (2, 3, 3, 4), in_channels=2, out_channels=2, kernel_size=(1, 2, 2), groups=2, padding="valid"
             ),

@@ -22,6 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.pooling.adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+)
 from torch_backprop.rule import Rule, widen
 from torch_backprop.spec import LayerSpec, case
 
@@ -160,7 +165,7 @@ def interpolate(
     how = Interpolation(
         _frozen(size), _frozen(scale_factor), mode, align_corners, recompute_scale_factor, antialias
     )
-    return F.interpolate(input, **vars(how)) if mode == "area" else InterpolateRule.call(input, how)
+    return _averaged(input, how) if mode == "area" else InterpolateRule.call(input, how)
 
 
 class Upsample(torch.nn.Upsample):
@@ -190,6 +195,13 @@ class UpsamplingBilinear2d(torch.nn.UpsamplingBilinear2d):
     forward = Upsample.forward
 
 
+def _averaged(input: Tensor, how: Interpolation) -> Tensor:
+    # torch checks the options and finds the lengths, without the numbers
+    lengths = how(torch.empty(input.shape, dtype=input.dtype, device="meta")).shape[2:]
+    pool = (adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d)[len(lengths) - 1]
+    return pool(input, lengths)
+
+
 def _frozen(numbers: Any) -> Any:
     return tuple(numbers) if isinstance(numbers, list) else numbers
 
@@ -215,6 +227,7 @@ SPECS = (
             case((1, 2, 5), scale_factor=1.7, mode="linear", align_corners=True),
             case((1, 1, 4, 5), scale_factor=(1.5, 0.7), mode="bicubic"),
             case((1, 1, 2, 3, 2), size=(3, 2, 4), mode="trilinear"),
+            case((1, 2, 3, 4), size=(2, 5), mode="area"),
             case((1, 2, 3, 4), scale_factor=1.3, mode="nearest-exact", recompute_scale_factor=True),
         ),
         large=case((4, 16, 64, 64), scale_factor=2.0, mode="bilinear"),
