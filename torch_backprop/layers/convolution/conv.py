@@ -177,7 +177,7 @@ SPECS = (
         (
             case((2, 2, 4, 2, 2), in_channels=2, out_channels=2, kernel_size=2, stride=(3, 2, 1), padding=1),
             case(
-                (1, 2, 2, 2),
+                (1, 1, 2, 2, 2),
                 in_channels=1,
                 out_channels=1,
                 kernel_size=2,
