@@ -5,6 +5,8 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
+* ``LayerNorm`` takes its mean and deviation for constants in the third derivative, and, where ``vmap`` or
+  forward mode meets them, in the second.
 """
 
 from __future__ import annotations
@@ -44,7 +46,28 @@ class BCELoss(torch.nn.BCELoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
+class LayerNorm(torch.nn.LayerNorm):
+    def forward(self, input: Tensor) -> Tensor:
+        if tuple(input.shape[-len(self.normalized_shape) :]) != self.normalized_shape:
+            return super().forward(input)
+        dims = tuple(range(-len(self.normalized_shape), 0))
+        return scaled(standardized(input, dims, self.eps), self.weight, self.bias)
+
+
+def standardized(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    deviation = x - x.mean(dims, keepdim=True)
+    return deviation / (deviation.square().mean(dims, keepdim=True) + eps).sqrt()
+
+
+def scaled(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = h if weight is None else h * weight
+    return y if bias is None else y + bias
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
-CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
+CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
+    torch.nn.BCELoss: BCELoss,
+    torch.nn.LayerNorm: LayerNorm,
+}
