@@ -39,11 +39,13 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.normalization.batch import batch_norm
 from torch_backprop.layers.normalization.layer import layer_norm
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
     "alpha_dropout",
+    "batch_norm",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",

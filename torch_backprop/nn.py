@@ -42,7 +42,8 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.normalization import layer
+from torch_backprop.layers.normalization import batch, layer
+from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from torch_backprop.layers.normalization.layer import LayerNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
@@ -56,6 +57,9 @@ __all__ = [
     "AlphaDropout",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Bilinear",
     "CrossEntropyLoss",
     "Dropout",
@@ -105,6 +109,7 @@ SPECS = (
     *softmax.SPECS,
     *dropout.SPECS,
     *layer.SPECS,
+    *batch.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

@@ -5,8 +5,8 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
-* ``LayerNorm`` takes its mean and deviation for constants in the third derivative, and, where ``vmap`` or
-  forward mode meets them, in the second.
+* ``LayerNorm`` and ``BatchNorm`` take mean and deviation for constants in the third derivative, and, where
+  ``vmap`` or forward mode meets them, in the second.
 """
 
 from __future__ import annotations
@@ -46,22 +46,51 @@ class BCELoss(torch.nn.BCELoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
-class LayerNorm(torch.nn.LayerNorm):
-    def forward(self, input: Tensor) -> Tensor:
-        if tuple(input.shape[-len(self.normalized_shape) :]) != self.normalized_shape:
-            return super().forward(input)
-        dims = tuple(range(-len(self.normalized_shape), 0))
-        return scaled(standardized(input, dims, self.eps), self.weight, self.bias)
+class Standardizing:
+    """Ordinary operators in the place of a fused one, whose errors and buffers remain."""
+
+    def forward(self: Any, input: Tensor) -> Tensor:
+        fused: Any = getattr(super(), "forward")  # noqa: B009
+        y = fused(input.detach())
+        if not self.training and getattr(self, "running_mean", None) is not None:
+            return fused(input)
+        grouped, dims = self.grouped(input)
+        deviation = grouped - grouped.mean(dims, keepdim=True)
+        h = deviation / (deviation.square().mean(dims, keepdim=True) + self.eps).sqrt()
+        return self.scaled(h.reshape(y.shape))
+
+    def grouped(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """x in a shape in which the dimensions returned with it are standardized together."""
+        return x, (0, *range(2, x.dim()))
+
+    def scaled(self: Any, h: Tensor) -> Tensor:
+        """w h + b."""
+        shape = self.parameter_shape(h)
+        y = h if self.weight is None else h * self.weight.reshape(shape)
+        return y if self.bias is None else y + self.bias.reshape(shape)
+
+    def parameter_shape(self, h: Tensor) -> tuple[int, ...]:
+        return (-1, *(1 for _ in h.shape[2:]))
 
 
-def standardized(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
-    deviation = x - x.mean(dims, keepdim=True)
-    return deviation / (deviation.square().mean(dims, keepdim=True) + eps).sqrt()
+class LayerNorm(Standardizing, torch.nn.LayerNorm):
+    def grouped(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        return x, tuple(range(-len(self.normalized_shape), 0))
+
+    def parameter_shape(self, h: Tensor) -> tuple[int, ...]:
+        return self.normalized_shape
 
 
-def scaled(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    y = h if weight is None else h * weight
-    return y if bias is None else y + bias
+class BatchNorm1d(Standardizing, torch.nn.BatchNorm1d):
+    pass
+
+
+class BatchNorm2d(Standardizing, torch.nn.BatchNorm2d):
+    pass
+
+
+class BatchNorm3d(Standardizing, torch.nn.BatchNorm3d):
+    pass
 
 
 Corrections = dict[Any, type[torch.nn.Module]]
@@ -70,4 +99,7 @@ CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RRe
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
     torch.nn.BCELoss: BCELoss,
     torch.nn.LayerNorm: LayerNorm,
+    torch.nn.BatchNorm1d: BatchNorm1d,
+    torch.nn.BatchNorm2d: BatchNorm2d,
+    torch.nn.BatchNorm3d: BatchNorm3d,
 }

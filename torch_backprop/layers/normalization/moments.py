@@ -50,6 +50,11 @@ def returned(ctx: Any, grads: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
     return tuple(found)
 
 
+def shaped(parameter: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """The parameter in a shape that is broadcastable with x."""
+    return None if parameter is None else parameter.reshape(shape)
+
+
 def standardized(x: Tensor, dims: Dims, eps: float, centered: bool = True) -> tuple[Tensor, Tensor]:
     """h and r over the dimensions ``dims``, in differentiable operators."""
     x = x - x.mean(dims, keepdim=True) if centered else x
