@@ -41,6 +41,7 @@ from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
 from torch_backprop.layers.normalization.batch import batch_norm
 from torch_backprop.layers.normalization.layer import layer_norm
+from torch_backprop.layers.normalization.rms import rms_norm
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "rrelu",
     "selu",
     "sigmoid",

@@ -42,9 +42,10 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.normalization import batch, layer
+from torch_backprop.layers.normalization import batch, layer, rms
 from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from torch_backprop.layers.normalization.layer import LayerNorm
+from torch_backprop.layers.normalization.rms import RMSNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -83,6 +84,7 @@ __all__ = [
     "Mish",
     "NLLLoss",
     "PReLU",
+    "RMSNorm",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -109,6 +111,7 @@ SPECS = (
     *softmax.SPECS,
     *dropout.SPECS,
     *layer.SPECS,
+    *rms.SPECS,
     *batch.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,

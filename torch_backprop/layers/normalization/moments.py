@@ -26,13 +26,11 @@ from torch_backprop.layers.loss.reduction import sum_to
 from torch_backprop.rule import widen
 
 Dims = tuple[int, ...]
-Arguments = tuple[Tensor, Tensor | None, Tensor | None]
 
 
-def keep(ctx: Any, arguments: Arguments, *statistics: Tensor) -> None:
-    """Saves x, and w if x needs a gradient; statistics too, which only the first-order path may use."""
-    x, w, _ = arguments
-    needs_x, needs_w, *_ = ctx.needs_input_grad
+def keep(ctx: Any, arguments: tuple[Any, ...], *statistics: Tensor) -> None:
+    """Saves of the arguments x, w and b what gradients need, and the statistics for the first-order path."""
+    (x, w, *_), (needs_x, needs_w, *_) = arguments, ctx.needs_input_grad
     ctx.mark_non_differentiable(*statistics)
     residuals = (x, w if needs_x else None, *statistics)
     ctx.save_for_backward(*(residuals if needs_x or needs_w else (None for _ in residuals)))
