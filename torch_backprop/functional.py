@@ -40,6 +40,7 @@ from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
 from torch_backprop.layers.normalization.batch import batch_norm
+from torch_backprop.layers.normalization.group import group_norm
 from torch_backprop.layers.normalization.layer import layer_norm
 from torch_backprop.layers.normalization.rms import rms_norm
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
@@ -60,6 +61,7 @@ __all__ = [
     "feature_alpha_dropout",
     "gelu",
     "glu",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",

@@ -42,8 +42,9 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.normalization import batch, layer, rms
+from torch_backprop.layers.normalization import batch, group, layer, rms
 from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from torch_backprop.layers.normalization.group import GroupNorm
 from torch_backprop.layers.normalization.layer import LayerNorm
 from torch_backprop.layers.normalization.rms import RMSNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
@@ -69,6 +70,7 @@ __all__ = [
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
@@ -113,6 +115,7 @@ SPECS = (
     *layer.SPECS,
     *rms.SPECS,
     *batch.SPECS,
+    *group.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

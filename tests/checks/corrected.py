@@ -50,7 +50,7 @@ class Standardizing:
     """Ordinary operators in the place of a fused one, whose errors and buffers remain."""
 
     def forward(self: Any, input: Tensor) -> Tensor:
-        fused: Any = getattr(super(), "forward")  # noqa: B009
+        fused: Any = super().forward  # pyright: ignore[reportAttributeAccessIssue]
         y = fused(input.detach())
         if not self.training and getattr(self, "running_mean", None) is not None:
             return fused(input)
