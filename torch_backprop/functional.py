@@ -41,6 +41,7 @@ from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
 from torch_backprop.layers.normalization.batch import batch_norm
 from torch_backprop.layers.normalization.group import group_norm
+from torch_backprop.layers.normalization.instance import instance_norm
 from torch_backprop.layers.normalization.layer import layer_norm
 from torch_backprop.layers.normalization.rms import rms_norm
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
@@ -66,6 +67,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "instance_norm",
     "l1_loss",
     "layer_norm",
     "leaky_relu",

@@ -42,9 +42,10 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.normalization import batch, group, layer, rms
+from torch_backprop.layers.normalization import batch, group, instance, layer, rms
 from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from torch_backprop.layers.normalization.group import GroupNorm
+from torch_backprop.layers.normalization.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from torch_backprop.layers.normalization.layer import LayerNorm
 from torch_backprop.layers.normalization.rms import RMSNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
@@ -76,6 +77,9 @@ __all__ = [
     "Hardswish",
     "Hardtanh",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "L1Loss",
     "LayerNorm",
     "LeakyReLU",
@@ -116,6 +120,7 @@ SPECS = (
     *rms.SPECS,
     *batch.SPECS,
     *group.SPECS,
+    *instance.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

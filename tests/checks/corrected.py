@@ -5,8 +5,8 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
-* ``LayerNorm`` and ``BatchNorm`` take mean and deviation for constants in the third derivative, and, where
-  ``vmap`` or forward mode meets them, in the second.
+* ``LayerNorm``, ``BatchNorm`` and ``InstanceNorm`` take mean and deviation for constants in the third
+  derivative, and, where ``vmap`` or forward mode meets them, in the second.
 """
 
 from __future__ import annotations
@@ -93,12 +93,35 @@ class BatchNorm3d(Standardizing, torch.nn.BatchNorm3d):
     pass
 
 
+class Instances(Standardizing):
+    def grouped(self: Any, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        return x, tuple(range(1 - self._get_no_batch_dim(), 0))
+
+    def parameter_shape(self, h: Tensor) -> tuple[int, ...]:
+        return (-1, *(1 for _ in self.grouped(h)[1]))
+
+
+class InstanceNorm1d(Instances, torch.nn.InstanceNorm1d):
+    pass
+
+
+class InstanceNorm2d(Instances, torch.nn.InstanceNorm2d):
+    pass
+
+
+class InstanceNorm3d(Instances, torch.nn.InstanceNorm3d):
+    pass
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
     torch.nn.BCELoss: BCELoss,
     torch.nn.LayerNorm: LayerNorm,
+    torch.nn.InstanceNorm1d: InstanceNorm1d,
+    torch.nn.InstanceNorm2d: InstanceNorm2d,
+    torch.nn.InstanceNorm3d: InstanceNorm3d,
     torch.nn.BatchNorm1d: BatchNorm1d,
     torch.nn.BatchNorm2d: BatchNorm2d,
     torch.nn.BatchNorm3d: BatchNorm3d,
