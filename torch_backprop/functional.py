@@ -43,6 +43,7 @@ from torch_backprop.layers.normalization.batch import batch_norm
 from torch_backprop.layers.normalization.group import group_norm
 from torch_backprop.layers.normalization.instance import instance_norm
 from torch_backprop.layers.normalization.layer import layer_norm
+from torch_backprop.layers.normalization.response import local_response_norm
 from torch_backprop.layers.normalization.rms import rms_norm
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
@@ -72,6 +73,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "mish",

@@ -42,11 +42,12 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.normalization import batch, group, instance, layer, rms
+from torch_backprop.layers.normalization import batch, group, instance, layer, response, rms
 from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from torch_backprop.layers.normalization.group import GroupNorm
 from torch_backprop.layers.normalization.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from torch_backprop.layers.normalization.layer import LayerNorm
+from torch_backprop.layers.normalization.response import CrossMapLRN2d, LocalResponseNorm
 from torch_backprop.layers.normalization.rms import RMSNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
@@ -65,6 +66,7 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
@@ -84,6 +86,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -121,6 +124,7 @@ SPECS = (
     *batch.SPECS,
     *group.SPECS,
     *instance.SPECS,
+    *response.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

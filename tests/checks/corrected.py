@@ -7,6 +7,8 @@
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
 * ``LayerNorm``, ``BatchNorm`` and ``InstanceNorm`` take mean and deviation for constants in the third
   derivative, and, where ``vmap`` or forward mode meets them, in the second.
+* ``CrossMapLRN2d`` has the first channel in the window of all that come after its own, but not in its
+  gradient, whose windows are one channel off; and it knows no second derivative and no transform.
 """
 
 from __future__ import annotations
@@ -44,6 +46,19 @@ class BCELoss(torch.nn.BCELoss):
         loss = -(target * torch.log(input) + (1 - target) * torch.log1p(-input))
         loss = loss if self.weight is None else loss * self.weight
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
+
+
+class CrossMapLRN2d(torch.nn.CrossMapLRN2d):
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != 4 or not input.is_floating_point():
+            return super().forward(input)
+        reach = int((self.size - 1) / 2 + 1)
+        channel = torch.arange(input.shape[1], device=input.device)
+        window = (channel.unsqueeze(1) - channel).abs() < reach
+        window[reach:, 0] = True
+        squares = input.square().flatten(2)
+        sums = (window.to(input.dtype) @ squares).reshape(input.shape)
+        return input * (self.k + self.alpha / self.size * sums) ** -self.beta
 
 
 class Standardizing:
@@ -115,7 +130,12 @@ class InstanceNorm3d(Instances, torch.nn.InstanceNorm3d):
 
 Corrections = dict[Any, type[torch.nn.Module]]
 
-CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
+CORRECTED: Corrections = {
+    torch.nn.Hardsigmoid: Hardsigmoid,
+    torch.nn.RReLU: RReLU,
+    torch.nn.SiLU: SiLU,
+    torch.nn.CrossMapLRN2d: CrossMapLRN2d,
+}
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
     torch.nn.BCELoss: BCELoss,
     torch.nn.LayerNorm: LayerNorm,
