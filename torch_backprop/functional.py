@@ -45,6 +45,7 @@ from torch_backprop.layers.normalization.instance import instance_norm
 from torch_backprop.layers.normalization.layer import layer_norm
 from torch_backprop.layers.normalization.response import local_response_norm
 from torch_backprop.layers.normalization.rms import rms_norm
+from torch_backprop.layers.normalization.vector import normalize
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -79,6 +80,7 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "normalize",
     "prelu",
     "relu",
     "relu6",
