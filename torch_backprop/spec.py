@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.lazy import LazyModuleMixin
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ class Case:
         # the caller's random numbers are none of our business
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return module(**options).to(dtype).train(self.train)
+            built = module(**options).to(dtype).train(self.train)
+            if isinstance(built, LazyModuleMixin):
+                # with the shapes of its first input a lazy layer becomes the layer that it is checked as
+                lazy: Any = built
+                lazy._infer_parameters(lazy, self.draw(dtype))
+            return built
 
     def draw(self, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
         """The inputs in ``dtype``, the same for the same seed."""
