@@ -42,11 +42,19 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.normalization import batch, group, instance, layer, response, rms
+from torch_backprop.layers.normalization import batch, group, instance, layer, lazy, response, rms
 from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from torch_backprop.layers.normalization.group import GroupNorm
 from torch_backprop.layers.normalization.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from torch_backprop.layers.normalization.layer import LayerNorm
+from torch_backprop.layers.normalization.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+)
 from torch_backprop.layers.normalization.response import CrossMapLRN2d, LocalResponseNorm
 from torch_backprop.layers.normalization.rms import RMSNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
@@ -84,6 +92,12 @@ __all__ = [
     "InstanceNorm3d",
     "L1Loss",
     "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
@@ -124,6 +138,7 @@ SPECS = (
     *batch.SPECS,
     *group.SPECS,
     *instance.SPECS,
+    *lazy.SPECS,
     *response.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,

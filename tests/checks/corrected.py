@@ -128,6 +128,11 @@ class InstanceNorm3d(Instances, torch.nn.InstanceNorm3d):
     pass
 
 
+def _lazily(lazy: Any, layer: Any) -> Any:
+    """The lazy class that becomes ``layer``."""
+    return type(lazy.__name__, (lazy,), {"cls_to_become": layer})
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {
@@ -139,10 +144,16 @@ CORRECTED: Corrections = {
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
     torch.nn.BCELoss: BCELoss,
     torch.nn.LayerNorm: LayerNorm,
-    torch.nn.InstanceNorm1d: InstanceNorm1d,
-    torch.nn.InstanceNorm2d: InstanceNorm2d,
-    torch.nn.InstanceNorm3d: InstanceNorm3d,
     torch.nn.BatchNorm1d: BatchNorm1d,
     torch.nn.BatchNorm2d: BatchNorm2d,
     torch.nn.BatchNorm3d: BatchNorm3d,
+    torch.nn.InstanceNorm1d: InstanceNorm1d,
+    torch.nn.InstanceNorm2d: InstanceNorm2d,
+    torch.nn.InstanceNorm3d: InstanceNorm3d,
+    torch.nn.LazyBatchNorm1d: _lazily(torch.nn.LazyBatchNorm1d, BatchNorm1d),
+    torch.nn.LazyBatchNorm2d: _lazily(torch.nn.LazyBatchNorm2d, BatchNorm2d),
+    torch.nn.LazyBatchNorm3d: _lazily(torch.nn.LazyBatchNorm3d, BatchNorm3d),
+    torch.nn.LazyInstanceNorm1d: _lazily(torch.nn.LazyInstanceNorm1d, InstanceNorm1d),
+    torch.nn.LazyInstanceNorm2d: _lazily(torch.nn.LazyInstanceNorm2d, InstanceNorm2d),
+    torch.nn.LazyInstanceNorm3d: _lazily(torch.nn.LazyInstanceNorm3d, InstanceNorm3d),
 }

@@ -54,9 +54,9 @@ class NormalizeRule(Rule):
     def jvp(ctx: Any, tangent_x: Tensor, *_: None) -> Tensor:
         (x,) = ctx.saved_tensors
         t, x_wide = widen(tangent_x), widen(x)
-        m, u = _slopes(x_wide, *ctx.options)
+        m, u, slope = _slopes(x_wide, *ctx.options)
         tangent_n = _real(u.conj() * t).sum(ctx.options[2:], keepdim=True)
-        return ((t - x_wide * (tangent_n / m)) / m).to(x.dtype)
+        return (t / m - x_wide * (tangent_n * slope)).to(x.dtype)
 
 
 def normalize(
@@ -85,12 +85,12 @@ def normalize(
 
 
 def _pullback(g: Tensor, x: Tensor, p: float, eps: float, *dims: int) -> Tensor:
-    m, u = _slopes(x, p, eps, *dims)
-    return g / m - u * (_real(g.conj() * x).sum(dims, keepdim=True) / m**2)
+    m, u, slope = _slopes(x, p, eps, *dims)
+    return g / m - u * (_real(g.conj() * x).sum(dims, keepdim=True) * slope)
 
 
-def _slopes(x: Tensor, p: float, eps: float, *dims: int) -> tuple[Tensor, Tensor]:
-    """m, and u where n >= eps, else 0."""
+def _slopes(x: Tensor, p: float, eps: float, *dims: int) -> tuple[Tensor, Tensor, Tensor]:
+    """m, u, and 1 / m^2 where n >= eps, else 0."""
     n = torch.linalg.vector_norm(x, p, dims, keepdim=True)
     if p == 2:
         u = x / (n + (n == 0))
@@ -102,7 +102,8 @@ def _slopes(x: Tensor, p: float, eps: float, *dims: int) -> tuple[Tensor, Tensor
     else:
         # where x or n is 0 so is sgn x, and what it is multiplied with has only to be finite
         u = torch.sgn(x) * ((x.abs() + (x == 0)) / (n + (n == 0))) ** (p - 1)
-    return n.clamp_min(eps), u * (n >= eps)
+    m = n.clamp_min(eps)
+    return m, u, (n >= eps) / m**2
 
 
 def _real(t: Tensor) -> Tensor:
