@@ -42,7 +42,7 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.normalization import batch, group, instance, layer, lazy, response, rms
+from torch_backprop.layers.normalization import batch, group, instance, layer, lazy, response, rms, sync
 from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from torch_backprop.layers.normalization.group import GroupNorm
 from torch_backprop.layers.normalization.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
@@ -57,6 +57,7 @@ from torch_backprop.layers.normalization.lazy import (
 )
 from torch_backprop.layers.normalization.response import CrossMapLRN2d, LocalResponseNorm
 from torch_backprop.layers.normalization.rms import RMSNorm
+from torch_backprop.layers.normalization.sync import SyncBatchNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -119,6 +120,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",
@@ -138,6 +140,7 @@ SPECS = (
     *batch.SPECS,
     *group.SPECS,
     *instance.SPECS,
+    *sync.SPECS,
     *lazy.SPECS,
     *response.SPECS,
     *regression.SPECS,

@@ -108,6 +108,10 @@ class BatchNorm3d(Standardizing, torch.nn.BatchNorm3d):
     pass
 
 
+class SyncBatchNorm(Standardizing, torch.nn.SyncBatchNorm):
+    pass
+
+
 class Instances(Standardizing):
     def grouped(self: Any, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         return x, tuple(range(1 - self._get_no_batch_dim(), 0))
@@ -147,6 +151,7 @@ CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
     torch.nn.BatchNorm1d: BatchNorm1d,
     torch.nn.BatchNorm2d: BatchNorm2d,
     torch.nn.BatchNorm3d: BatchNorm3d,
+    torch.nn.SyncBatchNorm: SyncBatchNorm,
     torch.nn.InstanceNorm1d: InstanceNorm1d,
     torch.nn.InstanceNorm2d: InstanceNorm2d,
     torch.nn.InstanceNorm3d: InstanceNorm3d,

@@ -10,6 +10,7 @@ In training each channel is standardized over the samples and positions of the b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -153,7 +154,7 @@ def batch_norm(
     return RunningNormRule.call(*arguments, eps)
 
 
-def normalized(layer: Any, input: Tensor) -> Tensor:
+def normalized(layer: Any, input: Tensor, function: Callable[..., Tensor] = batch_norm) -> Tensor:
     """What a layer of batch normalization makes of its input; its buffers are updated in training."""
     layer._check_input_dim(input)
     momentum = 0.0 if layer.momentum is None else layer.momentum
@@ -164,7 +165,7 @@ def normalized(layer: Any, input: Tensor) -> Tensor:
     untracked = layer.training and not layer.track_running_stats
     mean, var = (None, None) if untracked else (layer.running_mean, layer.running_var)
     by_batch = layer.training or (layer.running_mean is None and layer.running_var is None)
-    return batch_norm(input, mean, var, layer.weight, layer.bias, by_batch, momentum, layer.eps)
+    return function(input, mean, var, layer.weight, layer.bias, by_batch, momentum, layer.eps)
 
 
 class BatchNorm1d(torch.nn.BatchNorm1d):
