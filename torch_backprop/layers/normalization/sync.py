@@ -71,10 +71,10 @@ class SyncBatchNormRule(Rule):
         x, w, m, r = ctx.saved_tensors
         g, grad_x, grad_w = widen(grad_y), None, None
         if x is not None:
-            fast = first_order(grad_y, x)
-            h, _, r = (
-                ((widen(x) - m) * r, m, r) if fast else _standardized(widen(x), ctx.n, ctx.group, ctx.eps)
-            )
+            if first_order(grad_y, x):
+                h = (widen(x) - m) * r
+            else:
+                h, m, r = _standardized(widen(x), ctx.n, ctx.group, ctx.eps)
             grad_w = sum_to(g * h, ctx.shape)
             if ctx.needs_input_grad[0]:
                 weighted = g if w is None else g * w.reshape(ctx.shape)
