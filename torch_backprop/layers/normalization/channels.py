@@ -85,11 +85,14 @@ class Channels:
     def sums(self, g: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
         """The sums of g and of g d over each channel, as ``(N, C)`` or ``(1, C)``."""
         means = self.along(widen(m))
-        by_g, by_gd = torch.zeros_like(means), torch.zeros_like(means)
+        by_g, by_gd, buffer = torch.zeros_like(means), torch.zeros_like(means), None
         for g_tile, x_tile, m_tile, g_sum, gd_sum in _tiles(self.seen(g), self.seen(x), means, by_g, by_gd):
-            g_tile = widen(g_tile)
+            g_tile, x_tile = widen(g_tile), widen(x_tile)
+            # its pages are mapped once, those of a new tensor perhaps for every tile
+            buffer = torch.empty_like(x_tile) if buffer is None else buffer
+            d = torch.sub(x_tile, m_tile, out=buffer[: x_tile.shape[0], : x_tile.shape[1]])
             g_sum += g_tile.sum(1, keepdim=True)
-            gd_sum += (x_tile - m_tile).mul_(g_tile).sum(1, keepdim=True)
+            gd_sum += d.mul_(g_tile).sum(1, keepdim=True)
         by_g, by_gd = (s.reshape(-1, self.shape[1]) for s in (by_g, by_gd))
         return (by_g.sum(0, keepdim=True), by_gd.sum(0, keepdim=True)) if self.shared else (by_g, by_gd)
 
@@ -99,7 +102,7 @@ class Channels:
         grad_x = torch.empty_like(x)
         for out, g_tile, x_tile, *abc in _tiles(grad_x, g, x, *map(self.along, (a, b, c))):
             wide = out if out.dtype == abc[0].dtype else torch.empty_like(out, dtype=abc[0].dtype)
-            torch.mul(x_tile, abc[1], out=wide).add_(abc[2]).addcmul_(widen(g_tile), abc[0])
+            torch.mul(widen(x_tile), abc[1], out=wide).add_(abc[2]).addcmul_(widen(g_tile), abc[0])
             if wide is not out:
                 out.copy_(wide)
         return self.restored(grad_x)

@@ -27,12 +27,14 @@ def pull_rows(
     share = None if w is None else w / n
     # a stand-in that is not read
     means = r if m is None else widen(m).reshape(-1, 1)
-    grad_x, by_w, by_b = torch.empty_like(x), r.new_zeros(n), r.new_zeros(n)
+    grad_x, by_w, by_b, buffer = torch.empty_like(x), r.new_zeros(n), r.new_zeros(n), None
     for out, g_tile, x_tile, m_tile, r_tile, slope in tiles(grad_x, g, x, means, r, -r * r):
         g_tile, x_tile = widen(g_tile), widen(x_tile)
         scratch = out if needs[0] and out.dtype == g_tile.dtype else torch.empty_like(g_tile)
         d = x_tile if m is None else torch.sub(x_tile, m_tile, out=scratch)
-        product = g_tile * d
+        # its pages are mapped once, those of a new tensor perhaps for every tile
+        buffer = torch.empty_like(g_tile) if buffer is None else buffer
+        product = torch.mul(g_tile, d, out=buffer[: len(g_tile)])
         if needs[0]:
             torch.mul(d, slope * _row_means(product, share), out=scratch)
             if m is not None:
