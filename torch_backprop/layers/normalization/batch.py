@@ -99,7 +99,8 @@ class RunningNormRule(Rule):
             # laid out as x, even if g is not
             grad_x = grad_x.movedim(1, -1).contiguous().movedim(-1, 1) if ctx.last else grad_x
         if needs_w and x.numel() and first_order(grad_y, x):
-            grad_b, by_d = Channels.of(x, True).sums(grad_y, x, m.unsqueeze(0))
+            layout = Channels.of(x, True)
+            grad_b, by_d = layout.sums(grad_y, x, m.unsqueeze(0), torch.empty_like(layout.seen(x)))
             grad_w = by_d * torch.rsqrt(widen(v) + ctx.eps)
         else:
             grad_w = sum_to(g * _standardized(x, m, v, ctx), ctx.shape) if needs_w else None

@@ -38,13 +38,15 @@ def pull_channels(
         return c.expand(grouped).reshape(samples, channels)
 
     layout = Channels.of(x, shared)
-    s, t = (total.reshape(grouped) for total in layout.sums(g, x, spread(m)))
+    grad_x = torch.empty_like(layout.seen(x))
+    s, t = (total.reshape(grouped) for total in layout.sums(g, x, spread(m), grad_x))
     weight = torch.ones_like(r[:1]) if w is None else widen(w).reshape(1, *grouped[1:])
     share = r * m.numel() / x.numel()
     b = -r * r * share * (weight * t).sum(2, keepdim=True)
     c = -share * (weight * s).sum(2, keepdim=True) - b * m
-    grad_x = layout.combined(g, x, *map(spread, (r * weight, b, c))) if needs_x else None
-    return grad_x, (r * t).sum(0), s.sum(0)
+    if needs_x:
+        layout.combine(grad_x, g, x, *map(spread, (r * weight, b, c)))
+    return layout.restored(grad_x) if needs_x else None, (r * t).sum(0), s.sum(0)
 
 
 @dataclass(frozen=True)
@@ -82,30 +84,29 @@ class Channels:
             return c.unsqueeze(1)
         return c.expand(self.shape[:2]).reshape(-1, 1, 1)
 
-    def sums(self, g: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums of g and of g d over each channel, as ``(N, C)`` or ``(1, C)``."""
+    def sums(self, g: Tensor, x: Tensor, m: Tensor, spare: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums of g and g d over each channel, as ``(N, C)`` or ``(1, C)``; ``spare`` is overwritten."""
         means = self.along(widen(m))
-        by_g, by_gd, buffer = torch.zeros_like(means), torch.zeros_like(means), None
+        by_g, by_gd = torch.zeros_like(means), torch.zeros_like(means)
+        # one tile for all: its pages are mapped once, those of a new tensor perhaps for every tile
+        spare = next(_tiles(spare))[0]
+        spare = spare if spare.dtype == means.dtype else torch.empty_like(spare, dtype=means.dtype)
         for g_tile, x_tile, m_tile, g_sum, gd_sum in _tiles(self.seen(g), self.seen(x), means, by_g, by_gd):
-            g_tile, x_tile = widen(g_tile), widen(x_tile)
-            # its pages are mapped once, those of a new tensor perhaps for every tile
-            buffer = torch.empty_like(x_tile) if buffer is None else buffer
-            d = torch.sub(x_tile, m_tile, out=buffer[: x_tile.shape[0], : x_tile.shape[1]])
+            g_tile = widen(g_tile)
+            d = torch.sub(widen(x_tile), m_tile, out=spare[: x_tile.shape[0], : x_tile.shape[1]])
             g_sum += g_tile.sum(1, keepdim=True)
             gd_sum += d.mul_(g_tile).sum(1, keepdim=True)
         by_g, by_gd = (s.reshape(-1, self.shape[1]) for s in (by_g, by_gd))
         return (by_g.sum(0, keepdim=True), by_gd.sum(0, keepdim=True)) if self.shared else (by_g, by_gd)
 
-    def combined(self, g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        """The gradient a g + b x + c, laid out as x."""
-        g, x = self.seen(g), self.seen(x)
-        grad_x = torch.empty_like(x)
-        for out, g_tile, x_tile, *abc in _tiles(grad_x, g, x, *map(self.along, (a, b, c))):
+    def combine(self, grad_x: Tensor, g: Tensor, x: Tensor, a: Tensor, b: Tensor, c: Tensor) -> None:
+        """Writes a g + b x + c."""
+        coefficients = map(self.along, (a, b, c))
+        for out, g_tile, x_tile, *abc in _tiles(grad_x, self.seen(g), self.seen(x), *coefficients):
             wide = out if out.dtype == abc[0].dtype else torch.empty_like(out, dtype=abc[0].dtype)
             torch.mul(widen(x_tile), abc[1], out=wide).add_(abc[2]).addcmul_(widen(g_tile), abc[0])
             if wide is not out:
                 out.copy_(wide)
-        return self.restored(grad_x)
 
 
 def are_last(x: Tensor) -> bool:
