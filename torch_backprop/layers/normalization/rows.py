@@ -5,8 +5,8 @@ With the saved m and r of a row, d = x - m, and sums over the n elements of the 
     dL/dx = r (w g - sum(w g) / n - d r^2 sum(w g d) / n)
     dL/dw = sum over rows of g d r                            dL/db = sum over rows of g
 
-Sums over a row are matrix-vector products of g and g d with w / n. Tile by tile, d is written where dL/dx
-will be. Without centering m = 0 and sum(w g) is missing.
+Sums over a row are matrix-vector products of g and g d with w / n. Tile by tile, g d and then d are written
+where dL/dx will be. Without centering m = 0 and sum(w g) is missing.
 """
 
 from __future__ import annotations
@@ -27,23 +27,27 @@ def pull_rows(
     share = None if w is None else w / n
     # a stand-in that is not read
     means = r if m is None else widen(m).reshape(-1, 1)
-    grad_x, by_w, by_b, buffer = torch.empty_like(x), r.new_zeros(n), r.new_zeros(n), None
+    grad_x, by_w, by_b = torch.empty_like(x), r.new_zeros(n), r.new_zeros(n)
     for out, g_tile, x_tile, m_tile, r_tile, slope in tiles(grad_x, g, x, means, r, -r * r):
         g_tile, x_tile = widen(g_tile), widen(x_tile)
-        scratch = out if needs[0] and out.dtype == g_tile.dtype else torch.empty_like(g_tile)
-        d = x_tile if m is None else torch.sub(x_tile, m_tile, out=scratch)
-        # its pages are mapped once, those of a new tensor perhaps for every tile
-        buffer = torch.empty_like(g_tile) if buffer is None else buffer
-        product = torch.mul(g_tile, d, out=buffer[: len(g_tile)])
-        if needs[0]:
-            torch.mul(d, slope * _row_means(product, share), out=scratch)
-            if m is not None:
-                scratch.sub_(_row_means(g_tile, share))
-            scratch = scratch.add_(g_tile) if w is None else scratch.addcmul_(g_tile, w)
-            torch.mul(scratch, r_tile, out=out)
+        # the memory of the gradient to come; of its first tile alone if none is to come
+        out = out if needs[0] else grad_x[: len(out)]
+        wide = out if out.dtype == g_tile.dtype else torch.empty_like(g_tile)
+        if m is None:
+            product = torch.mul(x_tile, g_tile, out=wide)
+        else:
+            product = torch.sub(x_tile, m_tile, out=wide).mul_(g_tile)
+        along = slope * _row_means(product, share)
         if needs[1]:
             by_w += product.mul_(r_tile).sum(0)
             by_b += g_tile.sum(0)
+        if needs[0]:
+            if m is None:
+                torch.mul(x_tile, along, out=wide)
+            else:
+                torch.sub(x_tile, m_tile, out=wide).mul_(along).sub_(_row_means(g_tile, share))
+            wide = wide.add_(g_tile) if w is None else wide.addcmul_(g_tile, w)
+            torch.mul(wide, r_tile, out=out)
     return grad_x, by_w, by_b
 
 
