@@ -32,7 +32,7 @@ class RMSNormRule(Rule):
     @staticmethod
     def forward(x: Tensor, w: Tensor | None, dimensions: int, eps: float) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=suggest_memory_format(x)) if is_plain(x) else x.contiguous()
-        if is_plain(x) and x.is_contiguous() and x.is_floating_point():
+        if is_plain(x) and x.numel() and x.is_contiguous() and x.is_floating_point():
             return _by_tiles(x, w, x.shape[-dimensions:].numel(), eps)
         h, r = standardized(widen(x), tuple(range(-dimensions, 0)), eps, centered=False)
         return (h if w is None else h * w).to(x.dtype), r
@@ -50,7 +50,7 @@ class RMSNormRule(Rule):
     def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, w, r = ctx.saved_tensors
         needs_x, needs_w = ctx.needs_input_grad[:2]
-        if needs_x and first_order(grad_y, x) and x.is_floating_point():
+        if needs_x and x.numel() and x.is_floating_point() and first_order(grad_y, x):
             grads = pull_rows(grad_y, x, w, None, r, ctx.shape.numel(), (needs_x, needs_w))
         else:
             grads = pull_back(grad_y, x, w, ctx.dims, ctx.eps, ctx.shape, needs_x, centered=False)

@@ -23,7 +23,7 @@ def pull_rows(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients by x, and by w and b, of plain tensors, as ``needs`` says; m is None if it is 0."""
     g, x, r = g.reshape(-1, n), x.reshape(-1, n), widen(r).reshape(-1, 1)
-    w = None if w is None else widen(w).reshape(n)
+    w = None if w is None else w.reshape(n).to(r.dtype)
     share = None if w is None else w / n
     # a stand-in that is not read
     means = r if m is None else widen(m).reshape(-1, 1)
