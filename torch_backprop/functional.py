@@ -42,6 +42,13 @@ from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.normalization.batch import batch_norm
+from torch_backprop.layers.normalization.group import group_norm
+from torch_backprop.layers.normalization.instance import instance_norm
+from torch_backprop.layers.normalization.layer import layer_norm
+from torch_backprop.layers.normalization.response import local_response_norm
+from torch_backprop.layers.normalization.rms import rms_norm
+from torch_backprop.layers.normalization.vector import normalize
 from torch_backprop.layers.padding.border import pad
 from torch_backprop.layers.pooling.adaptive import (
     adaptive_avg_pool1d,
@@ -91,6 +98,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "batch_norm",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
@@ -117,14 +125,18 @@ __all__ = [
     "gelu",
     "glu",
     "grid_sample",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "instance_norm",
     "interpolate",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "lp_pool1d",
@@ -142,12 +154,14 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "normalize",
     "pad",
     "pixel_shuffle",
     "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "rrelu",
     "selu",
     "sigmoid",

@@ -103,8 +103,9 @@ def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) ->
 def materialized(module: torch.nn.Module, *inputs: Tensor) -> torch.nn.Module:
     """The module; a lazy one after it has seen the shapes of ``inputs``, and become what it becomes."""
     if isinstance(module, LazyModuleMixin):
-        with torch.no_grad():
-            module(*inputs)
+        # not by a call, which would count in running statistics
+        lazy: Any = module
+        lazy._infer_parameters(lazy, inputs)
     return module
 
 

@@ -68,6 +68,8 @@ class Trial:
         def pure(*tensors: Tensor) -> Any:
             values = dict(zip(names, tensors, strict=True))
             inputs = tuple(values.pop(f"input{i}", x) for i, x in enumerate(self.inputs))
+            # a transform refuses to write into a buffer that it does not know
+            values |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}
             return torch.func.functional_call(self.module, values, self.spare(inputs))
 
         return pure, tuple(leaf.detach() for leaf in self.leaves.values())
