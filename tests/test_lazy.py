@@ -1,6 +1,5 @@
 """Lazy layers: like torch's until the first call, and by it one of ours."""
 
-import copy
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch.nn.modules.lazy import LazyModuleMixin
 
 import torch_backprop
+from experiments.held import nodes_of
 from torch_backprop.nn import SPECS
 from torch_backprop.spec import LayerSpec
 
@@ -23,6 +23,7 @@ def built(kind: Any, spec: LayerSpec) -> Any:
 @lazy
 def test_the_first_call_is_that_of_the_layer_which_it_becomes(spec: LayerSpec) -> None:
     (x,) = spec.cases[0].draw(torch.float32)
+    x.requires_grad_()
     ours, builtin = built(spec.layer, spec), built(spec.reference, spec)
     assert repr(ours) == repr(builtin)
     # its parameters are drawn now
@@ -33,7 +34,7 @@ def test_the_first_call_is_that_of_the_layer_which_it_becomes(spec: LayerSpec) -
     assert type(ours) is getattr(torch_backprop.nn, type(builtin).__name__)
     assert repr(ours) == repr(builtin)
     torch.testing.assert_close(y, expected)
-    assert "Rule" in type(y.grad_fn).__name__
+    assert any("Rule" in type(node).__name__ for node in nodes_of(y))
 
 
 @lazy
@@ -41,8 +42,9 @@ def test_a_state_dict_gives_it_its_shapes(spec: LayerSpec) -> None:
     (x,) = spec.cases[0].draw(torch.float32)
     builtin, ours = built(spec.reference, spec), built(spec.layer, spec)
     expected = builtin(x)
-    ours = copy.deepcopy(ours)
-    ours.load_state_dict(builtin.state_dict())
+    # without a tensor in it, a state dict gives no shapes
+    if builtin.state_dict():
+        ours.load_state_dict(builtin.state_dict())
     torch.testing.assert_close(ours(x), expected)
 
 
