@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.benchmark_layers import Measurement, chosen, measure, table, write_csv
-from experiments.environment import environment
+from experiments.marked import machine
 from torch_backprop.spec import LayerSpec
 
 SECONDS, QUICK = 1.0, 0.1
@@ -33,8 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     measured = list(_measured(specs, options, console))
     console.print(table(measured))
-    facts = environment(0, "cpu")
-    console.print(f"[dim]one thread of {facts['device']}, torch {facts['torch']}; ratios to torch.nn[/]")
+    console.print(f"[dim]Ratios to torch.nn. {machine()}[/]")
     if options.csv:
         write_csv(measured, options.csv)
     return 0

@@ -1,10 +1,9 @@
 """What each layer can do, tried on its first case, as the markdown table of the README."""
 
 import argparse
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +14,10 @@ from torch.func import functional_call, jvp, vmap
 from torch.utils import _pytree as pytree
 
 from experiments.benchmark_layers import Held
+from experiments.marked import Marked
 from torch_backprop.nn import SPECS
 from torch_backprop.spec import Case, LayerSpec
 
-BEGIN, END = "<!-- coverage -->\n", "<!-- end of coverage -->"
 HEADS = ("layer", "derivation", "second order", "forward mode", "vmap", "compile", "bytes held", "frozen")
 
 Function = Callable[..., list[Tensor]]
@@ -27,30 +26,18 @@ Ability = Callable[[Function, Leaves], Sequence[Tensor]]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, or writes it between its marks in a file.
-
-    Returns:
-        0, or 2 where the file has no marks.
-    """
+    """Prints the table, or writes it between the marks of this name in a file."""
     parser = argparse.ArgumentParser(prog="python -m experiments coverage", description=__doc__)
-    parser.add_argument("--write", type=Path, metavar="README.md", help="put the table there")
+    marked = partial(Marked, name="coverage")
+    parser.add_argument("--write", type=marked, metavar="README.md", help="put the table there")
     file = parser.parse_args(arguments).write
-    text = file.read_text() if file else BEGIN + END
-    if BEGIN not in text or END not in text:
-        sys.stderr.write(f"coverage: --write: {file} has no lines {BEGIN.strip()} and {END}\n")
-        return 2
     torch.set_num_threads(1)
     rows = [_row(HEADS), _row("---" for _ in HEADS)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for spec in track(SPECS, "Trying", console=Console(stderr=True), transient=True):
             rows.append(_row(cells(spec)))
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    table = "\n".join(rows) + "\n"
-    if file:
-        file.write_text(before + BEGIN + table + END + after)
-    else:
-        print(table)
+    (file.write if file else print)("\n".join(rows))
     return 0
 
 

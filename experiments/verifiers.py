@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ from rich.progress import track
 from rich.table import Table
 from torch.autograd import Function, gradcheck, gradgradcheck
 
+from experiments.marked import Marked, machine
 from torch_backprop.verify import check
 from torch_backprop.verify.faults import CAPABILITY, FAULTS
 
@@ -48,14 +50,16 @@ Verifier = Callable[["Plant", Any, str], Verdict | bool]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, and the same in markdown for the README.
+    """Prints the table, and writes it between the marks of this name in a file.
 
     Returns:
         0, or 2 where the zoo cannot be found.
     """
     parser = argparse.ArgumentParser(prog="python -m experiments verifiers", description=__doc__)
     parser.add_argument("--each", action="store_true", help="One line a planted fault too.")
-    each = parser.parse_args(arguments).each
+    marked = partial(Marked, name="verifiers")
+    parser.add_argument("--write", type=marked, metavar="README.md", help="Put the table there.")
+    options = parser.parse_args(arguments)
     try:
         from tests.zoo import ZOO
     except ImportError:
@@ -63,10 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     console = Console()
     results = run(ZOO, console)
-    if each:
+    if options.each:
         console.print(_each(results))
     console.print(_table(results))
-    print(markdown(results))
+    if options.write:
+        options.write.write(f"{markdown(results)}\n\n{machine()}")
     return 0
 
 

@@ -46,7 +46,7 @@ def test_command_prints_a_table_and_writes_csv(tmp_path: Path, capsys: pytest.Ca
     assert benchmark.main(["--only", "dropout?d", "--quick", "--csv", str(file)]) == 0
     printed = capsys.readouterr().out
     assert "geometric mean" in printed
-    assert "one thread of" in printed
+    assert "Measured on one thread of" in printed
     with file.open() as stream:
         assert [row["layer"] for row in csv.DictReader(stream)] == ["Dropout1d", "Dropout2d", "Dropout3d"]
 

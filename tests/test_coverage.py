@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from experiments import coverage
+from experiments.marked import Marked
 from torch_backprop.nn import SPECS, Linear, ReLU
 from torch_backprop.spec import LayerSpec, case
 
@@ -14,8 +15,8 @@ README = Path(__file__).parent.parent / "README.md"
 
 
 def test_the_readme_lists_every_layer_and_its_derivation() -> None:
-    table = README.read_text().split(coverage.BEGIN)[1].split(coverage.END)[0]
-    listed = [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in table.splitlines()[2:]]
+    table = Marked(str(README), "coverage").text.splitlines()[2:]
+    listed = [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in table]
     expected = []
     for spec in SPECS:
         path = spec.layer.__module__.removeprefix("torch_backprop.layers.").replace(".", "/")
@@ -50,5 +51,15 @@ def test_what_a_layer_cannot_is_said() -> None:
 
 def test_a_file_without_marks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.md").write_text("nothing here")
-    assert coverage.main(["--write", str(tmp_path / "notes.md")]) == 2
-    assert "has no lines <!-- coverage -->" in capsys.readouterr().err
+    for file, words in (("notes.md", "has no lines <!-- coverage -->"), ("none.md", "cannot be read")):
+        with pytest.raises(SystemExit) as ended:
+            coverage.main(["--write", str(tmp_path / file)])
+        assert ended.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+def test_what_is_around_the_marks_stays(tmp_path: Path) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("before\n<!-- x -->\nold\n<!-- end of x -->\nafter\n")
+    Marked(str(file), "x").write("new\n\n")
+    assert file.read_text() == "before\n<!-- x -->\nnew\n<!-- end of x -->\nafter\n"
