@@ -34,6 +34,7 @@ from torch_backprop.layers.dropout import (
     dropout3d,
     feature_alpha_dropout,
 )
+from torch_backprop.layers.embedding import embedding
 from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
@@ -53,6 +54,7 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "elu",
+    "embedding",
     "feature_alpha_dropout",
     "gelu",
     "glu",

@@ -1,6 +1,6 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, linear, shape, softmax
+from torch_backprop.layers import dropout, embedding, linear, shape, softmax
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -36,6 +36,7 @@ from torch_backprop.layers.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from torch_backprop.layers.embedding import Embedding
 from torch_backprop.layers.linear import Bilinear, Linear
 from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
@@ -60,6 +61,7 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "Embedding",
     "FeatureAlphaDropout",
     "Flatten",
     "Hardshrink",
@@ -101,6 +103,7 @@ SPECS = (
     *parametric.SPECS,
     *softmax.SPECS,
     *dropout.SPECS,
+    *embedding.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

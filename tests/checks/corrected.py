@@ -5,6 +5,8 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
+* ``Embedding`` forgets ``scale_grad_by_freq`` in its second derivative by the cotangent, though its gradient
+  is linear in it, and refuses complex gradients.
 """
 
 from __future__ import annotations
@@ -44,7 +46,34 @@ class BCELoss(torch.nn.BCELoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
+class Embedding(torch.nn.Embedding):
+    scales = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.scales or self.weight.is_complex()):
+            return super().forward(input)
+        rows = F.one_hot(input, self.num_embeddings).to(self.weight.dtype)
+        y = rows @ self.weight
+        scale = (input != (-1 if self.padding_idx is None else self.padding_idx)).to(y.dtype)
+        if self.scale_grad_by_freq:
+            scale = scale / (rows * rows.reshape(-1, self.num_embeddings).sum(0)).sum(-1)
+        # the value of y, and only a part of its gradient
+        return y.detach() + (y - y.detach()) * scale.unsqueeze(-1)
+
+
+class ScalingEmbedding(Embedding):
+    scales = True
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
-CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
-CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
+CORRECTED: Corrections = {
+    torch.nn.Hardsigmoid: Hardsigmoid,
+    torch.nn.RReLU: RReLU,
+    torch.nn.SiLU: SiLU,
+    torch.nn.Embedding: Embedding,
+}
+CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
+    torch.nn.BCELoss: BCELoss,
+    torch.nn.Embedding: ScalingEmbedding,
+}
