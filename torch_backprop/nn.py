@@ -43,6 +43,10 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.recurrent import elman, gru, lstm
+from torch_backprop.layers.recurrent.elman import RNN
+from torch_backprop.layers.recurrent.gru import GRU
+from torch_backprop.layers.recurrent.lstm import LSTM
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -51,6 +55,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AlphaDropout",
     "BCELoss",
@@ -104,6 +111,9 @@ SPECS = (
     *softmax.SPECS,
     *dropout.SPECS,
     *embedding.SPECS,
+    *elman.SPECS,
+    *gru.SPECS,
+    *lstm.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,
