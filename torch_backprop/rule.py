@@ -74,14 +74,17 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         compiled = type(rule.__name__, (rule,), {"jvp": staticmethod(NO_JVP)})
     base: Any = super(torch.autograd.Function, rule)
     direct = base.apply
+    forward = rule.forward
     policy = rule.autocast
 
     def call(*args: Any) -> Any:
         if policy:
             args = _cast(policy, args)
+        transformed = torch._C._are_functorch_transforms_active()
         if torch.compiler.is_compiling():
-            return compiled.apply(*args)
-        if torch._C._are_functorch_transforms_active():
+            # Dynamo does not see which leaves of a transform need gradients, and would leave them zero
+            return forward(*args) if transformed else compiled.apply(*args)
+        if transformed:
             return rule.apply(*args)
         return direct(*unwrap_dead_wrappers(args))
 
