@@ -52,20 +52,24 @@ class Cell(Protocol):
     gated: bool
     """Whether the local derivatives need more than y."""
 
-    def step(self, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
+    @classmethod
+    def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
         """The states after one step."""
         ...
 
-    def slopes(self, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Any:
+    @classmethod
+    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Any:
         """The local derivatives at all steps, of rows ``(N, *)``; without gates from y alone."""
         ...
 
-    def pull(self, walk: Walk, slopes: Any, grad_y: Tensor, last: States, w: Weights) -> Pulled:
+    @classmethod
+    def pull(cls, walk: Walk, slopes: Any, grad_y: Tensor, last: States, w: Weights) -> Pulled:
         """Walks back, with the gradients of y and of the last states."""
         ...
 
+    @classmethod
     def push(
-        self, walk: Walk, slopes: Any, a: Tensor, b: Tensor, initial: States, w: Weights, tangent_w: Weights
+        cls, walk: Walk, slopes: Any, a: Tensor, b: Tensor, initial: States, w: Weights, tangent_w: Weights
     ) -> tuple[Tensor, States]:
         """Walks on, with the tangents of the initial states, and those of a and b at fixed states."""
         ...
@@ -84,15 +88,15 @@ class Direction:
     """
 
     def __init__(
-        self, cell: Cell, walk: Walk, x: Tensor | None, y: Tensor, initial: Sequence[Any], w: Weights
+        self, cell: type[Cell], walk: Walk, x: Tensor | None, y: Tensor, initial: Sequence[Any], w: Weights
     ) -> None:
         self.cell, self.walk, self.x, self.w = cell, walk, x, w
-        h0, *c0 = initial
+        h0, c0 = initial
         self.before = None if h0 is None else walk.before(h0, y)
         a = b = None
         if cell.gated:
             a, b = F.linear(_known(x), w.ih, w.bias_ih), F.linear(_known(self.before), w.hh, w.bias_hh)
-        self.slopes = cell.slopes(walk, y, self.before, *(c0 or (None,)), a, b)
+        self.slopes = cell.slopes(walk, y, self.before, c0, a, b)
 
     def pull(self, grad_y: Tensor, last: States, needs: Sequence[bool]) -> list[Tensor | None]:
         """Gradients of x, of the initial states and of the weights, where ``needs`` says so."""
@@ -119,7 +123,7 @@ class Direction:
         return self.cell.push(self.walk, self.slopes, a, b, initial, self.w, tangent_w)
 
 
-def unrolled(cell: Cell, walk: Walk, x: Tensor, initial: States, w: Weights) -> tuple[Tensor, States]:
+def unrolled(cell: type[Cell], walk: Walk, x: Tensor, initial: States, w: Weights) -> tuple[Tensor, States]:
     """The forward pass step by step, for what torch's operator cannot batch."""
     a = walk.split(F.linear(x, w.ih, w.bias_ih))
     y: list[Tensor] = list(a)

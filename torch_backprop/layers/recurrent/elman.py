@@ -29,10 +29,12 @@ class Tanh(SingleStateCell):
 
     layer, single, gated = torch.rnn_tanh, torch.rnn_tanh_cell, False
 
-    def step(self, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
+    @classmethod
+    def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
         return (torch.tanh(a + b),)
 
-    def slopes(self, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+    @classmethod
+    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         slope = (1 - y * y).unsqueeze(1)
         return Slopes(slope, slope, None)
 
@@ -47,16 +49,18 @@ class Relu(SingleStateCell):
         # chosen, not multiplied: an infinite gradient leaves no trace where the state is zero
         return select(g, 0, torch.gt, slopes, 0)
 
-    def step(self, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
+    @classmethod
+    def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
         return (torch.relu(a + b),)
 
-    def slopes(self, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+    @classmethod
+    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         # an undefined state passes its gradient on, as in torch
         slope = (y <= 0).logical_not().to(y.dtype).unsqueeze(1)
         return Slopes(slope, slope, None)
 
 
-CELLS = {"RNN_TANH": Tanh(), "RNN_RELU": Relu()}
+CELLS = {"RNN_TANH": Tanh, "RNN_RELU": Relu}
 RULES = {mode: layer_rule(cell) for mode, cell in CELLS.items()}
 
 

@@ -29,12 +29,14 @@ class Gru(SingleStateCell):
 
     layer, single, gated = torch.gru, torch.gru_cell, True
 
-    def step(self, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
+    @classmethod
+    def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
         (h,) = states
         _, z, n = _gates(a, b)
         return (n + z * (h - n),)
 
-    def slopes(self, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+    @classmethod
+    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         r, z, n = _gates(a, b)
         candidate = (1 - z) * (1 - n * n)
         reset = candidate * b.chunk(3, -1)[2] * r * (1 - r)
@@ -44,8 +46,7 @@ class Gru(SingleStateCell):
         )
 
 
-CELL = Gru()
-RULE = layer_rule(CELL)
+RULE = layer_rule(Gru)
 
 
 class GRU(torch.nn.GRU):

@@ -1,9 +1,9 @@
-"""The rule of a recurrent layer: torch's forward pass, and each direction pulled back or pushed forward."""
+"""The rule of a recurrent layer: torch's forward pass, and its directions pulled back or pushed forward."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,35 +17,46 @@ PARTS = len(Weights._fields)
 """Arguments of the rule for each direction."""
 
 
-def layer_rule(cell: Cell) -> Any:
-    """The rule of a layer ``(x, sizes, h0, c0, *weights)`` of such cells, of one direction or two.
+def layer_rule(cell: type[Cell]) -> Any:
+    """The rule of a layer of such cells, of one direction or two.
 
-    ``x`` is ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step; ``h0`` and
-    ``c0`` are ``(directions, B, *)``; weights come in the order of :class:`Weights`. Returns y and last states.
+    Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step; h0
+    and c0 ``(directions, B, *)``; and the weights of each direction, None for one that is not there. Returns y
+    and the last states.
     """
 
     class LayerRule(Rule):
-        """Saves x, y and the initial states; without gates only those that the weights' gradients multiply."""
+        """Saves x, y and the initial states; without gates only what the weights' gradients multiply."""
 
         @staticmethod
-        def forward(x: Tensor, sizes: Tensor | None, h0: Tensor, c0: Tensor | None, *weights: Any) -> Any:
-            if any(_is_batched(tensor) for tensor in (x, h0, c0, *weights)):
-                return _unrolled(cell, x, sizes, h0, c0, weights)
-            initial = h0 if c0 is None else (h0, c0)
-            flat = [weight for weight in weights if weight is not None]
-            lengths = () if sizes is None else (sizes,)
-            # one layer; no dropout, which has a rule of its own
-            options = (weights[2] is not None, 1, 0.0, False, len(weights) > PARTS)
-            order = (False,) if sizes is None else ()
-            return cell.layer(x, *lengths, initial, flat, *options, *order)
+        def forward(
+            x: Tensor,
+            sizes: Tensor | None,
+            h0: Tensor,
+            c0: Tensor | None,
+            # one by one, because Dynamo counts the parameters, and vmap takes no tuples
+            ih: Tensor,
+            hh: Tensor,
+            bias_ih: Tensor | None,
+            bias_hh: Tensor | None,
+            hr: Tensor | None,
+            ih_back: Tensor | None,
+            hh_back: Tensor | None,
+            bias_ih_back: Tensor | None,
+            bias_hh_back: Tensor | None,
+            hr_back: Tensor | None,
+        ) -> Any:
+            there = ih, hh, bias_ih, bias_hh, hr
+            back = ih_back, hh_back, bias_ih_back, bias_hh_back, hr_back
+            return _forward(cell, x, sizes, [h0] if c0 is None else [h0, c0], (*there, *back))
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
             x, sizes, h0, c0, *weights = inputs
             ctx.sizes = None if sizes is None else tuple(sizes.tolist())
+            ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
             single = x.squeeze(1) if x.dim() == 3 else x
-            ctx.by_columns = single.dim() == 2 and single.stride() == (1, single.shape[0])
-            ctx.x_shape, ctx.dtypes = x.shape, tuple(getattr(tensor, "dtype", None) for tensor in inputs)
+            ctx.x_shape, ctx.by_columns = x.shape, single.stride() == (1, single.shape[0])
             needs = ctx.needs_input_grad[4:]
             kept_x = x if cell.gated or any(needs[0::PARTS]) else None
             kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
@@ -56,88 +67,103 @@ def layer_rule(cell: Cell) -> Any:
         def backward(ctx: Any, grad_y: Tensor, *last: Tensor) -> tuple[Tensor | None, ...]:
             # the derivative of a holomorphic function at conj x is that at x, conjugated
             directions = _directions(cell, ctx, torch.conj)
-            needs_x, _, needs_h0, needs_c0, *needs_w = ctx.needs_input_grad
-            needs_states = (needs_h0, needs_c0)[: len(last)]
-            columns = _rows(widen(grad_y)).chunk(len(directions), -1)
+            needs_x, _, *needs_states = ctx.needs_input_grad[:4]
             found = []
-            for i, direction in enumerate(directions):
-                needs = (needs_x, *needs_states, *needs_w[i * PARTS : (i + 1) * PARTS])
-                found.append(direction.pull(columns[i], tuple(widen(state[i]) for state in last), needs))
-            grad_x = sum(grads[0] for grads in found) if needs_x else None
-            if grad_x is not None:
+            for i, grad_rows in enumerate(_rows(widen(grad_y)).chunk(len(directions), -1)):
+                needs = (needs_x, *needs_states[: len(last)], *_part(ctx.needs_input_grad[4:], i))
+                found.append(directions[i].pull(grad_rows, tuple(widen(state[i]) for state in last), needs))
+            grads_x, *rest = zip(*found, strict=True)
+            grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
+            if needs_x:
+                grad_x = sum(grads_x[1:], grads_x[0])
                 # in the layout of x, as torch returns it
-                grad_x = (grad_x.mT.contiguous().mT if ctx.by_columns else grad_x).reshape(ctx.x_shape)
-            states = [_stack([grads[1 + k] for grads in found]) for k in range(len(last))]
-            weights = [grad for grads in found for grad in grads[1 + len(last) :]]
-            grads = (grad_x, None, *states, *(None for _ in range(2 - len(last))), *weights)
+                grad_x = grad_x.mT.contiguous().mT if ctx.by_columns else grad_x
+                grads[0] = grad_x.reshape(ctx.x_shape)
+            for k in range(len(last)):
+                grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
+            for i, direction in enumerate(found):
+                grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = direction[1 + len(last) :]
             return tuple(
-                None if grad is None else grad.to(dtype)
-                for grad, dtype in zip(grads, ctx.dtypes, strict=True)
+                grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True)
             )
 
         @staticmethod
-        def jvp(ctx: Any, tangent_x: Any, _: None, tangent_h0: Any, tangent_c0: Any, *tangents: Any) -> Any:
-            y, *initial = ctx.saved_tensors[1:4]
-            directions = _directions(cell, ctx, lambda tensor: tensor)
+        def jvp(ctx: Any, tangent_x: Any, _: None, *tangents: Any) -> Any:
+            _, y, *initial = ctx.saved_tensors[:4]
             rows = None if tangent_x is None else _rows(widen(tangent_x))
-            pairs = zip((tangent_h0, tangent_c0), initial, strict=True)
             starts = [
                 widen(torch.zeros_like(state) if tangent is None else tangent)
-                for tangent, state in pairs
+                for tangent, state in zip(tangents[:2], initial, strict=True)
                 if state is not None
             ]
             pushed = [
-                direction.push(
-                    rows,
-                    tuple(start[i] for start in starts),
-                    Weights(*tangents[i * PARTS : (i + 1) * PARTS]),
-                )
-                for i, direction in enumerate(directions)
+                direction.push(rows, tuple(start[i] for start in starts), Weights(*_part(tangents[2:], i)))
+                for i, direction in enumerate(_directions(cell, ctx, lambda saved: saved))
             ]
-            tangent_y = torch.cat([rows for rows, _ in pushed], -1).reshape(y.shape)
-            last = [torch.stack(states) for states in zip(*(states for _, states in pushed), strict=True)]
-            return tuple(tangent.to(y.dtype) for tangent in (tangent_y, *last))
+            return tuple(tangent.to(y.dtype) for tangent in _joined(pushed, y.shape[:-1]))
 
-    LayerRule.__name__ = LayerRule.__qualname__ = f"{type(cell).__name__}LayerRule"
+    LayerRule.__name__ = LayerRule.__qualname__ = f"{cell.__name__}LayerRule"
     return LayerRule
 
 
-def _directions(cell: Cell, ctx: Any, change: Callable[[Tensor], Tensor]) -> list[Direction]:
+def _forward(
+    cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: tuple[Any, ...]
+) -> Any:
+    if any(map(_is_batched, (x, *initial, *weights))):
+        return _unrolled(cell, x, sizes, initial, weights)
+    flat = [weight for weight in weights if weight is not None]
+    states = initial if len(initial) == 2 else initial[0]
+    # one layer; without dropout, which has a rule of its own
+    options = (weights[2] is not None, 1, 0.0, False, weights[PARTS] is not None)
+    if sizes is None:
+        return cell.layer(x, states, flat, *options, False)
+    return cell.layer(x, sizes, states, flat, *options)
+
+
+def _unrolled(
+    cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: tuple[Any, ...]
+) -> Any:
+    """The forward pass step by step, for vmap, which cannot batch torch's operator."""
+    steps = (x.shape[1],) * x.shape[0] if sizes is None else tuple(sizes.tolist())
+    ran = [
+        unrolled(cell, Walk(steps, i == 1), _rows(x), tuple(state[i] for state in initial), w)
+        for i, w in enumerate(_by_direction(weights))
+    ]
+    return _joined(ran, x.shape[:-1])
+
+
+def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) -> list[Direction]:
     saved = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
     x, y, h0, c0, *weights = saved
-    count = len(weights) // PARTS
+    every = _by_direction(weights)
     sizes = ctx.sizes or (y.shape[1],) * y.shape[0]
-    columns = _rows(y).chunk(count, -1)
-    states = [state for state in (h0, c0) if state is not None] or [None]
     return [
         Direction(
             cell,
             Walk(sizes, i == 1),
             None if x is None else _rows(x),
-            columns[i],
-            [None if state is None else state[i] for state in states],
-            Weights(*weights[i * PARTS : (i + 1) * PARTS]),
+            rows,
+            [None if state is None else state[i] for state in (h0, c0)],
+            every[i],
         )
-        for i in range(count)
+        for i, rows in enumerate(_rows(y).chunk(len(every), -1))
     ]
 
 
-def _unrolled(cell: Cell, x: Tensor, sizes: Any, h0: Tensor, c0: Any, weights: tuple[Any, ...]) -> Any:
-    steps = (x.shape[1],) * x.shape[0] if sizes is None else tuple(sizes.tolist())
-    initial = [h0] if c0 is None else [h0, c0]
-    ran = [
-        unrolled(
-            cell,
-            Walk(steps, i == 1),
-            _rows(x),
-            tuple(state[i] for state in initial),
-            Weights(*weights[i * PARTS : (i + 1) * PARTS]),
-        )
-        for i in range(len(weights) // PARTS)
-    ]
-    y = torch.cat([rows for rows, _ in ran], -1)
-    last: list[Any] = [torch.stack(states) for states in zip(*(states for _, states in ran), strict=True)]
-    return (y.reshape(*x.shape[:-1], y.shape[-1]), *last)
+def _by_direction(weights: Sequence[Any]) -> list[Weights]:
+    found = [Weights(*_part(weights, i)) for i in range(2)]
+    return [w for w in found if w.ih is not None]
+
+
+def _part(weights: Sequence[Any], i: int) -> Sequence[Any]:
+    return weights[i * PARTS : (i + 1) * PARTS]
+
+
+def _joined(outcomes: list[Any], shape: torch.Size) -> tuple[Tensor, ...]:
+    """y and last states of a layer from those of its directions."""
+    rows, states = zip(*outcomes, strict=True)
+    y = torch.cat(rows, -1)
+    return y.reshape(*shape, y.shape[-1]), *map(torch.stack, zip(*states, strict=True))
 
 
 def _is_batched(tensor: Any) -> bool:
@@ -148,8 +174,3 @@ def _is_batched(tensor: Any) -> bool:
 def _rows(tensor: Tensor) -> Tensor:
     # not reshape(-1, n): with zero elements the other size would be ambiguous
     return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])
-
-
-def _stack(states: list[Tensor | None]) -> Tensor | None:
-    present = [state for state in states if state is not None]
-    return torch.stack(present) if present else None

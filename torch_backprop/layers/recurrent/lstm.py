@@ -52,20 +52,23 @@ class Lstm:
 
     layer, single, gated = torch.lstm, torch.lstm_cell, True
 
-    def step(self, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
+    @classmethod
+    def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
         i, f, g, o = _gates(a, b)
         c = f * states[1] + i * g
         m = o * torch.tanh(c)
         return m if w.hr is None else F.linear(m, w.hr), c
 
-    def slopes(self, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+    @classmethod
+    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         i, f, g, o = _gates(a, b)
         earlier, c = _cells(walk, c0, f, i * g)
         tanh_c = torch.tanh(c)
         inner = torch.stack((g * i * (1 - i), earlier * f * (1 - f), i * (1 - g * g)), 1)
         return Slopes(inner, tanh_c * o * (1 - o), o * (1 - tanh_c * tanh_c), f, o * tanh_c)
 
-    def pull(self, walk: Walk, slopes: Slopes, grad_y: Tensor, last: States, w: Weights) -> Pulled:
+    @classmethod
+    def pull(cls, walk: Walk, slopes: Slopes, grad_y: Tensor, last: States, w: Weights) -> Pulled:
         inner, outer, cell, forget, _ = map(walk.split, slopes)
         grads_y = walk.split(grad_y)
         q, grad_n = list(grads_y), list(grads_y)
@@ -81,8 +84,9 @@ class Lstm:
         grads_n = torch.cat(grad_n)
         return Pulled(grads_n, grads_n, states, None if w.hr is None else torch.cat(q).mT @ slopes.m)
 
+    @classmethod
     def push(
-        self,
+        cls,
         walk: Walk,
         slopes: Slopes,
         a: Tensor,
@@ -109,8 +113,7 @@ class Lstm:
         return torch.cat(y), last
 
 
-CELL = Lstm()
-RULE = layer_rule(CELL)
+RULE = layer_rule(Lstm)
 
 
 class LSTM(torch.nn.LSTM):

@@ -33,13 +33,14 @@ class SingleStateCell:
     times = staticmethod(torch.mul)
     """The product of slopes ``(N, gates, H)`` with as many numbers."""
 
-    def pull(self, walk: Walk, slopes: Slopes, grad_y: Tensor, last: States, w: Weights) -> Pulled:
+    @classmethod
+    def pull(cls, walk: Walk, slopes: Slopes, grad_y: Tensor, last: States, w: Weights) -> Pulled:
         grads_y, b, keep = _steps(walk, grad_y, slopes.b, slopes.keep)
         q, grad_b = list(grads_y), list(grads_y)
 
         def step(t: int, grad_h: Tensor) -> States:
             q[t] = grad_h + grads_y[t]
-            grad_b[t] = merged(self.times(b[t], q[t].unsqueeze(1)))
+            grad_b[t] = merged(cls.times(b[t], q[t].unsqueeze(1)))
             earlier = grad_b[t] @ w.hh
             return (earlier if slopes.keep is None else earlier + keep[t] * q[t],)
 
@@ -47,18 +48,19 @@ class SingleStateCell:
         grads_b = torch.cat(grad_b)
         if slopes.a is slopes.b:
             return Pulled(grads_b, grads_b, states)
-        return Pulled(merged(self.times(slopes.a, torch.cat(q).unsqueeze(1))), grads_b, states)
+        return Pulled(merged(cls.times(slopes.a, torch.cat(q).unsqueeze(1))), grads_b, states)
 
+    @classmethod
     def push(
-        self, walk: Walk, slopes: Slopes, a: Tensor, b: Tensor, initial: States, w: Weights, _: Weights
+        cls, walk: Walk, slopes: Slopes, a: Tensor, b: Tensor, initial: States, w: Weights, _: Weights
     ) -> tuple[Tensor, States]:
         gates = slopes.a.shape[1:]
-        fixed = self.times(slopes.a, a.unflatten(1, gates)) + self.times(slopes.b, b.unflatten(1, gates))
+        fixed = cls.times(slopes.a, a.unflatten(1, gates)) + cls.times(slopes.b, b.unflatten(1, gates))
         moved, slopes_b, keep = _steps(walk, fixed.sum(1), slopes.b, slopes.keep)
         y = list(moved)
 
         def step(t: int, h: Tensor) -> States:
-            y[t] = moved[t] + self.times(slopes_b[t], F.linear(h, w.hh).unflatten(1, gates)).sum(1)
+            y[t] = moved[t] + cls.times(slopes_b[t], F.linear(h, w.hh).unflatten(1, gates)).sum(1)
             if slopes.keep is not None:
                 y[t] = y[t] + keep[t] * h
             return (y[t],)

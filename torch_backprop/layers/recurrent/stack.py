@@ -23,7 +23,9 @@ def run(module: Any, rule: Any, input: Sequence, hx: States | None) -> tuple[Seq
         ValueError: a number of dimensions or a dtype that does not fit, in torch's words.
         RuntimeError: sizes that do not fit, in torch's words.
     """
-    module._update_flat_weights()
+    if not torch.compiler.is_compiling():
+        # the list is torch's to keep up to date, and an exported program may not change it
+        module._update_flat_weights()
     if isinstance(input, PackedSequence):
         return _run_packed(module, rule, input, hx)
     x, initial = _batch(module, input, hx)
@@ -49,7 +51,7 @@ def _layers(
 ) -> tuple[Tensor, States]:
     directions = 2 if module.bidirectional else 1
     weights = _weights(module)
-    count = len(Weights._fields) * directions
+    count = 2 * len(Weights._fields)
     starts = [state.split(directions) for state in initial]
     ends = []
     for i in range(module.num_layers):
@@ -65,11 +67,11 @@ def _layers(
 
 
 def _weights(module: Any) -> list[Tensor | None]:
-    """Every direction's weights in the order of :class:`Weights`, None where there is none."""
-    given = iter(module._flat_weights)
-    present = (True, True, module.bias, module.bias, module.proj_size > 0)
-    directions = module.num_layers * (2 if module.bidirectional else 1)
-    return [next(given) if there else None for _ in range(directions) for there in present]
+    """The weights of two directions a layer, in the order of :class:`Weights`; None where there is none."""
+    given = (getattr(module, name) for name in module._flat_weights_names)
+    parts = (True, True, module.bias, module.bias, module.proj_size > 0)
+    layer = (*parts, *(part and module.bidirectional for part in parts))
+    return [next(given) if present else None for _ in range(module.num_layers) for present in layer]
 
 
 def _batch(module: Any, input: Tensor, hx: States | None) -> tuple[Tensor, States]:
