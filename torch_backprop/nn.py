@@ -43,7 +43,8 @@ from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
-from torch_backprop.layers.recurrent import elman, gru, lstm
+from torch_backprop.layers.recurrent import cells, elman, gru, lstm
+from torch_backprop.layers.recurrent.cells import GRUCell, LSTMCell, RNNCell
 from torch_backprop.layers.recurrent.elman import RNN
 from torch_backprop.layers.recurrent.gru import GRU
 from torch_backprop.layers.recurrent.lstm import LSTM
@@ -71,12 +72,14 @@ __all__ = [
     "Embedding",
     "FeatureAlphaDropout",
     "Flatten",
+    "GRUCell",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "Identity",
     "L1Loss",
+    "LSTMCell",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -85,6 +88,7 @@ __all__ = [
     "Mish",
     "NLLLoss",
     "PReLU",
+    "RNNCell",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -114,6 +118,7 @@ SPECS = (
     *elman.SPECS,
     *gru.SPECS,
     *lstm.SPECS,
+    *cells.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

@@ -1,14 +1,14 @@
 """One direction of a recurrent layer, linearized at all steps at once, whatever its cell.
 
-With pre-activations a_t = W x_t + d of the input and b_t = U h_(t-1) + e of the state, a cell is the map from
-(a_t, b_t, state) to the next state. Backpropagation through time (Werbos 1990, Proc. IEEE 78, eqs. 13-19)
-walks back with the gradient of the state and leaves dL/da_t and dL/db_t at every step. The rest knows no time:
+With pre-activations a_t = W x_t + d of the input and b_t = U h_(t-1) + e of the state, a cell is the map
+from (a_t, b_t, state) to the next state. Backpropagation through time (Werbos 1990, Proc. IEEE 78) walks back
+with the gradient of the state, and leaves dL/da_t and dL/db_t at every step. The rest knows no time:
 
     dL/dW = sum_t (dL/da_t)^T x_t     dL/dU = sum_t (dL/db_t)^T h_(t-1)     dL/dx_t = dL/da_t W
 
 each of them one matrix product over all steps. The one non-obvious step is what is kept: x and y, which the
-neighbouring layers keep anyway, and no gate. Since h_(t-1) is y one step earlier, two matrix products give all
-pre-activations again, and the local derivatives of all steps; only the walk back goes step by step.
+neighbouring layers keep anyway, and no gate. Since h_(t-1) is y one step earlier, two matrix products give
+all pre-activations again, and the local derivatives of all steps; only the walk back goes step by step.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Direction:
     Args:
         cell: the kind of cell.
         walk: the direction through time.
-        x: rows ``(N, I)`` of the input; None if no weight of the input needs a gradient, without gates.
+        x: rows ``(N, I)`` of the input, or None where neither gates nor gradients need it.
         y: rows ``(N, P)`` of the output.
-        initial: the initial states ``(B, *)``; None if no weight of the state needs a gradient, without gates.
+        initial: the initial states h and c ``(B, *)``, or None where there is none or h is not needed.
         w: the weights.
     """
 

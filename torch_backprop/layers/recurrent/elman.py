@@ -27,7 +27,9 @@ from torch_backprop.spec import LayerSpec, case
 class Tanh(SingleStateCell):
     """h = tanh(a + b)."""
 
-    layer, single, gated = torch.rnn_tanh, torch.rnn_tanh_cell, False
+    layer: Any = torch.rnn_tanh
+    single: Any = torch.rnn_tanh_cell
+    gated = False
 
     @classmethod
     def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
@@ -42,7 +44,9 @@ class Tanh(SingleStateCell):
 class Relu(SingleStateCell):
     """h = max(0, a + b)."""
 
-    layer, single, gated = torch.rnn_relu, torch.rnn_relu_cell, False
+    layer: Any = torch.rnn_relu
+    single: Any = torch.rnn_relu_cell
+    gated = False
 
     @staticmethod
     def times(slopes: Tensor, g: Tensor) -> Tensor:

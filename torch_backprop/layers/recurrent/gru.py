@@ -1,12 +1,13 @@
 """The gated recurrent unit. Cho et al. (2014), arXiv:1406.1078, eqs. 5-8, with the reset gate after U h.
 
-With pre-activations a = W x + d and b = U h + e of a reset gate r, an update gate z and a candidate n, in this
-order, s the sigmoid, and h the state before:
+With pre-activations a = W x + d and b = U h + e of a reset gate r, an update gate z and a candidate n, in
+this order, s the sigmoid, and h the state before:
 
     forward   r = s(a_r + b_r)     z = s(a_z + b_z)     n = tanh(a_n + r b_n)     h' = n + z (h - n)
-    slopes    dh'/da_n = (1 - z) (1 - n^2)     dh'/da_z = (h - n) z (1 - z)     dh'/da_r = dh'/da_n b_n r (1 - r)
+    slopes    dh'/da_n = (1 - z) (1 - n^2)              dh'/db_n = r dh'/da_n
+              dh'/da_z = (h - n) z (1 - z)              dh'/da_r = b_n r (1 - r) dh'/da_n
 
-dh'/db is the same but for dh'/db_n = r dh'/da_n, and besides dh'/dh = z.
+The slopes by b_z and b_r are those by a_z and a_r, since they are only added; and besides dh'/dh = z.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from torch_backprop.spec import LayerSpec, case
 class Gru(SingleStateCell):
     """h' = n + z (h - n)."""
 
-    layer, single, gated = torch.gru, torch.gru_cell, True
+    layer: Any = torch.gru
+    single: Any = torch.gru_cell
+    gated = True
 
     @classmethod
     def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:

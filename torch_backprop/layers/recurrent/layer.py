@@ -20,9 +20,9 @@ PARTS = len(Weights._fields)
 def layer_rule(cell: type[Cell]) -> Any:
     """The rule of a layer of such cells, of one direction or two.
 
-    Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step; h0
-    and c0 ``(directions, B, *)``; and the weights of each direction, None for one that is not there. Returns y
-    and the last states.
+    Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step;
+    h0 and c0 ``(directions, B, *)``; and the weights of both directions, None for one that is not there.
+    Returns y and the last states.
     """
 
     class LayerRule(Rule):
@@ -55,8 +55,7 @@ def layer_rule(cell: type[Cell]) -> Any:
             x, sizes, h0, c0, *weights = inputs
             ctx.sizes = None if sizes is None else tuple(sizes.tolist())
             ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
-            single = x.squeeze(1) if x.dim() == 3 else x
-            ctx.x_shape, ctx.by_columns = x.shape, single.stride() == (1, single.shape[0])
+            ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
             needs = ctx.needs_input_grad[4:]
             kept_x = x if cell.gated or any(needs[0::PARTS]) else None
             kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
@@ -75,9 +74,7 @@ def layer_rule(cell: type[Cell]) -> Any:
             grads_x, *rest = zip(*found, strict=True)
             grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
             if needs_x:
-                grad_x = sum(grads_x[1:], grads_x[0])
-                # in the layout of x, as torch returns it
-                grad_x = grad_x.mT.contiguous().mT if ctx.by_columns else grad_x
+                grad_x = in_layout(sum(grads_x[1:], grads_x[0]), ctx.by_columns)
                 grads[0] = grad_x.reshape(ctx.x_shape)
             for k in range(len(last)):
                 grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
@@ -109,7 +106,7 @@ def layer_rule(cell: type[Cell]) -> Any:
 def _forward(
     cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: tuple[Any, ...]
 ) -> Any:
-    if any(map(_is_batched, (x, *initial, *weights))):
+    if any(map(is_batched, (x, *initial, *weights))):
         return _unrolled(cell, x, sizes, initial, weights)
     flat = [weight for weight in weights if weight is not None]
     states = initial if len(initial) == 2 else initial[0]
@@ -166,7 +163,18 @@ def _joined(outcomes: list[Any], shape: torch.Size) -> tuple[Tensor, ...]:
     return y.reshape(*shape, y.shape[-1]), *map(torch.stack, zip(*states, strict=True))
 
 
-def _is_batched(tensor: Any) -> bool:
+def is_by_columns(rows: Tensor) -> bool:
+    """Whether the columns of ``(N, I)`` lie one after the other."""
+    return rows.dim() == 2 and rows.stride() == (1, rows.shape[0])
+
+
+def in_layout(grad: Any, by_columns: bool) -> Any:
+    """A gradient in the layout of its rows, as torch returns it."""
+    return grad.mT.contiguous().mT if by_columns and grad is not None else grad
+
+
+def is_batched(tensor: Any) -> bool:
+    """Whether an argument is batched by vmap, for which torch's recurrent operators have no rule."""
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return isinstance(tensor, Tensor) and functorch.is_batchedtensor(tensor)
 

@@ -1,4 +1,4 @@
-"""Long short-term memory. Hochreiter & Schmidhuber (1997), Neural Computation 9; Gers et al. (2000), forget gate.
+"""Long short-term memory. Hochreiter & Schmidhuber (1997); with a forget gate, Gers et al. (2000).
 
 With n = W x + d + U h + e of an input gate i, a forget gate f, a candidate g and an output gate o, in this
 order, s the sigmoid, and (h, c) the states before:
@@ -50,7 +50,9 @@ class Slopes(NamedTuple):
 class Lstm:
     """c' = f c + i g, m = o tanh(c')."""
 
-    layer, single, gated = torch.lstm, torch.lstm_cell, True
+    layer: Any = torch.lstm
+    single: Any = torch.lstm_cell
+    gated = True
 
     @classmethod
     def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
@@ -122,7 +124,7 @@ class LSTM(torch.nn.LSTM):
     def forward(
         self, input: Sequence, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Sequence, tuple[Tensor, Tensor]]:
-        """Maps ``(T, B, input_size)`` and initial states ``(layers * directions, B, *)`` to y and last states.
+        """Maps ``(T, B, input_size)`` and states ``(layers * directions, B, *)`` to y and last states.
 
         ``(B, T, input_size)`` with ``batch_first``, ``(T, input_size)`` without a batch, or a packed one.
         """

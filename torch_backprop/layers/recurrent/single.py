@@ -1,4 +1,4 @@
-"""Cells with one state: h_t = f(a_t, b_t) + k_t h_(t-1), elementwise but for a gate's several pre-activations.
+"""Cells with one state: h_t = f(a_t, b_t) + k_t h_(t-1), where each element has its own pre-activations.
 
 With A = df/da, B = df/db and k of each step, and q_t = dL/dh_t with all that comes from later steps:
 

@@ -8,7 +8,7 @@ on which the gradient of a last state joins and that of an initial state leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -54,17 +54,15 @@ class Walk:
         self.there((initial,), step)
         return torch.cat(seen)
 
-    def _order(self, reverse: bool) -> Iterable[int]:
+    def _order(self, reverse: bool) -> list[int]:
         steps = range(len(self.sizes))
-        return reversed(steps) if reverse else steps
+        return list(reversed(steps) if reverse else steps)
 
-    def _walk(self, order: Iterable[int], initial: States, step: Step) -> States:
-        states, left = None, []
+    def _walk(self, order: list[int], initial: States, step: Step) -> States:
+        states = tuple(state[: self.sizes[order[0]]] for state in initial)
+        left: list[States] = []
         for t in order:
-            size = self.sizes[t]
-            if states is None:
-                states = tuple(state[:size] for state in initial)
-            alive = states[0].shape[0]
+            size, alive = self.sizes[t], states[0].shape[0]
             if size < alive:
                 left.append(tuple(state[size:] for state in states))
                 states = tuple(state[:size] for state in states)
@@ -72,5 +70,6 @@ class Walk:
                 joining = zip(states, initial, strict=True)
                 states = tuple(torch.cat((state, first[alive:size])) for state, first in joining)
             states = step(t, *states)
-        parts = (states, *reversed(left))
-        return states if not left else tuple(map(torch.cat, zip(*parts, strict=True)))
+        return (
+            tuple(torch.cat(parts) for parts in zip(states, *reversed(left), strict=True)) if left else states
+        )
