@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.recurrent.product import product
 from torch_backprop.layers.recurrent.walk import States, Walk
 
 
@@ -95,7 +96,8 @@ class Direction:
         self.before = None if h0 is None else walk.before(h0, y)
         a = b = None
         if cell.gated:
-            a, b = F.linear(_known(x), w.ih, w.bias_ih), F.linear(_known(self.before), w.hh, w.bias_hh)
+            a = product(_known(x), w.ih, w.bias_ih)
+            b = product(_known(self.before), w.hh, w.bias_hh)
         self.slopes = cell.slopes(walk, y, self.before, c0, a, b)
 
     def pull(self, grad_y: Tensor, last: States, needs: Sequence[bool]) -> list[Tensor | None]:
@@ -105,10 +107,10 @@ class Direction:
         ih, hh, bias_ih, bias_hh, hr = needs[1 + len(last) :]
         states = zip(pulled.states, needs_states, strict=True)
         return [
-            pulled.a @ self.w.ih if needs_x else None,
+            product(pulled.a, self.w.ih.mT) if needs_x else None,
             *(state if needed else None for state, needed in states),
-            pulled.a.mT @ _known(self.x) if ih else None,
-            pulled.b.mT @ _known(self.before) if hh else None,
+            product(pulled.a.mT, _known(self.x).mT) if ih else None,
+            product(pulled.b.mT, _known(self.before).mT) if hh else None,
             pulled.a.sum(0) if bias_ih else None,
             pulled.b.sum(0) if bias_hh else None,
             pulled.hr if hr else None,
