@@ -1,6 +1,6 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, embedding, linear, shape, softmax
+from torch_backprop.layers import dropout, linear, shape, softmax
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -36,7 +36,9 @@ from torch_backprop.layers.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
-from torch_backprop.layers.embedding import Embedding
+from torch_backprop.layers.embedding import bag, table
+from torch_backprop.layers.embedding.bag import EmbeddingBag
+from torch_backprop.layers.embedding.table import Embedding
 from torch_backprop.layers.linear import Bilinear, Linear
 from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
@@ -70,6 +72,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "GRUCell",
@@ -114,7 +117,8 @@ SPECS = (
     *parametric.SPECS,
     *softmax.SPECS,
     *dropout.SPECS,
-    *embedding.SPECS,
+    *table.SPECS,
+    *bag.SPECS,
     *elman.SPECS,
     *gru.SPECS,
     *lstm.SPECS,

@@ -134,6 +134,12 @@ def is_plain(tensor: Tensor) -> bool:
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 
+def is_batched(argument: Any) -> bool:
+    """Whether vmap batches ``argument``: inside ``forward``, for operators that it cannot batch."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    return isinstance(argument, Tensor) and functorch.is_batchedtensor(argument)
+
+
 def owned(y: Tensor) -> Tensor:
     """The tensor of a view made inside ``forward``, which may be written into after it is returned."""
     if torch.compiler.is_compiling() or not y._is_view():

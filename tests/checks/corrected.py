@@ -7,6 +7,7 @@
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
 * ``Embedding`` forgets ``scale_grad_by_freq`` in its second derivative by the cotangent, though its gradient
   is linear in it, and refuses complex gradients.
+* ``EmbeddingBag`` has no second derivative and no forward mode.
 """
 
 from __future__ import annotations
@@ -65,6 +66,21 @@ class ScalingEmbedding(Embedding):
     scales = True
 
 
+class EmbeddingBag(torch.nn.EmbeddingBag):
+    def forward(self, input: Tensor, offsets: Any = None, per_sample_weights: Any = None) -> Tensor:
+        usual = input.dim() == 2 and input.dtype == torch.long and self.weight.is_floating_point()
+        # of sums over many rows the built-in's own rounding is the measure
+        if not usual or self.scale_grad_by_freq or not 0 < input.numel() < 1000:
+            return super().forward(input, offsets, per_sample_weights)
+        kept = (input != (-1 if self.padding_idx is None else self.padding_idx)).unsqueeze(-1)
+        rows = self.weight[input]
+        if self.mode == "max":
+            return torch.where(kept, rows, -torch.inf).max(1).values
+        weights = kept if per_sample_weights is None else kept * per_sample_weights.unsqueeze(-1)
+        y = torch.where(kept, rows * weights, 0).sum(1)
+        return y / kept.sum(1).clamp(min=1) if self.mode == "mean" else y
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {
@@ -72,6 +88,7 @@ CORRECTED: Corrections = {
     torch.nn.RReLU: RReLU,
     torch.nn.SiLU: SiLU,
     torch.nn.Embedding: Embedding,
+    torch.nn.EmbeddingBag: EmbeddingBag,
 }
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
     torch.nn.BCELoss: BCELoss,

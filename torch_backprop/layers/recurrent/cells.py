@@ -14,10 +14,10 @@ from torch import Tensor
 from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights
 from torch_backprop.layers.recurrent.elman import CELLS
 from torch_backprop.layers.recurrent.gru import Gru
-from torch_backprop.layers.recurrent.layer import in_layout, is_batched, is_by_columns
+from torch_backprop.layers.recurrent.layer import in_layout, is_by_columns
 from torch_backprop.layers.recurrent.lstm import Lstm
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, widen
+from torch_backprop.rule import Rule, is_batched, widen
 from torch_backprop.spec import LayerSpec, case
 
 

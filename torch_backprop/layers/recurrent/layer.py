@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, unrolled
 from torch_backprop.layers.recurrent.walk import Walk
-from torch_backprop.rule import Rule, widen
+from torch_backprop.rule import Rule, is_batched, widen
 
 PARTS = len(Weights._fields)
 """Arguments of the rule for each direction."""
@@ -171,12 +171,6 @@ def is_by_columns(rows: Tensor) -> bool:
 def in_layout(grad: Any, by_columns: bool) -> Any:
     """A gradient in the layout of its rows, as torch returns it."""
     return grad.mT.contiguous().mT if by_columns and grad is not None else grad
-
-
-def is_batched(tensor: Any) -> bool:
-    """Whether an argument is batched by vmap, for which torch's recurrent operators have no rule."""
-    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    return isinstance(tensor, Tensor) and functorch.is_batchedtensor(tensor)
 
 
 def _rows(tensor: Tensor) -> Tensor:
