@@ -4,7 +4,8 @@ With samples n, the row k_n and the bag b_n of each, features d, and a coefficie
 over the number of samples in its bag for a mean, and 0 for padding:
 
     sum, mean  forward   y_bd = sum_(n: b_n = b) c_n w_(k_n) d
-               backward  dL/dw_kd = sum_(n: k_n = k) c_n g_(b_n) d / f_k     dL/ds_n = sum_d g_(b_n) d w_(k_n) d
+               backward  dL/dw_kd = sum_(n: k_n = k) c_n g_(b_n) d / f_k
+                         dL/ds_n = sum_d g_(b_n) d w_(k_n) d
     max        forward   y_bd = w_md, where m_bd is the row of the largest
                backward  dL/dw_kd = sum_(b: m_bd = k) g_bd
 
