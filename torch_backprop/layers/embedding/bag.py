@@ -80,19 +80,19 @@ class EmbeddingBagRule(Rule):
         ctx.rows, ctx.padding = w.shape[0], _padding(padding, w)
         m = output[1] if ctx.mode == "max" else None
         ctx.mark_non_differentiable(output[1])
-        needs_w, _, _, needs_s, *_ = ctx.needs_input_grad
+        needs_w, needs_s = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
         ctx.save_for_backward(w if needs_s else None, k, offsets, s if needs_w else None, m)
         ctx.save_for_forward(w, k, offsets, s, m)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         w, k, offsets, s, m = ctx.saved_tensors
-        needs_w, _, _, needs_s, *_ = ctx.needs_input_grad
+        needs_w, needs_s = ctx.needs_input_grad[0], ctx.needs_input_grad[3]
         bags = Bags.of(k, offsets, ctx.padding, ctx.mode, ctx.last, grad_y)
         g = widen(grad_y)
         grad_w = grad_s = None
         if needs_w and m is not None:
-            g = g * (bags.size > 0).unsqueeze(-1)
+            g = torch.where(bags.size.unsqueeze(-1) > 0, g, 0)
             grad_w = g.new_zeros(ctx.rows, g.shape[1]).scatter_add(0, m.long(), g).to(grad_y.dtype)
         elif needs_w:
             c = bags.coefficient if s is None else bags.coefficient * widen(s)

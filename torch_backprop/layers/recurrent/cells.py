@@ -78,7 +78,7 @@ def cell_rule(cell: type[Cell]) -> Any:
                 if state is not None
             ]
             moved = None if tangent_x is None else widen(tangent_x)
-            _, last = _direction(cell, saved).push(moved, tuple(starts), Weights(*tangents[2:], None))
+            _, last = _direction(cell, saved).push(moved, tuple(starts), Weights._make((*tangents[2:], None)))
             return tuple(tangent.to(ctx.dtypes[1]) for tangent in last)
 
     CellRule.__name__ = CellRule.__qualname__ = f"{cell.__name__}CellRule"
@@ -143,7 +143,7 @@ def _step(module: Any, rule: Any, input: Tensor, hx: States | None, count: int) 
 
 def _direction(cell: type[Cell], saved: list[Any]) -> Direction:
     x, y, h, c, *weights = saved
-    return Direction(cell, Walk((y.shape[0],), False), x, y, (h, c), Weights(*weights, None))
+    return Direction(cell, Walk((y.shape[0],), False), x, y, (h, c), Weights._make((*weights, None)))
 
 
 def _together(states: Any) -> States:

@@ -130,7 +130,7 @@ def _unrolled(
 
 
 def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) -> list[Direction]:
-    saved = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
+    saved: list[Any] = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
     x, y, h0, c0, *weights = saved
     every = _by_direction(weights)
     sizes = ctx.sizes or (y.shape[1],) * y.shape[0]

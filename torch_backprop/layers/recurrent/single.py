@@ -52,7 +52,7 @@ class SingleStateCell:
 
     @classmethod
     def push(
-        cls, walk: Walk, slopes: Slopes, a: Tensor, b: Tensor, initial: States, w: Weights, _: Weights
+        cls, walk: Walk, slopes: Slopes, a: Tensor, b: Tensor, initial: States, w: Weights, tangent_w: Weights
     ) -> tuple[Tensor, States]:
         gates = slopes.a.shape[1:]
         fixed = cls.times(slopes.a, a.unflatten(1, gates)) + cls.times(slopes.b, b.unflatten(1, gates))
