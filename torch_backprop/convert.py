@@ -44,10 +44,11 @@ def convert(model: Module) -> Conversion:
         TypeError: ``model`` is not a ``torch.nn.Module``.
 
     >>> import torch
-    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.LSTM(2, 2))
+    >>> class Own(torch.nn.Linear): ...
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), Own(2, 2))
     >>> print(convert(model))
     converted 1 layers, left 1 alone
-      left alone: 1, LSTM
+      left alone: 1, Own
     """
     converted, left_alone = {}, {}
     for name, module in _modules(model):

@@ -148,7 +148,7 @@ def _filled(trial: Trial, case: Case, numbers: Numbers) -> Trial:
 
 def widened(trial: Trial) -> Trial:
     """The same numbers in float64: what the lower precision should have computed."""
-    inputs = tuple(x.double() if x.is_floating_point() else x for x in trial.inputs)
+    inputs = pytree.tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, trial.inputs)
     return replace(trial, module=deepcopy(trial.module).double(), inputs=inputs)
 
 
