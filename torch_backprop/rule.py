@@ -82,8 +82,9 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
             args = _cast(policy, args)
         transformed = torch._C._are_functorch_transforms_active()
         if torch.compiler.is_compiling():
-            # Dynamo does not see which leaves of a transform need gradients, and would leave them zero
-            return forward(*args) if transformed else compiled.apply(*args)
+            # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
+            blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
+            return forward(*args) if blind else compiled.apply(*args)
         if transformed:
             return rule.apply(*args)
         return direct(*unwrap_dead_wrappers(args))

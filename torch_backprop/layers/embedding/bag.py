@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.embedding.table import dense_rows, renormalize, sparse_rows
-from torch_backprop.rule import Rule, is_batched, widen
+from torch_backprop.layers.embedding.table import dense_rows, frequencies, renormalize, sparse_rows
+from torch_backprop.rule import Rule, first_order, is_batched, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 MODES = {"sum": 0, "mean": 1, "max": 2}
@@ -96,9 +96,12 @@ class EmbeddingBagRule(Rule):
             grad_w = g.new_zeros(ctx.rows, g.shape[1]).scatter_add(0, m.long(), g).to(grad_y.dtype)
         elif needs_w:
             c = bags.coefficient if s is None else bags.coefficient * widen(s)
-            gradient = sparse_rows if ctx.sparse else dense_rows
-            values = (g[bags.bag] * c.unsqueeze(-1)).to(grad_y.dtype)
-            grad_w = gradient(values, k, ctx.rows, ctx.padding, ctx.scaled)
+            if not ctx.sparse and first_order(grad_y, k, c):
+                grad_w = _transposed(ctx, g, k, bags.bag, c).to(grad_y.dtype)
+            else:
+                gradient = sparse_rows if ctx.sparse else dense_rows
+                values = (g[bags.bag] * c.unsqueeze(-1)).to(grad_y.dtype)
+                grad_w = gradient(values, k, ctx.rows, ctx.padding, ctx.scaled)
         if needs_s:
             products = (g[bags.bag] * widen(w)[k.long()]).sum(-1)
             grad_s = (bags.coefficient * products).to(w.dtype)
@@ -221,6 +224,19 @@ def _is_supported(input: Tensor, mode: str, scaled_or_sparse: bool, s: Tensor | 
     if s is not None and (mode != "sum" or s.shape != input.shape):
         return False
     return mode in ("sum", "mean") or (mode == "max" and not scaled_or_sparse)
+
+
+def _transposed(ctx: Any, g: Tensor, k: Tensor, bag: Tensor, c: Tensor) -> Tensor:
+    """The gradient of the table as bags of the rows of g: one bag for each row of the table."""
+    rows, order = k.long().sort(stable=True)
+    starts = torch.searchsorted(rows, torch.arange(ctx.rows, device=k.device))
+    if ctx.scaled:
+        c = c / frequencies(k.long(), ctx.rows)[k.long()]
+    grad_w = torch.embedding_bag(g, bag[order].long(), starts, False, 0, False, c[order].to(g.dtype))[0]
+    if ctx.padding >= 0:
+        # an undefined gradient of the padding leaves no trace
+        grad_w[ctx.padding] = 0
+    return grad_w
 
 
 def _padding(padding: int | None, w: Tensor) -> int:
