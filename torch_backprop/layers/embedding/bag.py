@@ -9,7 +9,8 @@ over the number of samples in its bag for a mean, and 0 for padding:
     max        forward   y_bd = w_md, where m_bd is the row of the largest
                backward  dL/dw_kd = sum_(b: m_bd = k) g_bd
 
-f_k is 1, or with ``scale_grad_by_freq`` how many n have k_n = k. An empty bag is 0 and has no gradient.
+f_k is 1, or with ``scale_grad_by_freq`` how many n have k_n = k. An empty bag is 0 and has no gradient. The
+one non-obvious step: dL/dw is bags again, of the rows of g, with a bag for each row of the table.
 """
 
 from __future__ import annotations
@@ -163,23 +164,11 @@ def embedding_bag(
     >>> embedding_bag(torch.tensor([[2, 0]]), torch.eye(3), mode="sum")
     tensor([[1., 0., 1.]])
     """
-    if not _is_flat_or_square(input, weight, offsets) or not _is_supported(
-        input, mode, scale_grad_by_freq or sparse, per_sample_weights
-    ):
+    supported = _is_supported(input, mode, scale_grad_by_freq or sparse, per_sample_weights)
+    if not (supported and _is_flat_or_square(input, weight, offsets)):
         # torch refuses it in its own words, or knows a kind of input that is not ours
-        return F.embedding_bag(
-            input,
-            weight,
-            offsets,
-            max_norm,
-            norm_type,
-            scale_grad_by_freq,
-            mode,
-            sparse,
-            per_sample_weights,
-            include_last_offset,
-            padding_idx,
-        )
+        arguments = input, weight, offsets, max_norm, norm_type, scale_grad_by_freq, mode, sparse
+        return F.embedding_bag(*arguments, per_sample_weights, include_last_offset, padding_idx)
     if max_norm is not None:
         renormalize(input, weight, max_norm, norm_type)
     if offsets is None:
