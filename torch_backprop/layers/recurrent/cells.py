@@ -45,41 +45,15 @@ def cell_rule(cell: type[Cell]) -> Any:
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: States) -> None:
-            x, h, c, *weights = inputs
-            ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
-            ctx.by_columns = is_by_columns(x), is_by_columns(h)
-            needs_ih, needs_hh = ctx.needs_input_grad[3:5]
-            kept_x = x if cell.gated or needs_ih else None
-            kept_h = h if cell.gated or needs_hh else None
-            ctx.save_for_backward(kept_x, output[0], kept_h, c, *weights)
-            ctx.save_for_forward(x, output[0], h, c, *weights)
+            _save(cell, ctx, inputs, output[0])
 
         @staticmethod
         def backward(ctx: Any, *last: Tensor) -> tuple[Tensor | None, ...]:
-            saved = [None if tensor is None else widen(tensor).conj() for tensor in ctx.saved_tensors]
-            needs_x, *needs_states = ctx.needs_input_grad[:3]
-            needs = (needs_x, *needs_states[: len(last)], *ctx.needs_input_grad[3:], False)
-            grads_last = tuple(map(widen, last))
-            direction = _direction(cell, saved)
-            grads = direction.pull(torch.zeros_like(grads_last[0]), grads_last, needs)[:-1]
-            grads[2:2] = [None for _ in range(2 - len(last))]
-            for i, by_columns in enumerate(ctx.by_columns):
-                grads[i] = in_layout(grads[i], by_columns)
-            return tuple(
-                grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True)
-            )
+            return _pull(cell, ctx, last)
 
         @staticmethod
         def jvp(ctx: Any, tangent_x: Tensor | None, *tangents: Any) -> States:
-            saved = [None if tensor is None else widen(tensor) for tensor in ctx.saved_tensors]
-            starts = [
-                torch.zeros_like(state) if tangent is None else widen(tangent)
-                for tangent, state in zip(tangents[:2], saved[2:4], strict=True)
-                if state is not None
-            ]
-            moved = None if tangent_x is None else widen(tangent_x)
-            _, last = _direction(cell, saved).push(moved, tuple(starts), Weights._make((*tangents[2:], None)))
-            return tuple(tangent.to(ctx.dtypes[1]) for tangent in last)
+            return _push(cell, ctx, tangent_x, tangents)
 
     CellRule.__name__ = CellRule.__qualname__ = f"{cell.__name__}CellRule"
     return CellRule
@@ -139,6 +113,43 @@ def _step(module: Any, rule: Any, input: Tensor, hx: States | None, count: int) 
     weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
     states = rule.call(x, hx[0], hx[1] if count == 2 else None, *weights)
     return states if input.dim() == 2 else tuple(state.squeeze(0) for state in states)
+
+
+def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
+    x, h, c, *weights = inputs
+    ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
+    ctx.by_columns = is_by_columns(x), is_by_columns(h)
+    needs_ih, needs_hh = ctx.needs_input_grad[3:5]
+    kept_x = x if cell.gated or needs_ih else None
+    kept_h = h if cell.gated or needs_hh else None
+    ctx.save_for_backward(kept_x, y, kept_h, c, *weights)
+    ctx.save_for_forward(x, y, h, c, *weights)
+
+
+def _pull(cell: type[Cell], ctx: Any, last: States) -> tuple[Tensor | None, ...]:
+    saved = [None if tensor is None else widen(tensor).conj() for tensor in ctx.saved_tensors]
+    needs_x, *needs_states = ctx.needs_input_grad[:3]
+    # the last entry stands for the projection, which no cell has
+    needs = (needs_x, *needs_states[: len(last)], *ctx.needs_input_grad[3:], False)
+    grads_last = tuple(map(widen, last))
+    direction = _direction(cell, saved)
+    grads = direction.pull(torch.zeros_like(grads_last[0]), grads_last, needs)[:-1]
+    grads[2:2] = [None for _ in range(2 - len(last))]
+    for i, by_columns in enumerate(ctx.by_columns):
+        grads[i] = in_layout(grads[i], by_columns)
+    return tuple(grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True))
+
+
+def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[Any, ...]) -> States:
+    saved = [None if tensor is None else widen(tensor) for tensor in ctx.saved_tensors]
+    starts = [
+        torch.zeros_like(state) if tangent is None else widen(tangent)
+        for tangent, state in zip(tangents[:2], saved[2:4], strict=True)
+        if state is not None
+    ]
+    moved = None if tangent_x is None else widen(tangent_x)
+    _, last = _direction(cell, saved).push(moved, tuple(starts), Weights._make((*tangents[2:], None)))
+    return tuple(tangent.to(ctx.dtypes[1]) for tangent in last)
 
 
 def _direction(cell: type[Cell], saved: list[Any]) -> Direction:

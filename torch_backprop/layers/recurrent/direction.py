@@ -94,6 +94,7 @@ class Direction:
         self.cell, self.walk, self.x, self.w = cell, walk, x, w
         h0, c0 = initial
         self.before = None if h0 is None else walk.before(h0, y)
+        # an ungated cell's slopes follow from y: neither x nor the weights are read
         a = b = None
         if cell.gated:
             a = product(_known(x), w.ih, w.bias_ih)

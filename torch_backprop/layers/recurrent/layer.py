@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, unrolled
-from torch_backprop.layers.recurrent.walk import Walk
+from torch_backprop.layers.recurrent.walk import States, Walk
 from torch_backprop.rule import Rule, is_batched, widen
 
 PARTS = len(Weights._fields)
@@ -52,52 +52,15 @@ def layer_rule(cell: type[Cell]) -> Any:
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-            x, sizes, h0, c0, *weights = inputs
-            ctx.sizes = None if sizes is None else tuple(sizes.tolist())
-            ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
-            ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
-            needs = ctx.needs_input_grad[4:]
-            kept_x = x if cell.gated or any(needs[0::PARTS]) else None
-            kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
-            ctx.save_for_backward(kept_x, output[0], kept_h0, c0, *weights)
-            ctx.save_for_forward(x, output[0], h0, c0, *weights)
+            _save(cell, ctx, inputs, output[0])
 
         @staticmethod
         def backward(ctx: Any, grad_y: Tensor, *last: Tensor) -> tuple[Tensor | None, ...]:
-            # the derivative of a holomorphic function at conj x is that at x, conjugated
-            directions = _directions(cell, ctx, torch.conj)
-            needs_x, _, *needs_states = ctx.needs_input_grad[:4]
-            found = []
-            for i, grad_rows in enumerate(_rows(widen(grad_y)).chunk(len(directions), -1)):
-                needs = (needs_x, *needs_states[: len(last)], *_part(ctx.needs_input_grad[4:], i))
-                found.append(directions[i].pull(grad_rows, tuple(widen(state[i]) for state in last), needs))
-            grads_x, *rest = zip(*found, strict=True)
-            grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
-            if needs_x:
-                grad_x = in_layout(sum(grads_x[1:], grads_x[0]), ctx.by_columns)
-                grads[0] = grad_x.reshape(ctx.x_shape)
-            for k in range(len(last)):
-                grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
-            for i, direction in enumerate(found):
-                grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = direction[1 + len(last) :]
-            return tuple(
-                grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True)
-            )
+            return _pull(cell, ctx, grad_y, last)
 
         @staticmethod
-        def jvp(ctx: Any, tangent_x: Any, _: None, *tangents: Any) -> Any:
-            _, y, *initial = ctx.saved_tensors[:4]
-            rows = None if tangent_x is None else _rows(widen(tangent_x))
-            starts = [
-                widen(torch.zeros_like(state) if tangent is None else tangent)
-                for tangent, state in zip(tangents[:2], initial, strict=True)
-                if state is not None
-            ]
-            pushed = [
-                direction.push(rows, tuple(start[i] for start in starts), Weights(*_part(tangents[2:], i)))
-                for i, direction in enumerate(_directions(cell, ctx, lambda saved: saved))
-            ]
-            return tuple(tangent.to(y.dtype) for tangent in _joined(pushed, y.shape[:-1]))
+        def jvp(ctx: Any, tangent_x: Tensor | None, _: None, *tangents: Any) -> States:
+            return _push(cell, ctx, tangent_x, tangents)
 
     LayerRule.__name__ = LayerRule.__qualname__ = f"{cell.__name__}LayerRule"
     return LayerRule
@@ -115,6 +78,53 @@ def _forward(
     if sizes is None:
         return cell.layer(x, states, flat, *options, False)
     return cell.layer(x, sizes, states, flat, *options)
+
+
+def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
+    x, sizes, h0, c0, *weights = inputs
+    ctx.sizes = None if sizes is None else tuple(sizes.tolist())
+    ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
+    ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
+    needs = ctx.needs_input_grad[4:]
+    kept_x = x if cell.gated or any(needs[0::PARTS]) else None
+    kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
+    ctx.save_for_backward(kept_x, y, kept_h0, c0, *weights)
+    ctx.save_for_forward(x, y, h0, c0, *weights)
+
+
+def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Tensor | None, ...]:
+    # the derivative of a holomorphic function at conj x is that at x, conjugated
+    directions = _directions(cell, ctx, torch.conj)
+    needs_x, _, *needs_states = ctx.needs_input_grad[:4]
+    found = []
+    for i, grad_rows in enumerate(_rows(widen(grad_y)).chunk(len(directions), -1)):
+        needs = (needs_x, *needs_states[: len(last)], *_part(ctx.needs_input_grad[4:], i))
+        found.append(directions[i].pull(grad_rows, tuple(widen(state[i]) for state in last), needs))
+    grads_x, *rest = zip(*found, strict=True)
+    grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
+    if needs_x:
+        grad_x = in_layout(sum(grads_x[1:], grads_x[0]), ctx.by_columns)
+        grads[0] = grad_x.reshape(ctx.x_shape)
+    for k in range(len(last)):
+        grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
+    for i, direction in enumerate(found):
+        grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = direction[1 + len(last) :]
+    return tuple(grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True))
+
+
+def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[Any, ...]) -> States:
+    _, y, *initial = ctx.saved_tensors[:4]
+    rows = None if tangent_x is None else _rows(widen(tangent_x))
+    starts = [
+        widen(torch.zeros_like(state) if tangent is None else tangent)
+        for tangent, state in zip(tangents[:2], initial, strict=True)
+        if state is not None
+    ]
+    pushed = [
+        direction.push(rows, tuple(start[i] for start in starts), Weights(*_part(tangents[2:], i)))
+        for i, direction in enumerate(_directions(cell, ctx, lambda saved: saved))
+    ]
+    return tuple(tangent.to(y.dtype) for tangent in _joined(pushed, y.shape[:-1]))
 
 
 def _unrolled(

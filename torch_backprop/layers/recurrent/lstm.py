@@ -63,6 +63,7 @@ class Lstm:
 
     @classmethod
     def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+        # from here on every line is for all steps, but for the walk of the cell states
         i, f, g, o = _gates(a, b)
         earlier, c = _cells(walk, c0, f, i * g)
         tanh_c = torch.tanh(c)
@@ -73,6 +74,7 @@ class Lstm:
     def pull(cls, walk: Walk, slopes: Slopes, grad_y: Tensor, last: States, w: Weights) -> Pulled:
         inner, outer, cell, forget, _ = map(walk.split, slopes)
         grads_y = walk.split(grad_y)
+        # filled from the last step to the first
         q, grad_n = list(grads_y), list(grads_y)
 
         def step(t: int, grad_h: Tensor, grad_c: Tensor) -> States:

@@ -46,6 +46,7 @@ class SingleStateCell:
 
         states = walk.back(last, step)
         grads_b = torch.cat(grad_b)
+        # without gates that tell a from b they have one gradient
         if slopes.a is slopes.b:
             return Pulled(grads_b, grads_b, states)
         return Pulled(merged(cls.times(slopes.a, torch.cat(q).unsqueeze(1))), grads_b, states)

@@ -59,6 +59,7 @@ class Walk:
         return list(reversed(steps) if reverse else steps)
 
     def _walk(self, order: list[int], initial: States, step: Step) -> States:
+        # those that join later start from their own rows of the initial states
         states = tuple(state[: self.sizes[order[0]]] for state in initial)
         left: list[States] = []
         for t in order:
