@@ -37,6 +37,8 @@ from torch_backprop.layers.dropout import (
     dropout3d,
     feature_alpha_dropout,
 )
+from torch_backprop.layers.embedding.bag import embedding_bag
+from torch_backprop.layers.embedding.table import embedding
 from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
@@ -116,6 +118,8 @@ __all__ = [
     "dropout2d",
     "dropout3d",
     "elu",
+    "embedding",
+    "embedding_bag",
     "feature_alpha_dropout",
     "fold",
     "fractional_max_pool2d",

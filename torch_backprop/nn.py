@@ -47,6 +47,9 @@ from torch_backprop.layers.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from torch_backprop.layers.embedding import bag, table
+from torch_backprop.layers.embedding.bag import EmbeddingBag
+from torch_backprop.layers.embedding.table import Embedding
 from torch_backprop.layers.linear import Bilinear, LazyLinear, Linear
 from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
@@ -104,6 +107,11 @@ from torch_backprop.layers.pooling.fractional import FractionalMaxPool2d, Fracti
 from torch_backprop.layers.pooling.lp import LPPool1d, LPPool2d, LPPool3d
 from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
 from torch_backprop.layers.pooling.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
+from torch_backprop.layers.recurrent import cells, elman, gru, lstm
+from torch_backprop.layers.recurrent.cells import GRUCell, LSTMCell, RNNCell
+from torch_backprop.layers.recurrent.elman import RNN
+from torch_backprop.layers.recurrent.gru import GRU
+from torch_backprop.layers.recurrent.lstm import LSTM
 from torch_backprop.layers.resample import interpolate
 from torch_backprop.layers.resample.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
@@ -115,6 +123,9 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
@@ -151,11 +162,14 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
     "Fold",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
+    "GRUCell",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
@@ -169,6 +183,7 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTMCell",
     "LayerNorm",
     "LazyBatchNorm1d",
     "LazyBatchNorm2d",
@@ -201,6 +216,7 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "RMSNorm",
+    "RNNCell",
     "RReLU",
     "ReLU",
     "ReLU6",
@@ -265,4 +281,10 @@ SPECS = (
     *sync.SPECS,
     *lazy.SPECS,
     *response.SPECS,
+    *table.SPECS,
+    *bag.SPECS,
+    *elman.SPECS,
+    *gru.SPECS,
+    *lstm.SPECS,
+    *cells.SPECS,
 )

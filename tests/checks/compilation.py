@@ -59,6 +59,11 @@ def without_memory(spec: LayerSpec, case: Case) -> None:
         agree(_described, ours, builtin, "fake tensors", may_raise=True)
 
 
+# Dynamo refuses every instance of the recurrent classes unless it is told otherwise
+recurrent_too = torch._dynamo.config.patch(allow_rnn=True)
+
+
+@recurrent_too
 def _compiled(spec: LayerSpec, case: Case, backend: str) -> None:
     # Dynamo would take the code of an earlier layer for this one's until its cache is full
     torch._dynamo.reset()
@@ -75,6 +80,7 @@ def _described(trial: Trial) -> Any:
     return pytree.tree_map_only(Tensor, lambda tensor: tensor_facts(tensor, strides=True), found)
 
 
+@recurrent_too
 def _gradient(trial: Trial, compile: bool = False) -> Any:
     cost, leaves = trial.cost()
     gradient = torch.func.grad(cost, tuple(range(len(leaves))))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 from experiments.held import held_bytes
 from torch_backprop.spec import Case, LayerSpec
 
+from .gradients import subsets
 from .trial import Trial, trials
 
 
 def memory(spec: LayerSpec, case: Case) -> None:
     """For every subset of the leaves that need a gradient."""
-    names = tuple(trials(spec, case)[0].leaves)
-    for count in range(1, len(names) + 1):
-        for subset in combinations(names, count):
-            ours, builtin = trials(spec, case, corrected={})
-            held, allowed = bytes_held(ours, subset), bytes_held(builtin, subset)
-            assert held <= allowed, f"{ours.title}: holds {held} bytes for {subset}, the built-in {allowed}"
+    for subset in subsets(tuple(trials(spec, case)[0].leaves)):
+        ours, builtin = trials(spec, case, corrected={})
+        held, allowed = bytes_held(ours, subset), bytes_held(builtin, subset)
+        assert held <= allowed, f"{ours.title}: holds {held} bytes for {subset}, the built-in {allowed}"
 
 
 def bytes_held(trial: Trial, needs: tuple[str, ...]) -> int:
