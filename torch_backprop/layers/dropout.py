@@ -256,11 +256,33 @@ SPECS = (
         ),
         RANDOM,
     ),
-    LayerSpec(Dropout1d, torch.nn.Dropout1d, (case((2, 3, 4)), case((3, 4), p=0.2, inplace=True)), RANDOM),
-    LayerSpec(Dropout2d, torch.nn.Dropout2d, (case((2, 3, 4, 2)), case((2, 3, 4, 2), p=0.2)), RANDOM),
-    LayerSpec(Dropout3d, torch.nn.Dropout3d, (case((2, 3, 2, 2, 2)), case((3, 2, 2, 2), p=1.0)), RANDOM),
+    LayerSpec(
+        Dropout1d,
+        torch.nn.Dropout1d,
+        (case((2, 3, 4)), case((3, 4), p=0.2, inplace=True)),
+        RANDOM,
+        large=case((32, 64, 1024)),
+    ),
+    LayerSpec(
+        Dropout2d,
+        torch.nn.Dropout2d,
+        (case((2, 3, 4, 2)), case((2, 3, 4, 2), p=0.2)),
+        RANDOM,
+        large=case((16, 64, 32, 32)),
+    ),
+    LayerSpec(
+        Dropout3d,
+        torch.nn.Dropout3d,
+        (case((2, 3, 2, 2, 2)), case((3, 2, 2, 2), p=1.0)),
+        RANDOM,
+        large=case((4, 32, 16, 32, 32)),
+    ),
     LayerSpec(AlphaDropout, torch.nn.AlphaDropout, (case((3, 5)), case((3, 5), p=0.2, inplace=True)), RANDOM),
     LayerSpec(
-        FeatureAlphaDropout, torch.nn.FeatureAlphaDropout, (case((2, 3, 4)), case((2, 3), p=0.2)), RANDOM
+        FeatureAlphaDropout,
+        torch.nn.FeatureAlphaDropout,
+        (case((2, 3, 4)), case((2, 3), p=0.2)),
+        RANDOM,
+        large=case((16, 64, 32, 32)),
     ),
 )

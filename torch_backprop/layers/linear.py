@@ -219,6 +219,7 @@ SPECS = (
             case((2, 3, 5, 8), in_features=8, out_features=3, bias=False),
             case((0, 8), in_features=8, out_features=3),
         ),
+        large=case((1024, 1024), in_features=1024, out_features=1024),
     ),
     LayerSpec(
         LazyLinear,
@@ -234,5 +235,6 @@ SPECS = (
             case((3,), (5,), in1_features=3, in2_features=5, out_features=2),
             case((2, 4, 3), (2, 4, 5), in1_features=3, in2_features=5, out_features=2, bias=False),
         ),
+        large=case((4096, 256), (4096, 64), in1_features=256, in2_features=64, out_features=8),
     ),
 )

@@ -132,15 +132,18 @@ SPECS = (
         PixelShuffle,
         torch.nn.PixelShuffle,
         (case((2, 8, 2, 3), upscale_factor=2), case((9, 2, 1), upscale_factor=3)),
+        large=case((16, 64, 32, 32), upscale_factor=2),
     ),
     LayerSpec(
         PixelUnshuffle,
         torch.nn.PixelUnshuffle,
         (case((2, 3, 4, 6), downscale_factor=2), case((2, 3, 6), downscale_factor=3)),
+        large=case((16, 64, 32, 32), downscale_factor=2),
     ),
     LayerSpec(
         ChannelShuffle,
         torch.nn.ChannelShuffle,
         (case((2, 6, 2, 3), groups=3), case((2, 6, 4), groups=2), case((2, 4, 2, 1, 2), groups=1)),
+        large=case((16, 64, 32, 32), groups=4),
     ),
 )

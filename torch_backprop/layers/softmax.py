@@ -144,8 +144,28 @@ def _softmax_pullback(g: Tensor, y: Tensor, dim: int) -> Tensor:
 
 
 SPECS = (
-    LayerSpec(Softmax, torch.nn.Softmax, (case((3, 4), dim=1), case((2, 3, 4), dim=0), case((), dim=0))),
-    LayerSpec(Softmin, torch.nn.Softmin, (case((3, 4), dim=1),)),
-    LayerSpec(LogSoftmax, torch.nn.LogSoftmax, (case((3, 4), dim=1), case((0, 4), dim=-1))),
-    LayerSpec(Softmax2d, torch.nn.Softmax2d, (case((2, 3, 4, 2)), case((3, 4, 2)))),
+    LayerSpec(
+        Softmax,
+        torch.nn.Softmax,
+        (case((3, 4), dim=1), case((2, 3, 4), dim=0), case((), dim=0)),
+        large=case((1024, 1024), dim=1),
+    ),
+    LayerSpec(
+        Softmin,
+        torch.nn.Softmin,
+        (case((3, 4), dim=1),),
+        large=case((1024, 1024), dim=1),
+    ),
+    LayerSpec(
+        LogSoftmax,
+        torch.nn.LogSoftmax,
+        (case((3, 4), dim=1), case((0, 4), dim=-1)),
+        large=case((1024, 1024), dim=1),
+    ),
+    LayerSpec(
+        Softmax2d,
+        torch.nn.Softmax2d,
+        (case((2, 3, 4, 2)), case((3, 4, 2))),
+        large=case((16, 64, 32, 32)),
+    ),
 )

@@ -260,5 +260,6 @@ SPECS = (
             case(Draw((2, 3), "classes", 4), num_embeddings=4, embedding_dim=3, mode="max"),
             case(Draw((3, 2), "classes", 3), num_embeddings=3, embedding_dim=2, mode="sum"),
         ),
+        large=case(Draw((1024, 8), "classes", 10000), num_embeddings=10000, embedding_dim=256),
     ),
 )

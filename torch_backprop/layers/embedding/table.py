@@ -155,5 +155,6 @@ SPECS = (
             case(Draw((5,), "classes", 3), num_embeddings=3, embedding_dim=2, padding_idx=-2),
             case(Draw((4, 2), "classes", 3), num_embeddings=3, embedding_dim=2, scale_grad_by_freq=True),
         ),
+        large=case(Draw((4096,), "classes", 10000), num_embeddings=10000, embedding_dim=512),
     ),
 )

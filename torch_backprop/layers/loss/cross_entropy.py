@@ -240,5 +240,6 @@ SPECS = (
             case((6, 4), Draw((6, 4), "probabilities"), weight=Draw((4,), "unit"), label_smoothing=0.1),
             case((2, 4, 3), Draw((2, 4, 3), "probabilities"), reduction="none"),
         ),
+        large=case((1024, 4096), Draw((1024,), "classes", 4096)),
     ),
 )

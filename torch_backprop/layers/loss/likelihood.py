@@ -112,5 +112,6 @@ SPECS = (
             case((2, 4, 3), Draw((2, 3), "classes", 4), reduction="none"),
             case((4,), Draw((), "classes", 4), reduction="sum"),
         ),
+        large=case((1024, 4096), Draw((1024,), "classes", 4096)),
     ),
 )

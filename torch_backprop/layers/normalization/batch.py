@@ -218,6 +218,7 @@ SPECS = (
             case((2, 3, 4), num_features=3, momentum=None, bias=False),
             case((2, 3, 4), num_features=3, affine=False, track_running_stats=False, train=False),
         ),
+        large=case((8192, 256), num_features=256),
     ),
     LayerSpec(
         BatchNorm2d,
@@ -227,6 +228,7 @@ SPECS = (
             case((2, 3, 4, 2), num_features=3, train=False),
             case((2, 3, 2, 2), num_features=3, track_running_stats=False),
         ),
+        large=case((32, 64, 32, 32), num_features=64),
     ),
     LayerSpec(
         BatchNorm3d,
@@ -235,5 +237,6 @@ SPECS = (
             case((2, 3, 2, 2, 2), num_features=3, momentum=0.3),
             case((2, 3, 2, 1, 2), num_features=3, affine=False, train=False),
         ),
+        large=case((4, 32, 16, 32, 32), num_features=32),
     ),
 )

@@ -113,5 +113,6 @@ SPECS = (
             case((3, 10), num_groups=2, num_channels=10, affine=False, eps=0.5),
             case((1, 3, 2, 2, 2), num_groups=3, num_channels=3),
         ),
+        large=case((32, 64, 32, 32), num_groups=8, num_channels=64),
     ),
 )

@@ -113,6 +113,7 @@ SPECS = (
             case((3, 8), num_features=3, track_running_stats=True),
             case((2, 3, 4), num_features=3, affine=True, track_running_stats=True, train=False),
         ),
+        large=case((32, 64, 1024), num_features=64),
     ),
     LayerSpec(
         InstanceNorm2d,
@@ -121,6 +122,7 @@ SPECS = (
             case((2, 3, 4, 2), num_features=3, affine=True, track_running_stats=True, momentum=0.3),
             case((3, 4, 2), num_features=3, affine=True, bias=False),
         ),
+        large=case((32, 64, 32, 32), num_features=64),
     ),
     LayerSpec(
         InstanceNorm3d,
@@ -129,5 +131,6 @@ SPECS = (
             case((2, 3, 2, 3, 2), num_features=3),
             case((2, 3, 2, 1, 2), num_features=3, track_running_stats=True, train=False),
         ),
+        large=case((4, 32, 16, 32, 32), num_features=32),
     ),
 )

@@ -100,5 +100,6 @@ SPECS = (
             case((2, 2, 3, 2), normalized_shape=(2, 3, 2), bias=False, eps=0.1),
             case((2, 3), normalized_shape=(2, 3), elementwise_affine=False),
         ),
+        large=case((2048, 768), normalized_shape=768),
     ),
 )

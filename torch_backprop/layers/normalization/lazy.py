@@ -59,12 +59,40 @@ class LazyInstanceNorm3d(torch.nn.LazyInstanceNorm3d):
 
 
 SPECS = (
-    LayerSpec(LazyBatchNorm1d, torch.nn.LazyBatchNorm1d, (case((4, 3)),)),
-    LayerSpec(LazyBatchNorm2d, torch.nn.LazyBatchNorm2d, (case((2, 3, 2, 2), momentum=0.3, affine=False),)),
-    LayerSpec(LazyBatchNorm3d, torch.nn.LazyBatchNorm3d, (case((2, 3, 2, 1, 2), train=False),)),
-    LayerSpec(LazyInstanceNorm1d, torch.nn.LazyInstanceNorm1d, (case((2, 3, 6), affine=True),)),
     LayerSpec(
-        LazyInstanceNorm2d, torch.nn.LazyInstanceNorm2d, (case((2, 3, 3, 2), track_running_stats=True),)
+        LazyBatchNorm1d,
+        torch.nn.LazyBatchNorm1d,
+        (case((4, 3)),),
+        large=case((8192, 256)),
     ),
-    LayerSpec(LazyInstanceNorm3d, torch.nn.LazyInstanceNorm3d, (case((2, 3, 2, 2, 2), eps=0.1),)),
+    LayerSpec(
+        LazyBatchNorm2d,
+        torch.nn.LazyBatchNorm2d,
+        (case((2, 3, 2, 2), momentum=0.3, affine=False),),
+        large=case((32, 64, 32, 32)),
+    ),
+    LayerSpec(
+        LazyBatchNorm3d,
+        torch.nn.LazyBatchNorm3d,
+        (case((2, 3, 2, 1, 2), train=False),),
+        large=case((4, 32, 16, 32, 32)),
+    ),
+    LayerSpec(
+        LazyInstanceNorm1d,
+        torch.nn.LazyInstanceNorm1d,
+        (case((2, 3, 6), affine=True),),
+        large=case((32, 64, 1024)),
+    ),
+    LayerSpec(
+        LazyInstanceNorm2d,
+        torch.nn.LazyInstanceNorm2d,
+        (case((2, 3, 3, 2), track_running_stats=True),),
+        large=case((32, 64, 32, 32)),
+    ),
+    LayerSpec(
+        LazyInstanceNorm3d,
+        torch.nn.LazyInstanceNorm3d,
+        (case((2, 3, 2, 2, 2), eps=0.1),),
+        large=case((4, 32, 16, 32, 32)),
+    ),
 )

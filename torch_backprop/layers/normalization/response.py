@@ -169,6 +169,7 @@ SPECS = (
             case((2, 5, 2, 3), size=4, alpha=0.5, beta=0.5, k=2.0),
             case((2, 2, 2, 2), size=7),
         ),
+        large=case((16, 64, 32, 32), size=5),
     ),
     LayerSpec(
         CrossMapLRN2d,
@@ -177,5 +178,6 @@ SPECS = (
             case((2, 6, 2, 3), size=3, alpha=0.5),
             case((2, 5, 2, 2), size=4, alpha=0.5, beta=0.5, k=2.0),
         ),
+        large=case((16, 64, 32, 32), size=5),
     ),
 )

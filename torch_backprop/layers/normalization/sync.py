@@ -159,5 +159,6 @@ SPECS = (
         SyncBatchNorm,
         torch.nn.SyncBatchNorm,
         (case((4, 3), num_features=3), case((2, 3, 2, 2), num_features=3, train=False)),
+        large=case((32, 64, 32, 32), num_features=64),
     ),
 )

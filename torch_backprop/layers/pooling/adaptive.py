@@ -187,6 +187,7 @@ SPECS = (
         AdaptiveAvgPool1d,
         torch.nn.AdaptiveAvgPool1d,
         (case((2, 3, 7), output_size=3), case((3, 9), output_size=2), case((2, 3, 3), output_size=5)),
+        large=case((32, 64, 1024), output_size=4),
     ),
     LayerSpec(
         AdaptiveAvgPool2d,
@@ -196,16 +197,19 @@ SPECS = (
             case((2, 3, 4, 6), output_size=1),
             case((3, 2, 5), output_size=(4, 5)),
         ),
+        large=case((16, 64, 32, 32), output_size=4),
     ),
     LayerSpec(
         AdaptiveAvgPool3d,
         torch.nn.AdaptiveAvgPool3d,
         (case((2, 2, 4, 3, 5), output_size=(2, None, 3)), case((2, 3, 2, 4), output_size=1)),
+        large=case((4, 32, 16, 32, 32), output_size=4),
     ),
     LayerSpec(
         AdaptiveMaxPool1d,
         torch.nn.AdaptiveMaxPool1d,
         (case((2, 3, 7), output_size=3), case((3, 4), output_size=6, return_indices=True)),
+        large=case((32, 64, 1024), output_size=4),
     ),
     LayerSpec(
         AdaptiveMaxPool2d,
@@ -215,6 +219,7 @@ SPECS = (
             case((2, 3, 4, 6), output_size=1, return_indices=True),
             case((3, 2, 5), output_size=(4, 2)),
         ),
+        large=case((16, 64, 32, 32), output_size=4),
     ),
     LayerSpec(
         AdaptiveMaxPool3d,
@@ -223,5 +228,6 @@ SPECS = (
             case((2, 2, 4, 3, 5), output_size=(2, None, 3)),
             case((2, 3, 2, 4), output_size=2, return_indices=True),
         ),
+        large=case((4, 32, 16, 32, 32), output_size=4),
     ),
 )

@@ -135,6 +135,7 @@ SPECS = (
             case((2, 3, 8), kernel_size=5, stride=2, padding=2, ceil_mode=True),
             case((3, 9), kernel_size=2, stride=3, padding=1, count_include_pad=False),
         ),
+        large=case((32, 64, 1024), kernel_size=2),
     ),
     LayerSpec(
         AvgPool2d,
@@ -145,6 +146,7 @@ SPECS = (
             case((3, 5, 6), kernel_size=3, stride=1, padding=1, count_include_pad=False),
             case((2, 2, 5, 6), kernel_size=(2, 3), stride=2, divisor_override=4),
         ),
+        large=case((16, 64, 32, 32), kernel_size=2),
     ),
     LayerSpec(
         AvgPool3d,
@@ -155,5 +157,6 @@ SPECS = (
             case((1, 2, 3, 4, 5), kernel_size=2, stride=1, padding=1, count_include_pad=False),
             case((1, 2, 3, 4, 5), kernel_size=2, stride=(1, 2, 3), divisor_override=3),
         ),
+        large=case((4, 32, 16, 32, 32), kernel_size=2),
     ),
 )

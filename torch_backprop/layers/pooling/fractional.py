@@ -146,6 +146,7 @@ SPECS = (
             case((2, 3, 6, 6), kernel_size=2, output_size=4, _random_samples=Draw((2, 3, 2), "unit")),
         ),
         RANDOM,
+        large=case((16, 64, 32, 32), kernel_size=2, output_ratio=0.6),
     ),
     LayerSpec(
         FractionalMaxPool3d,
@@ -155,5 +156,6 @@ SPECS = (
             case((2, 5, 6, 4), kernel_size=2, output_ratio=0.5, return_indices=True),
         ),
         RANDOM,
+        large=case((4, 32, 16, 32, 32), kernel_size=2, output_ratio=0.6),
     ),
 )

@@ -191,6 +191,7 @@ SPECS = (
             case((2, 3, 8), norm_type=1, kernel_size=3, stride=2, ceil_mode=True),
             case((3, 9), norm_type=float("inf"), kernel_size=2),
         ),
+        large=case((32, 64, 1024), norm_type=2, kernel_size=2),
     ),
     LayerSpec(
         LPPool2d,
@@ -200,6 +201,7 @@ SPECS = (
             case((2, 2, 5, 6), norm_type=4, kernel_size=(3, 2), stride=(2, 1), ceil_mode=True),
             case((2, 4, 4), norm_type=-float("inf"), kernel_size=2),
         ),
+        large=case((16, 64, 32, 32), norm_type=2, kernel_size=2),
     ),
     LayerSpec(
         LPPool3d,
@@ -209,5 +211,6 @@ SPECS = (
             case((2, 3, 5, 4), norm_type=2, kernel_size=(1, 3, 2), stride=(1, 2, 1), ceil_mode=True),
             case((1, 2, 3, 4, 5), norm_type=float("inf"), kernel_size=2, stride=1),
         ),
+        large=case((4, 32, 16, 32, 32), norm_type=2, kernel_size=2),
     ),
 )

@@ -208,6 +208,7 @@ SPECS = (
             case((2, 3, 9), kernel_size=3, stride=2, padding=1, ceil_mode=True, return_indices=True),
             case((3, 9), kernel_size=3, stride=1, dilation=2),
         ),
+        large=case((32, 64, 1024), kernel_size=2),
     ),
     LayerSpec(
         MaxPool2d,
@@ -218,6 +219,7 @@ SPECS = (
             case((3, 5, 6), kernel_size=2, stride=1, dilation=(2, 3), return_indices=True),
             case((1, 2, 18, 16), kernel_size=17, stride=1, padding=2),
         ),
+        large=case((16, 64, 32, 32), kernel_size=2),
     ),
     LayerSpec(
         MaxPool3d,
@@ -227,5 +229,6 @@ SPECS = (
             case((2, 3, 5, 4), kernel_size=(1, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1), ceil_mode=True),
             case((1, 2, 3, 3, 5), kernel_size=2, stride=1, dilation=(1, 2, 1), return_indices=True),
         ),
+        large=case((4, 32, 16, 32, 32), kernel_size=2),
     ),
 )

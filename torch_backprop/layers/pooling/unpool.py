@@ -156,6 +156,7 @@ SPECS = (
             case((2, 3, 3), Draw((2, 3, 3), "distinct", 18), kernel_size=6),
             case((2, 4), Draw((2, 4), "distinct", 8), kernel_size=2),
         ),
+        large=case((1, 1, 1 << 20), Draw((1, 1, 1 << 20), "distinct", 1 << 21), kernel_size=2),
     ),
     LayerSpec(
         MaxUnpool2d,
@@ -164,6 +165,7 @@ SPECS = (
             case((2, 2, 2, 3), Draw((2, 2, 2, 3), "distinct", 24), kernel_size=2),
             case((2, 3, 2), Draw((2, 3, 2), "distinct", 15), kernel_size=(1, 3), stride=2, padding=(0, 1)),
         ),
+        large=case((1, 1, 1024, 1024), Draw((1, 1, 1024, 1024), "distinct", 1 << 22), kernel_size=2),
     ),
     LayerSpec(
         MaxUnpool3d,
@@ -172,5 +174,6 @@ SPECS = (
             case((2, 1, 2, 2, 1), Draw((2, 1, 2, 2, 1), "distinct", 32), kernel_size=2),
             case((2, 2, 1, 2), Draw((2, 2, 1, 2), "distinct", 32), kernel_size=2),
         ),
+        large=case((1, 1, 64, 128, 128), Draw((1, 1, 64, 128, 128), "distinct", 1 << 23), kernel_size=2),
     ),
 )

@@ -169,6 +169,7 @@ SPECS = (
             case((2, 3), (2, 2), input_size=3, hidden_size=2),
             case((3,), input_size=3, hidden_size=2, nonlinearity="relu", bias=False),
         ),
+        large=case((2048, 512), input_size=512, hidden_size=512),
     ),
     LayerSpec(
         GRUCell,
@@ -177,6 +178,7 @@ SPECS = (
             case((2, 3), (2, 2), input_size=3, hidden_size=2),
             case((3,), (2,), input_size=3, hidden_size=2, bias=False),
         ),
+        large=case((2048, 512), input_size=512, hidden_size=512),
     ),
     LayerSpec(
         LSTMCell,
@@ -185,5 +187,6 @@ SPECS = (
             case((2, 3), input_size=3, hidden_size=2),
             case((3,), input_size=3, hidden_size=2, bias=False),
         ),
+        large=case((2048, 512), input_size=512, hidden_size=512),
     ),
 )

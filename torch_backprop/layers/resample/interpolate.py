@@ -230,18 +230,18 @@ SPECS = (
             case((1, 2, 3, 4), size=(2, 5), mode="area"),
             case((1, 2, 3, 4), scale_factor=1.3, mode="nearest-exact", recompute_scale_factor=True),
         ),
-        large=case((4, 16, 64, 64), scale_factor=2.0, mode="bilinear"),
+        large=case((4, 16, 128, 128), scale_factor=2.0, mode="bilinear"),
     ),
     LayerSpec(
         UpsamplingNearest2d,
         torch.nn.UpsamplingNearest2d,
         (case((1, 2, 2, 3), scale_factor=2),),
-        large=case((4, 16, 64, 64), scale_factor=2),
+        large=case((4, 16, 128, 128), scale_factor=2),
     ),
     LayerSpec(
         UpsamplingBilinear2d,
         torch.nn.UpsamplingBilinear2d,
         (case((1, 2, 2, 3), size=(4, 5)),),
-        large=case((4, 16, 64, 64), size=(100, 150)),
+        large=case((4, 16, 128, 128), size=(100, 150)),
     ),
 )
