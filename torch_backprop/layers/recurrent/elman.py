@@ -88,6 +88,6 @@ SPECS = (
             case((3, 2, 2), (1, 2, 2), input_size=2, hidden_size=2),
             case((2, 3, 4), input_size=4, hidden_size=2, nonlinearity="relu", batch_first=True, bias=False),
         ),
-        large=case((64, 32, 256), input_size=256, hidden_size=256),
+        large=case((128, 32, 256), input_size=256, hidden_size=256),
     ),
 )

@@ -160,6 +160,6 @@ SPECS = (
             case((2, 3, 4), input_size=4, hidden_size=2, batch_first=True),
             case((2, 3, 4), input_size=4, hidden_size=3, proj_size=2, batch_first=True, bias=False),
         ),
-        large=case((64, 32, 256), input_size=256, hidden_size=256),
+        large=case((128, 32, 256), input_size=256, hidden_size=256),
     ),
 )
