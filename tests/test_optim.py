@@ -1,5 +1,7 @@
 """Each update of the three optimizers equals sequential torch.optim.SGD, however the loader cuts the data."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -44,8 +46,8 @@ def test_every_update_equals_sequential_sgd(variant, settings, form):
 class MeanOfMeans(MiniBatchGD):
     """A planted fault: the slices of a group count alike, whatever their number of rows."""
 
-    def _absorb(self, gradients, cursor):
-        self._group.add(gradients, 1.0, 1.0, cursor.examples)
+    def _absorb(self, part):
+        self._group.add(replace(part, share=1.0, weight=1.0))
         if self._group.examples == self.group_size:
             self._close()
 

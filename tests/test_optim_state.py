@@ -109,6 +109,6 @@ def test_state_from_elsewhere_is_refused_with_the_key_named():
     refuse(state, make_optimizer("batch", model.parameters()), r"\['variant'\] is 'MiniBatchGD'")
     refuse(state, MiniBatchGD(model.parameters(), LR, 9), r"\['batch_size'\] is 8")
     refuse(state, MiniBatchGD(wider.parameters(), LR, 8), r"\['state'\]\[0\]\['momentum_buffer'\]")
-    refuse(state, MiniBatchGD(model[0].parameters(), LR, 8), r"\['param_groups'\] has 4 parameters")
+    refuse(state, MiniBatchGD(model[0].parameters(), LR, 8), r"\['param_groups'\]\[0\]\['params'\] has 4")
     refuse({**state, "state": {}}, MiniBatchGD(wider.parameters(), LR, 8), r"\['sums'\]\[0\]")
-    refuse(state, MiniBatchGD([{"params": [p]} for p in model.parameters()], LR, 8), "parameter groups")
+    refuse(state, MiniBatchGD([{"params": [p]} for p in model.parameters()], LR, 8), "has 1 groups")

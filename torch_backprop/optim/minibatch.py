@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import Unpack
 
-from torch_backprop.optim.arguments import check_batch_size, check_choice
+from torch_backprop.optim.arguments import Rate, Settings, check_choice, check_count
 from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.open_group import OpenGroup
-from torch_backprop.optim.update import Rate
 
 
 class MiniBatchGD(Descent):
@@ -17,19 +17,14 @@ class MiniBatchGD(Descent):
         theta <- theta - lr * sum_{i in G} w_i grad l_i(theta) / sum_{i in G} w_i        |G| = b
 
     Args:
-        params: see `Descent`, as for all arguments not listed here.
+        params: see `Descent`.
         lr: learning rate per update.
         batch_size: b, the number of examples per update.
         last: what becomes of a last group of r < b examples. "own": divide by its own weight, as a loader
             with drop_last=False would. "drop": make no update. "expected": as "own", times r / b, as if the
             missing gradients were zero. "carry": fill it up from the next pass (`flush` does as "own").
-        momentum: mu in [0, 1).
-        dampening: tau in [0, 1].
-        nesterov: use Nesterov's momentum.
-        weight_decay: lambda.
-        maximize: ascend instead.
-        max_norm: bound of the 2-norm of each group's mean gradient, or None.
-        reduction: "mean" or "sum".
+        settings: see `Descent`: momentum, dampening, nesterov, weight_decay, maximize, max_norm, reduction,
+            normalize.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -52,30 +47,14 @@ class MiniBatchGD(Descent):
         batch_size: int,
         *,
         last: str = "own",
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-        maximize: bool = False,
-        max_norm: float | None = None,
-        reduction: str = "mean",
+        **settings: Unpack[Settings],
     ) -> None:
-        check_batch_size(batch_size)
+        check_count("batch_size", batch_size)
         check_choice("last", last, ("own", "drop", "expected", "carry"))
         # Kept out of the parameter groups: one group of examples spans them all.
         self.group_size = self.batch_size = int(batch_size)
         self.last = last
-        super().__init__(
-            params,
-            lr,
-            momentum=momentum,
-            dampening=dampening,
-            nesterov=nesterov,
-            weight_decay=weight_decay,
-            maximize=maximize,
-            max_norm=max_norm,
-            reduction=reduction,
-        )
+        super().__init__(params, lr, **settings)
 
     def flush(self) -> None:
         """Close the open group as `last` says. Does nothing if it has no examples."""
@@ -84,8 +63,7 @@ class MiniBatchGD(Descent):
         else:
             self._close(self._group.examples / self.batch_size if self.last == "expected" else 1.0)
 
-    def end_epoch(self) -> None:
-        """Close the open group, or with ``last="carry"`` leave it open."""
+    def _end_pass(self) -> None:
         if self.last != "carry":
             self.flush()
 

@@ -1,5 +1,6 @@
-"""The group of examples whose gradients are being summed."""
+"""The group of examples whose gradients are being summed, and the parts that it is made of."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -9,34 +10,64 @@ Gradients = dict[Tensor, Tensor]
 
 
 @dataclass
+class Part:
+    """What one slice of rows contributes to a group.
+
+    Attributes:
+        gradients: for each parameter a gradient; the sum of w_i grad l_i is `share` times it.
+        weight: the sum of w_i.
+        cost: the sum of w_i l_i; not a number if the closure does not tell.
+        examples: the number of examples.
+    """
+
+    gradients: Gradients = field(default_factory=dict)
+    share: float = 1.0
+    weight: float = 0.0
+    cost: float = 0.0
+    examples: int = 0
+
+
+@dataclass
 class OpenGroup:
     """The unnormalised sums of a group: both add up over slices, and are divided once, when the group closes.
 
     Attributes:
         sums: for each parameter the sum of w_i grad l_i over the examples so far, in float32 or wider.
         weight: the sum of w_i.
+        cost: the sum of w_i l_i.
         examples: the number of examples.
     """
 
     sums: Gradients = field(default_factory=dict)
     weight: float = 0.0
+    cost: float = 0.0
     examples: int = 0
 
-    def add(self, gradients: Gradients, share: float, weight: float, examples: int) -> None:
-        """Add a slice of examples whose gradient sum is `share` times `gradients`."""
-        for parameter, gradient in gradients.items():
+    def add(self, part: Part) -> None:
+        """Add a slice of examples."""
+        for parameter, gradient in part.gradients.items():
             if parameter in self.sums:
-                self.sums[parameter].add_(gradient, alpha=share)
+                self.sums[parameter].add_(gradient, alpha=part.share)
             else:
                 # Not in bfloat16, where 256 + 1 is 256. A copy, since autograd may hand out one tensor twice.
                 wide = torch.promote_types(gradient.dtype, torch.float32)
-                self.sums[parameter] = gradient.to(wide) * share
-        self.weight += weight
-        self.examples += examples
+                self.sums[parameter] = gradient.to(wide) * part.share
+        self.weight += part.weight
+        self.cost += part.cost
+        self.examples += part.examples
 
-    def mean(self, fraction: float = 1.0) -> Gradients:
-        """Return `fraction` of the weighted mean gradient, empty if nothing has weight; uses the sums up."""
+    def mean(self, denominator: float) -> Gradients:
+        """Return the sums over `denominator`, empty if nothing has weight; uses the sums up."""
         return {
-            parameter: total.div_(self.weight / fraction).to(parameter.dtype)
-            for parameter, total in self.sums.items()
+            parameter: total.div_(denominator).to(parameter.dtype) for parameter, total in self.sums.items()
         }
+
+
+def mean_cost(parts: list[Part], reduction: str) -> float | None:
+    """Return the mean (or sum) of the cost over all rows of `parts`; None if none has weight or tells it."""
+    # A cost of weight 0 may be 0 / 0, and 0 times that is not 0.
+    counted = [part for part in parts if part.weight and not math.isnan(part.cost)]
+    if not counted:
+        return None
+    total = math.fsum(part.cost for part in counted)
+    return total if reduction == "sum" else total / math.fsum(part.weight for part in counted)

@@ -1,0 +1,109 @@
+"""What makes equality impossible, found in passing: layers and costs that couple examples or draw at random.
+
+A cost couples examples if its gradient with respect to one row depends on another row, that is, if a mixed second
+derivative is not zero. Two backward passes through the graph of the first cost tell, and no row is computed twice.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+CONSEQUENCE = "the trajectory depends on how the rows are cut into loader batches"
+
+
+class Observation:
+    """What is seen while a slice of rows is computed.
+
+    Args:
+        unseen: of "layers" and "rows", what has not been looked at yet; whatever is, is taken out.
+    """
+
+    def __init__(self, unseen: set[str]) -> None:
+        self.unseen = unseen
+        self.rows: list[Tensor] = []
+
+    def watched(self, rows: Any) -> Any:
+        """Return `rows` so that derivatives with respect to them can be taken."""
+        if isinstance(rows, Tensor):
+            if "rows" not in self.unseen or not rows.is_floating_point() or rows.requires_grad:
+                return rows
+            leaf = rows.detach().requires_grad_()
+            self.rows.append(leaf)
+            # Not the leaf itself, which may not be changed in place.
+            return leaf * 1
+        if isinstance(rows, Mapping):
+            return {key: self.watched(value) for key, value in rows.items()}
+        parts = [self.watched(value) for value in rows]
+        return type(rows)(*parts) if hasattr(rows, "_fields") else type(rows)(parts)
+
+    def look(self, cost: Tensor) -> None:
+        """Warn if `cost` couples the rows that were watched."""
+        if not self.rows:
+            return
+        self.unseen.discard("rows")
+        try:
+            found = couples(cost, self.rows)
+        # Not every operator has a second derivative, and then nobody can tell.
+        except (RuntimeError, NotImplementedError):
+            return
+        if found:
+            warnings.warn(f"The cost couples the examples of a group: {CONSEQUENCE}.", stacklevel=2)
+
+    @contextmanager
+    def layers(self) -> Iterator[None]:
+        """Warn of layers that run forward in the block and couple rows or draw random numbers."""
+        if "layers" not in self.unseen:
+            yield
+            return
+        found: set[str] = set()
+
+        def note(module: nn.Module, _: Any) -> None:
+            if couples_or_draws(module):
+                found.add(type(module).__name__)
+
+        handle = register_module_forward_pre_hook(note)
+        state = torch.get_rng_state()
+        try:
+            yield
+        finally:
+            handle.remove()
+        self.unseen.discard("layers")
+        if found or not torch.equal(state, torch.get_rng_state()):
+            # A cost that is coupled by its layers or differs from call to call is not worth a second look.
+            self.unseen.clear()
+            names = ", ".join(sorted(found))
+            cause = f"{names} in training mode" if found else "The cost draws random numbers"
+            warnings.warn(f"{cause}: {CONSEQUENCE}, since groups see other rows or numbers.", stacklevel=2)
+
+
+def couples(cost: Tensor, rows: list[Tensor]) -> bool:
+    """Whether the gradient of `cost` for the first half of `rows` depends on the second half."""
+    first = torch.autograd.grad(cost, rows, create_graph=True, allow_unused=True)
+    half = len(rows[0]) // 2
+    used = [gradient[:half] for gradient in first if gradient is not None and gradient.requires_grad]
+    # A direction without symmetry, for a plain sum may cancel.
+    probes = [
+        (part * torch.linspace(1, math.pi, part.numel()).to(part).view(part.shape)).sum() for part in used
+    ]
+    if not probes:
+        return False
+    # The graph is the caller's, whose own backward is yet to come.
+    probe = torch.stack(probes).sum()
+    second = torch.autograd.grad(probe, rows, retain_graph=True, allow_unused=True)
+    return any(bool(value[half:].any()) for value in second if value is not None)
+
+
+def couples_or_draws(module: nn.Module) -> bool:
+    """Whether the output of `module` for a row depends on the other rows, or on random numbers."""
+    rate = 0.0
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        rate = module.p
+    elif isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+        rate = module.dropout
+    return module.training and (rate > 0 or isinstance(module, (nn.RReLU, nn.modules.batchnorm._BatchNorm)))
