@@ -10,7 +10,7 @@ are computed at the new theta, so the optimizer hands out the rows. Each row is 
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from typing import Any, TypeVar
 
@@ -90,6 +90,7 @@ class Descent(Updater):
         self._group = OpenGroup()
         self._walk: Any = None
         self._unseen = {"layers", "rows", "serial"}
+        self._quiet: Callable[[], AbstractContextManager[Any]] | None = None
         super().__init__(params, {"lr": lr, **chosen}, max_norm)
 
     def epoch(self, loader: Iterable[Batch]) -> Iterator[Batch]:
@@ -177,6 +178,10 @@ class Descent(Updater):
         state_dict = deepcopy(state_dict)
         super().load_state_dict(state_dict)
         self._resume(state_dict["descent"])
+
+    def set_quiet(self, quiet: Callable[[], AbstractContextManager[Any]] | None) -> None:
+        """Have every closure that runs again, for a cost at other parameters, run inside the context `quiet`."""
+        self._quiet = quiet
 
     def _identity(self) -> dict[str, Any]:
         return {"variant": type(self).__name__}

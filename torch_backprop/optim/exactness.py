@@ -27,6 +27,7 @@ class Observation:
     def __init__(self, unseen: set[str]) -> None:
         self.unseen = unseen
         self.rows: list[Tensor] = []
+        self.inexact: set[str] = set()
 
     def watched(self, rows: Any) -> Any:
         """Return `rows` so that derivatives with respect to them can be taken."""
@@ -44,7 +45,8 @@ class Observation:
 
     def look(self, cost: Tensor) -> None:
         """Warn if `cost` couples the rows that were watched."""
-        if not self.rows:
+        # A layer that couples rows has a warning of its own.
+        if not self.rows or self.inexact:
             return
         self.unseen.discard("rows")
         try:
@@ -61,11 +63,10 @@ class Observation:
         if "layers" not in self.unseen:
             yield
             return
-        found: set[str] = set()
 
         def note(module: nn.Module, _: Any) -> None:
             if couples_or_draws(module):
-                found.add(type(module).__name__)
+                self.inexact.add(type(module).__name__)
 
         handle = register_module_forward_pre_hook(note)
         state = torch.get_rng_state()
@@ -74,11 +75,10 @@ class Observation:
         finally:
             handle.remove()
         self.unseen.discard("layers")
-        if found or not torch.equal(state, torch.get_rng_state()):
-            # A cost that is coupled by its layers or differs from call to call is not worth a second look.
-            self.unseen.clear()
-            names = ", ".join(sorted(found))
-            cause = f"{names} in training mode" if found else "The cost draws random numbers"
+        if self.inexact or not torch.equal(state, torch.get_rng_state()):
+            self.unseen.discard("rows")
+            names = ", ".join(sorted(self.inexact))
+            cause = f"{names} in training mode" if names else "The cost draws random numbers"
             warnings.warn(f"{cause}: {CONSEQUENCE}, since groups see other rows or numbers.", stacklevel=2)
 
 

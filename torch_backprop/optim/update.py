@@ -71,9 +71,10 @@ class Updater(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # torch keeps hooks, and what a scheduler wraps around step, out of copies and pickles; so do we.
-        own = {
-            key: value for key, value in vars(self).items() if key != "step" and not key.endswith("_hooks")
-        }
+        passing = {"step": None, "_quiet": None, "_source": None}
+        own = {key: value for key, value in vars(self).items() if not key.endswith("_hooks")}
+        own = {**own, **{key: value for key, value in passing.items() if key in own}}
+        own.pop("step", None)
         return {**own, **super().__getstate__()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -1,0 +1,45 @@
+"""Several processes for the optimizers' tests: spawned once, each runs one function and hands its result back."""
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed, multiprocessing
+
+TIMEOUT = 60
+
+
+def spawn(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
+    """Run ``function(rank, *arguments)`` in `size` processes of one gloo group; return what each of them returns.
+
+    A process that raises fails the test with its traceback; one that hangs is ended.
+    """
+    context = multiprocessing.start_processes(
+        _run, (function, size, str(folder), arguments), nprocs=size, join=False, start_method="spawn"
+    )
+    assert context is not None
+    try:
+        # Raises the traceback of the first process that fails, and ends the others.
+        finished = context.join(TIMEOUT)
+        while not finished and any(process.is_alive() for process in context.processes):
+            finished = context.join(TIMEOUT, 5)
+    finally:
+        for process in context.processes:
+            process.kill()
+    return [torch.load(folder / f"result{rank}", weights_only=False) for rank in range(size)]
+
+
+def _run(rank: int, function: Callable[..., Any], size: int, folder: str, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    # A file and no port: nothing else on the machine can be in the way.
+    store = f"file://{folder}/rendezvous"
+    timeout = timedelta(seconds=TIMEOUT)
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=timeout)
+    try:
+        torch.save(function(rank, *arguments), f"{folder}/result{rank}")
+    finally:
+        sys.stdout.flush()
+        distributed.destroy_process_group()
