@@ -1,8 +1,8 @@
 """Several processes for the optimizers' tests: spawned once, each runs one function and hands its result back."""
 
-import sys
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import distributed, multiprocessing
 
 TIMEOUT = 60
+TURN = count()
 
 
 def spawn(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
@@ -34,12 +35,28 @@ def spawn(function: Callable[..., Any], size: int, folder: Path, *arguments: Any
 
 def _run(rank: int, function: Callable[..., Any], size: int, folder: str, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    # A file and no port: nothing else on the machine can be in the way.
-    store = f"file://{folder}/rendezvous"
-    timeout = timedelta(seconds=TIMEOUT)
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=timeout)
+    _join(rank, size, f"{folder}/group")
     try:
         torch.save(function(rank, *arguments), f"{folder}/result{rank}")
     finally:
-        sys.stdout.flush()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def regroup(rank: int, size: int, folder: str) -> bool:
+    """Make a new group of the first `size` processes; return whether this one is in it."""
+    if distributed.is_initialized():
+        distributed.barrier()
         distributed.destroy_process_group()
+    if rank >= size:
+        return False
+    _join(rank, size, f"{folder}/group{next(TURN)}")
+    return True
+
+
+def _join(rank: int, size: int, file: str) -> None:
+    # A file and no port: nothing else on the machine can be in the way.
+    timeout = timedelta(seconds=TIMEOUT)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=size, timeout=timeout
+    )

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,6 +27,7 @@ from tests.sequential_sgd import (
     snapshot,
 )
 from torch_backprop.lightning import DescentMixin
+from torch_backprop.lightning.guards import refuse_conflicts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
@@ -228,6 +230,18 @@ def test_conflicting_trainer_arguments_are_refused(argument):
     settings, instead = CONFLICTS[argument]
     with pytest.raises(ValueError, match=rf"Trainer\({argument}.*{instead}"):
         make_trainer(**settings).fit(Classifier("minibatch"), loader(29))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "match"), [(SingleDeviceStrategy("cpu"), "use 'ddp'"), (DDPStrategy(), "sync_batchnorm=True")]
+)
+def test_what_several_processes_cannot_have_is_refused(monkeypatch, strategy, match):
+    classifier, trainer = Classifier("minibatch"), make_trainer()
+    classifier.model.append(nn.SyncBatchNorm(3))
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    monkeypatch.setattr(Trainer, "strategy", strategy)
+    with pytest.raises(ValueError, match=match):
+        refuse_conflicts(trainer, classifier)
 
 
 class WithSGD(Classifier):

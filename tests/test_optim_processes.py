@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.processes import spawn
+from tests.processes import regroup, spawn
 from tests.sequential_sgd import (
     GROUP_SIZES,
     SETTINGS,
@@ -24,12 +24,12 @@ from tests.sequential_sgd import (
     snapshot,
 )
 from tests.test_optim_rows import make_weights, weighted_cost, weighted_reference
-from torch_backprop.optim import BatchGD, Descent, MiniBatchGD, StochasticGD
+from torch_backprop.optim import Descent
 from torch_backprop.optim.cursor import positions
 
-# Rows of each loader batch, by process: uneven, one process without any, and one process alone.
+# Rows of each loader batch, by process: uneven, some processes without any.
 SHARDS = {2: ((5, 9), (1, 17), (0, 3), (13, 13), (6, 0)), 3: ((4, 1, 7), (11, 2, 0), (0, 0, 5), (9, 14, 14))}
-CHOSEN = {name: SETTINGS[name] for name in ("plain", "all", "dampening")}
+CHOSEN = ("plain", "all")
 
 
 def shards(size: int, rank: int) -> list[Tensor]:
@@ -42,7 +42,7 @@ def shards(size: int, rank: int) -> list[Tensor]:
     return found
 
 
-def descend(optimizer: Descent, model: Any, batches: list[Tensor], form: str, weighted: bool) -> None:
+def descend(optimizer: Descent, model: Any, batches: list[Tensor], form: str, weighted: bool = False) -> None:
     rows = (*make_data(), make_weights())
 
     def cost(x, y, w):
@@ -63,38 +63,121 @@ def descend(optimizer: Descent, model: Any, batches: list[Tensor], form: str, we
             optimizer.step(cost, *batch, weight=weight)
 
 
-def trajectories(rank: int, size: int) -> dict[tuple, Any]:
+def trajectories(rank: int, size: int) -> dict[tuple, tuple[list[Tensor], int]]:
     found = {}
     batches = shards(size, rank)
-    for variant, settings, form in product(GROUP_SIZES, CHOSEN, ("cost", "closure")):
+    for variant, (settings, form) in product(GROUP_SIZES, (("plain", "cost"), ("all", "closure"))):
         model = make_model()
         parallel = DistributedDataParallel(model)
         optimizer = make_optimizer(variant, model.parameters(), **SETTINGS[settings])
-        optimizer._unseen.clear()
         trajectory = record(optimizer, model)
         for _ in range(2):
-            descend(optimizer, parallel, batches, form, weighted=False)
+            descend(optimizer, parallel, batches, form)
         found[variant, settings, form] = trajectory, optimizer.examples_seen
         assert parallel.require_backward_grad_sync
-    for variant, form in product(GROUP_SIZES, ("cost", "closure")):
+    for variant, form in zip(GROUP_SIZES, ("closure", "cost", "closure"), strict=True):
         model = make_model()
         optimizer = make_optimizer(variant, model.parameters(), momentum=0.9, weight_decay=0.1)
-        optimizer._unseen.clear()
         trajectory = record(optimizer, model)
         descend(optimizer, model, batches, form, weighted=True)
         found[variant, "weighted", form] = trajectory, optimizer.examples_seen
     return found
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_every_update_equals_sequential_sgd(size, tmp_path):
-    results = spawn(trajectories, size, tmp_path, size)
-    for found in results:
-        for (variant, settings, _), (trajectory, seen) in found.items():
+def failures(rank: int) -> list[str]:
+    """Return what every process says where the last one goes wrong."""
+    last = rank == distributed.get_world_size() - 1
+    x, y = make_data()
+
+    def rows(optimizer, model):
+        optimizer.step(lambda x, y: cross_entropy(model(x), y), x[:9], y[: 8 if last else 9])
+
+    def cost(optimizer, model):
+        bad = last and (lambda updates: updates == 2) or (lambda _: False)
+        scale = torch.tensor(float("nan"))
+        optimizer.step(lambda x: model(x).mean() * (scale if bad(optimizer.updates) else 1), x[:16])
+
+    def take(optimizer, model):
+        optimizer.step(lambda: None if last else model(optimizer.take(x)[0]).mean().backward())
+
+    def batches(optimizer, model):
+        for batch in optimizer.epoch([x[:4]] if last else [x[:4], x[4:8]]):
+            optimizer.step(lambda x: model(x).mean(), batch)
+
+    said = []
+    for wrong in (rows, cost, take, batches):
+        model = make_model()
+        optimizer = make_optimizer("minibatch", model.parameters())
+        before = snapshot(model)
+        with pytest.raises((RuntimeError, ValueError)) as error:
+            wrong(optimizer, model)
+        said.append(str(error.value))
+        assert wrong is batches or torch.equal(snapshot(model), before)
+    return said
+
+
+class Partial(nn.Module):
+    """Two weights, of which each process uses one, one that nobody uses, and a complex one."""
+
+    def __init__(self):
+        super().__init__()
+        self.own = nn.ParameterList(torch.ones((), dtype=torch.float64) for _ in range(3))
+        self.phase = nn.Parameter(torch.ones((), dtype=torch.complex128))
+
+    def forward(self, x, index):
+        return (self.own[index] * x * self.phase - 2).abs().square().mean()
+
+
+def partial(rank: int) -> Tensor:
+    model = Partial()
+    optimizer = make_optimizer("batch", model.parameters(), weight_decay=0.5)
+    optimizer.step(lambda x: model(x, rank), torch.tensor([1.0 + rank, 3.0 + rank]).double())
+    optimizer.flush()
+    return torch.stack([torch.view_as_real(theta.detach() + 0j) for theta in model.parameters()])
+
+
+def everything(rank: int, folder: str) -> dict[int, Any]:
+    found = {}
+    for size in (3, 2):
+        if regroup(rank, size, folder):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                results = trajectories(rank, size)
+            serial = [str(warning.message) for warning in caught if "serial" in str(warning.message)]
+            found[size] = {"trajectories": results, "serial": serial, "failures": failures(rank)}
+    if regroup(rank, 2, folder):
+        found["partial"] = partial(rank)
+    return found
+
+
+def test_several_processes(tmp_path):
+    results = spawn(everything, 3, tmp_path, str(tmp_path))
+    for size, found in ((size, rank[size]) for rank in results for size in rank if size != "partial"):
+        for (variant, settings, _), (trajectory, seen) in found["trajectories"].items():
             weighted = settings == "weighted"
             expected = weighted_reference(variant) if weighted else reference(variant, **SETTINGS[settings])
             assert difference(trajectory, expected) < 1e-12
             assert seen == (N if weighted else 2 * N)
+        # Three optimizers were stochastic.
+        assert len(found["serial"]) == 3, found["serial"]
+        assert f"over {size} processes is exact but serial" in found["serial"][0]
     # The processes hold the same bits, not merely the same numbers.
-    first, *others = [torch.stack(found["minibatch", "all", "cost"][0]) for found in results]
-    assert all(torch.equal(first, other) for other in others)
+    for size in (2, 3):
+        mine, *others = [rank[size]["trajectories"]["minibatch", "all", "closure"][0] for rank in results[:size]]
+        assert all(torch.equal(torch.stack(mine), torch.stack(other)) for other in others)
+        *whole, failed = [rank[size]["failures"] for rank in results[:size]]
+        own = ("rows[1] has 8 rows", "not finite", "never called take", "has fewer loader batches")
+        assert all(sentence in said for sentence, said in zip(own, failed, strict=True))
+        assert all("Another process" in said for other in whole for said in other)
+    check_partial(results[0]["partial"], results[1]["partial"])
+
+
+def check_partial(first: Tensor, second: Tensor) -> None:
+    model = Partial()
+    sgd = torch.optim.SGD(model.parameters(), 0.01, weight_decay=0.5)
+    costs = [model(torch.tensor([1.0 + rank, 3.0 + rank]).double(), rank) for rank in (0, 1)]
+    ((costs[0] + costs[1]) / 2).backward()
+    sgd.step()
+    expected = torch.stack([torch.view_as_real(theta.detach() + 0j) for theta in model.parameters()])
+    torch.testing.assert_close(first, expected, rtol=0, atol=1e-12)
+    assert torch.equal(first, second)
