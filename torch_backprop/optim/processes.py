@@ -76,6 +76,15 @@ def add_up(part: Part, parameters: list[Tensor], examples: int, failed: bool = F
     return Part(gradients, 1.0, weight, cost, examples)
 
 
+def total(number: float, device: torch.device) -> float:
+    """Return the sum of the `number` of every process."""
+    if place()[1] == 1:
+        return number
+    numbers = torch.tensor([number], dtype=torch.float64, device=device)
+    distributed.all_reduce(numbers)
+    return numbers.item()
+
+
 def real(tensor: Tensor) -> Tensor:
     """Return `tensor`, or if it is complex the real numbers it is made of."""
     return torch.view_as_real(tensor) if tensor.is_complex() else tensor

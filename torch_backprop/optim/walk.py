@@ -121,6 +121,7 @@ class Walk:
                 raise
         finally:
             self.observation = None
+        self.handed = []
         # Once more with plain rows: the user's function may not bear rows that require grad.
         return self.source.gradients(self.parameters, None)
 
