@@ -175,12 +175,13 @@ class BatchGD(Descent):
         before, self._objective = self._objective, self._value(cost)
         self.converged = self._convergence.see(self._objective, largest)
         eps = max(torch.finfo(gradient.dtype).eps for gradient in gradients.values())
+        rate = float(self.param_groups[0]["lr"])
         # Barzilai and Borwein's steps do without a monotone fall.
         expected = self.step_size is None and not self._rose
         if expected and self._objective > before + ROUNDING * eps * abs(before):
             self._rose = True
             warnings.warn(
-                f"The objective rose from {before:g} to {self._objective:g}: lower lr={self.param_groups[0]['lr']:g};"
+                f"The objective rose from {before:g} to {self._objective:g}: lower lr={rate:g};"
                 " largest_stable_lr() says how far, or line_search='armijo' does it for you.",
                 stacklevel=2,
             )

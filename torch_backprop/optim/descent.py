@@ -127,6 +127,7 @@ class Descent(Updater):
             raise TypeError(NO_COST)
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
+        self._check_ready()
         many = self._processes() > 1
         # As torch's own optimizers: the caller may be in no_grad.
         with Transaction(self, self._progress, self._resume) as transaction, torch.enable_grad():
@@ -182,6 +183,9 @@ class Descent(Updater):
     def set_quiet(self, quiet: Callable[[], AbstractContextManager[Any]] | None) -> None:
         """Have every closure that runs again, for a cost at other parameters, run inside the context `quiet`."""
         self._quiet = quiet
+
+    def _check_ready(self) -> None:
+        """Raise if no step can be made now."""
 
     def _identity(self) -> dict[str, Any]:
         return {"variant": type(self).__name__}

@@ -1,0 +1,89 @@
+r"""Stochastic variance reduced gradients. Johnson & Zhang (2013), NIPS 26, figure 1.
+
+At a snapshot theta~ the mean gradient mu over all examples is computed in a pass of its own; each example of the
+next passes then moves the parameters against
+
+    grad l_i(theta) - grad l_i(theta~) + mu
+
+whose mean is that of grad l_i(theta), and whose variance falls to 0 with theta and theta~ at the minimum.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.optim.open_group import Gradients, OpenGroup
+from torch_backprop.optim.state import pack_open_group, unpack_open_group
+
+State = dict[Tensor, dict[str, Any]]
+Evaluate = Callable[[], tuple[Any, Gradients]]
+
+
+class VarianceReduction:
+    """Alternates between one pass for the snapshot and `passes` passes of updates.
+
+    Attributes:
+        number: the number of passes done.
+        full: sums the gradient at the snapshot.
+    """
+
+    def __init__(self, passes: int) -> None:
+        self.passes, self.number, self.full = passes, 0, OpenGroup()
+
+    @property
+    def measures(self) -> bool:
+        """Whether the present pass is for the snapshot, without updates."""
+        return self.number % (self.passes + 1) == 0
+
+    def end_pass(self, parameters: list[Tensor], state: State, denominator: float) -> None:
+        """Go to the next pass, and keep snapshot and gradient if they are complete."""
+        if self.measures and not self.full.sums:
+            return
+        if self.measures:
+            gradients, self.full = self.full.mean(denominator), OpenGroup()
+            for theta in parameters:
+                if theta in gradients:
+                    state[theta]["snapshot"] = theta.detach().clone()
+                    state[theta]["full_gradient"] = gradients[theta]
+        self.number += 1
+
+    def difference(self, evaluate: Evaluate, parameters: list[Tensor], state: State) -> tuple[Any, Gradients]:
+        """Return the cost, and the gradients here minus those of the same rows at the snapshot."""
+        value, gradients = evaluate()
+        with at_snapshot(parameters, state):
+            _, old = evaluate()
+        return value, {
+            theta: gradients.get(theta, torch.zeros_like(theta)) - old.get(theta, torch.zeros_like(theta))
+            for theta in parameters
+            if theta in gradients or theta in old
+        }
+
+    def corrected(self, gradients: Gradients, state: State) -> Gradients:
+        """Return `gradients` plus the mean gradient at the snapshot."""
+        return {theta: gradient + state[theta]["full_gradient"] for theta, gradient in gradients.items()}
+
+    def pack(self, parameters: list[Tensor]) -> dict[str, Any]:
+        """Return everything that a state dict needs."""
+        return {"passes": self.number, "full": pack_open_group(self.full, parameters)}
+
+    def unpack(self, packed: dict[str, Any], parameters: list[Tensor]) -> None:
+        """Continue from `packed`."""
+        self.number, self.full = packed["passes"], unpack_open_group(packed["full"], parameters)
+
+
+@contextmanager
+def at_snapshot(parameters: list[Tensor], state: State) -> Iterator[None]:
+    """Put the parameters at the snapshot inside the block."""
+    here = {theta: theta.detach().clone() for theta in parameters if "snapshot" in state[theta]}
+    try:
+        with torch.no_grad():
+            for theta in here:
+                theta.copy_(state[theta]["snapshot"])
+        yield
+    finally:
+        with torch.no_grad():
+            for theta, value in here.items():
+                theta.copy_(value)
