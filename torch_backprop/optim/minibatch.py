@@ -1,12 +1,20 @@
-"""Mini-batch gradient descent. Bottou, Curtis & Nocedal (2018), SIAM Review 60, 223-311, algorithm 4.1."""
+r"""Mini-batch gradient descent. Bottou, Curtis & Nocedal (2018), SIAM Review 60, 223-311, algorithm 4.1.
 
-from collections.abc import Iterable
+A learning rate lr that is right for groups of b_0 examples is carried over to groups of b, after t = 0, 1, ... updates:
+
+    linear   lr b / b_0            Goyal et al. (2017), arXiv:1706.02677, section 2.1
+    sqrt     lr sqrt(b / b_0)      Krizhevsky (2014), arXiv:1404.5997, section 5
+    warm-up over T updates: times min(1, (t + 1) / T)               Goyal et al., section 2.2
+"""
+
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 from typing_extensions import Unpack
 
-from torch_backprop.optim.arguments import Rate, Settings, check_choice, check_count
+from torch_backprop.optim.arguments import Rate, Settings, check_choice, check_count, check_lr, require
 from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.open_group import OpenGroup
 
@@ -23,6 +31,11 @@ class MiniBatchGD(Descent):
         last: what becomes of a last group of r < b examples. "own": divide by its own weight, as a loader
             with drop_last=False would. "drop": make no update. "expected": as "own", times r / b, as if the
             missing gradients were zero. "carry": fill it up from the next pass (`flush` does as "own").
+        scale_lr: carry `lr` over from groups of `base_batch_size` examples to those of b, by the "linear" or
+            the "sqrt" rule.
+        base_batch_size: b_0; see `scale_lr`.
+        warmup: T, the number of updates over which lr grows to its value. A scheduler of torch cannot set lr as
+            well; with one let SequentialLR start with LinearLR instead.
         settings: see `Descent`: momentum, dampening, nesterov, weight_decay, maximize, max_norm, reduction,
             normalize.
 
@@ -47,6 +60,9 @@ class MiniBatchGD(Descent):
         batch_size: int,
         *,
         last: str = "own",
+        scale_lr: str | None = None,
+        base_batch_size: int | None = None,
+        warmup: int = 0,
         **settings: Unpack[Settings],
     ) -> None:
         check_count("batch_size", batch_size)
@@ -54,7 +70,31 @@ class MiniBatchGD(Descent):
         # Kept out of the parameter groups: one group of examples spans them all.
         self.group_size = self.batch_size = int(batch_size)
         self.last = last
+        check_choice("scale_lr", scale_lr, (None, "linear", "sqrt"))
+        check_count("warmup", warmup, 0)
+        given = (scale_lr is None) == (base_batch_size is None)
+        require(given, "base_batch_size", base_batch_size, "given if and only if scale_lr is")
+        self._factor = 1.0
+        if base_batch_size is not None:
+            check_count("base_batch_size", base_batch_size)
+            ratio = batch_size / base_batch_size
+            self._factor = ratio if scale_lr == "linear" else math.sqrt(ratio)
+        self.warmup, self.scheduled = warmup, warmup > 0
         super().__init__(params, lr, **settings)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own, whose `lr` is scaled too; see `Updater.add_param_group`."""
+        lr = param_group.get("lr", self.defaults["lr"])
+        check_lr(lr)
+        if self._factor != 1.0:
+            factor = self._factor
+            scaled = (lambda update: factor * lr(update)) if callable(lr) else factor * lr
+            param_group = {**param_group, "lr": scaled}
+        super().add_param_group(param_group)
+
+    def rate(self, group: Mapping[str, Any]) -> float:
+        """Return the lr of a parameter group for the next update, by the warm-up."""
+        return group["eta0"] * min(1.0, (self.updates + 1) / self.warmup)
 
     def flush(self) -> None:
         """Close the open group as `last` says. Does nothing if it has no examples."""

@@ -112,7 +112,8 @@ class Updater(torch.optim.Optimizer):
         for group, function in zip(self.param_groups, self._rates, strict=True):
             if function is None and not self.scheduled:
                 continue
-            require("initial_lr" not in group, "lr", function or "schedule", "set by it or by a scheduler: use one of the two")
+            free, setter = "initial_lr" not in group, function or "schedule"
+            require(free, "lr", setter, "set by this or by a scheduler: use one of the two")
             lr = function(self.updates) if function else self.rate(group)
             require(0 <= lr < math.inf, f"lr({self.updates})", lr, "a finite number of at least 0")
             group["lr"] = lr
