@@ -34,10 +34,9 @@ class Observation:
         if isinstance(rows, Tensor):
             if "rows" not in self.unseen or not rows.is_floating_point() or rows.requires_grad:
                 return rows
-            leaf = rows.detach().requires_grad_()
-            self.rows.append(leaf)
-            # Not the leaf itself, which may not be changed in place.
-            return leaf * 1
+            # The same memory, for other alignment would be other rounding.
+            self.rows.append(rows.detach().requires_grad_())
+            return self.rows[-1]
         if isinstance(rows, Mapping):
             return {key: self.watched(value) for key, value in rows.items()}
         parts = [self.watched(value) for value in rows]
