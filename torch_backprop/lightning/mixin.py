@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy, deepcopy
 from typing import Any
 
 from lightning.pytorch import LightningModule
 from torch.nn.parallel import DistributedDataParallel
+from torchmetrics import Metric
 
 from torch_backprop.lightning.guards import find_descent, refuse_conflicts, warn_of_padding
 
@@ -116,9 +118,15 @@ class DescentMixin(LightningModule):
 
     @contextmanager
     def _without_log(self) -> Iterator[None]:
-        """Keep what `training_step` logs at trial points of a line search out of the log."""
+        """Keep what `training_step` does at other parameters out of the log and out of the metrics."""
+        metrics = [module for module in self.modules() if isinstance(module, Metric)]
+        kept = [(copy(vars(metric)), deepcopy(metric.metric_state)) for metric in metrics]
         vars(self)["log"] = vars(self)["log_dict"] = lambda *_, **__: None
         try:
             yield
         finally:
             del vars(self)["log"], vars(self)["log_dict"]
+            for metric, (plain, state) in zip(metrics, kept, strict=True):
+                vars(metric).update(plain)
+                for name, value in state.items():
+                    setattr(metric, name, value)

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -223,7 +222,7 @@ class BatchGD(Descent):
     def _again(self) -> float:
         """Return the objective of the pass's rows at the present parameters."""
         cost = 0.0
-        with unsynchronised(), self._quiet() if self._quiet else nullcontext():
+        with unsynchronised(), self._quietly():
             for piece in self._kept:
                 self._walk = Replay(piece)
                 try:

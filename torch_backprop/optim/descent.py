@@ -184,6 +184,9 @@ class Descent(Updater):
         """Have every closure that runs again, for a cost at other parameters, run inside the context `quiet`."""
         self._quiet = quiet
 
+    def _quietly(self) -> AbstractContextManager[Any]:
+        return self._quiet() if self._quiet else nullcontext()
+
     def _check_ready(self) -> None:
         """Raise if no step can be made now."""
 

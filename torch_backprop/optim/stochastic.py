@@ -14,7 +14,7 @@ from torch_backprop.optim.convergence import Convergence
 from torch_backprop.optim.descent import Descent, Evaluate
 from torch_backprop.optim.open_group import Gradients, Part
 from torch_backprop.optim.schedule import Schedule
-from torch_backprop.optim.variance_reduction import VarianceReduction
+from torch_backprop.optim.variance_reduction import VarianceReduction, at_snapshot, difference
 
 
 class StochasticGD(Descent):
@@ -149,7 +149,10 @@ class StochasticGD(Descent):
     def _differentiate(self, evaluate: Evaluate) -> tuple[Any, Gradients]:
         if self._reduction is None or self._reduction.measures:
             return evaluate()
-        return self._reduction.difference(evaluate, self._parameters(), self.state)
+        value, gradients = evaluate()
+        with at_snapshot(self._parameters(), self.state), self._quietly():
+            _, old = evaluate()
+        return value, difference(gradients, old)
 
     def _absorb(self, part: Part) -> None:
         if self._reduction and self._reduction.measures:

@@ -8,7 +8,7 @@ next passes then moves the parameters against
 whose mean is that of grad l_i(theta), and whose variance falls to 0 with theta and theta~ at the minimum.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,6 @@ from torch_backprop.optim.open_group import Gradients, OpenGroup
 from torch_backprop.optim.state import pack_open_group, unpack_open_group
 
 State = dict[Tensor, dict[str, Any]]
-Evaluate = Callable[[], tuple[Any, Gradients]]
 
 
 class VarianceReduction:
@@ -50,17 +49,6 @@ class VarianceReduction:
                     state[theta]["full_gradient"] = gradients[theta]
         self.number += 1
 
-    def difference(self, evaluate: Evaluate, parameters: list[Tensor], state: State) -> tuple[Any, Gradients]:
-        """Return the cost, and the gradients here minus those of the same rows at the snapshot."""
-        value, gradients = evaluate()
-        with at_snapshot(parameters, state):
-            _, old = evaluate()
-        return value, {
-            theta: gradients.get(theta, torch.zeros_like(theta)) - old.get(theta, torch.zeros_like(theta))
-            for theta in parameters
-            if theta in gradients or theta in old
-        }
-
     def corrected(self, gradients: Gradients, state: State) -> Gradients:
         """Return `gradients` plus the mean gradient at the snapshot."""
         return {theta: gradient + state[theta]["full_gradient"] for theta, gradient in gradients.items()}
@@ -72,6 +60,12 @@ class VarianceReduction:
     def unpack(self, packed: dict[str, Any], parameters: list[Tensor]) -> None:
         """Continue from `packed`."""
         self.number, self.full = packed["passes"], unpack_open_group(packed["full"], parameters)
+
+
+def difference(new: Gradients, old: Gradients) -> Gradients:
+    """Return `new` minus `old`, where a gradient that there is not is 0."""
+    changed = {theta: gradient - old[theta] if theta in old else gradient for theta, gradient in new.items()}
+    return {**changed, **{theta: -gradient for theta, gradient in old.items() if theta not in new}}
 
 
 @contextmanager
