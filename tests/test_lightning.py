@@ -233,7 +233,8 @@ def test_conflicting_trainer_arguments_are_refused(argument):
 
 
 @pytest.mark.parametrize(
-    ("strategy", "match"), [(SingleDeviceStrategy("cpu"), "use 'ddp'"), (DDPStrategy(), "sync_batchnorm=True")]
+    ("strategy", "match"),
+    [(SingleDeviceStrategy("cpu"), "use 'ddp'"), (DDPStrategy(), "sync_batchnorm=True")],
 )
 def test_what_several_processes_cannot_have_is_refused(monkeypatch, strategy, match):
     classifier, trainer = Classifier("minibatch"), make_trainer()

@@ -43,7 +43,11 @@ class Plain(DescentMixin, LightningModule):
 
 CLASSES = {
     "BatchGD": (["--optimizer.line_search", "armijo", "--optimizer.tol", "1e-3"], BatchGD, 2),
-    "StochasticGD": (["--optimizer.schedule", "invscaling", "--optimizer.average", "true"], StochasticGD, 2 * N),
+    "StochasticGD": (
+        ["--optimizer.schedule", "invscaling", "--optimizer.average", "true"],
+        StochasticGD,
+        2 * N,
+    ),
     "MiniBatchGD": (["--optimizer.batch_size", "20", "--optimizer.momentum", "0.9"], MiniBatchGD, 8),
 }
 
@@ -53,7 +57,12 @@ def test_lightning_cli_offers_the_classes_by_name(name, tmp_path, monkeypatch):
     arguments, kind, updates = CLASSES[name]
     trainer = {"max_epochs": 2, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     more = ["--optimizer", name, "--optimizer.lr", "0.01", *arguments]
-    settings = {**trainer, "enable_model_summary": False, "accelerator": "cpu", "default_root_dir": str(tmp_path)}
+    settings = {
+        **trainer,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+        "default_root_dir": str(tmp_path),
+    }
     monkeypatch.setattr(sys, "argv", ["train.py", "fit", *more])
     cli = LightningCLI(Plain, trainer_defaults=settings, seed_everything_default=False)
     (optimizer,) = cli.trainer.optimizers
@@ -99,12 +108,16 @@ def test_stop_when_converged_refuses_who_cannot_tell():
     for variant in ("minibatch", "stochastic"):
         with pytest.raises(TypeError, match=r"StopWhenConverged needs .* use BatchGD, or StochasticGD"):
             make_trainer(callbacks=[StopWhenConverged()]).fit(Classifier(variant), loader(29))
-    make_trainer(callbacks=[StopWhenConverged()]).fit(Classifier("stochastic", schedule="adaptive"), loader(29))
+    make_trainer(callbacks=[StopWhenConverged()]).fit(
+        Classifier("stochastic", schedule="adaptive"), loader(29)
+    )
 
 
 def test_gradient_flow_logs_norms_and_ratios():
     logger, classifier = Remembered(), Classifier("minibatch", momentum=0.5)
-    make_trainer(logger=logger, callbacks=[GradientFlow(4)], max_epochs=1, log_every_n_steps=1).fit(classifier, loader(29))
+    make_trainer(logger=logger, callbacks=[GradientFlow(4)], max_epochs=1, log_every_n_steps=1).fit(
+        classifier, loader(29)
+    )
     entries = [(step, entry) for step, entry in logger.entries if "gradient_norm/model.0" in entry]
     assert [step for step, _ in entries] == [4, 8]
     twin, (x, y) = make_model(), make_data()

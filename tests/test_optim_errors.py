@@ -100,7 +100,11 @@ BAD_STEPS = {
     "nan": (lambda o, m: o.step(m, X, weight=torch.full((67,), math.nan)), ValueError, r"weight\[0\]=nan"),
     "no scalar": (lambda o, m: o.step(m, X), ValueError, r"cost returned shape \(8, 3\)"),
     "not finite": (lambda o, m: o.step(lambda x: m(x).sum() / 0, X), ValueError, "cost is inf|cost is -inf"),
-    "later not finite": (lambda o, m: o.step(until(o, 3, m), X), ValueError, "The cost is nan, which is not finite"),
+    "later not finite": (
+        lambda o, m: o.step(until(o, 3, m), X),
+        ValueError,
+        "The cost is nan, which is not finite",
+    ),
     "later no scalar": (lambda o, m: o.step(until(o, 3, m, 2), X), ValueError, r"cost returned shape \(2,\)"),
     "later in a closure": (
         lambda o, m: o.step(lambda: backward(until(o, 3, m)(*o.take(X)))),

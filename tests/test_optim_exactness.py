@@ -55,7 +55,11 @@ def test_our_own_dropout():
 def test_dropout_that_is_no_layer(form):
     model = make_model()
     with pytest.warns(UserWarning, match="draws random numbers") as caught:
-        run(make_optimizer("minibatch", model.parameters()), lambda x, y: cross_entropy(model(dropout(x)), y), form)
+        run(
+            make_optimizer("minibatch", model.parameters()),
+            lambda x, y: cross_entropy(model(dropout(x)), y),
+            form,
+        )
     assert len(caught) == 1
 
 

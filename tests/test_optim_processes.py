@@ -93,7 +93,7 @@ def failures(rank: int) -> list[str]:
         optimizer.step(lambda x, y: cross_entropy(model(x), y), x[:9], y[: 8 if last else 9])
 
     def cost(optimizer, model):
-        bad = last and (lambda updates: updates == 2) or (lambda _: False)
+        bad = (last and (lambda updates: updates == 2)) or (lambda _: False)
         scale = torch.tensor(float("nan"))
         optimizer.step(lambda x: model(x).mean() * (scale if bad(optimizer.updates) else 1), x[:16])
 
@@ -163,7 +163,9 @@ def test_several_processes(tmp_path):
         assert f"over {size} processes is exact but serial" in found["serial"][0]
     # The processes hold the same bits, not merely the same numbers.
     for size in (2, 3):
-        mine, *others = [rank[size]["trajectories"]["minibatch", "all", "closure"][0] for rank in results[:size]]
+        mine, *others = [
+            rank[size]["trajectories"]["minibatch", "all", "closure"][0] for rank in results[:size]
+        ]
         assert all(torch.equal(torch.stack(mine), torch.stack(other)) for other in others)
         *whole, failed = [rank[size]["failures"] for rank in results[:size]]
         own = ("rows[1] has 8 rows", "not finite", "never called take", "has fewer loader batches")

@@ -80,7 +80,9 @@ def test_agrees_with_scikit_learn(task, name, average):
     train(model, optimizer, loss, data)
     if average:
         optimizer.swap_average()
-    np.testing.assert_allclose(model.weight.detach().numpy().ravel(), learner.coef_.ravel(), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(
+        model.weight.detach().numpy().ravel(), learner.coef_.ravel(), rtol=0, atol=1e-9
+    )
     np.testing.assert_allclose(model.bias.item(), learner.intercept_.item(), rtol=0, atol=1e-9)
 
 
@@ -263,5 +265,8 @@ def test_a_schedule_and_a_scheduler_at_once():
 
 
 def test_without_an_average_there_is_none():
-    with pytest.raises(RuntimeError, match="average=True"), StochasticGD(make_model().parameters(), LR).averaged():
+    with (
+        pytest.raises(RuntimeError, match="average=True"),
+        StochasticGD(make_model().parameters(), LR).averaged(),
+    ):
         pass

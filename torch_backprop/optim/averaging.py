@@ -1,6 +1,6 @@
 r"""The mean of the iterates. Polyak & Juditsky (1992), SIAM J. Control Optim. 30, 838-855; Ruppert (1988).
 
-    theta_bar <- theta_bar + (theta_t - theta_bar) / (t - t_0 + 1)        t = t_0, t_0 + 1, ...
+theta_bar <- theta_bar + (theta_t - theta_bar) / (t - t_0 + 1)        t = t_0, t_0 + 1, ...
 """
 
 from collections.abc import Iterable

@@ -133,7 +133,11 @@ class BatchGD(Descent):
 
     def _progress(self) -> dict[str, Any]:
         kept = [{"handed": piece.handed, "share": piece.share} for piece in self._kept]
-        measured = {"cost_of_pass": self.cost, "gradient_norm": self.gradient_norm, "converged": self.converged}
+        measured = {
+            "cost_of_pass": self.cost,
+            "gradient_norm": self.gradient_norm,
+            "converged": self.converged,
+        }
         course = {"objective": self._objective, "rose": self._rose, "kept": kept}
         judged = {"best": self._convergence.best, "stalled": self._convergence.stalled}
         return {**super()._progress(), **measured, **course, **judged, "search": asdict(self._search)}

@@ -7,6 +7,7 @@ process 1, ..., row 1 of process 0, ...; a process that has run out of rows is p
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 from torch_backprop.optim.rows import as_weights, count_rows, cut
@@ -35,6 +36,7 @@ class Cursor:
         first, last: the same in the global order, which is the own one where there is a single process.
         count: the number of own rows, None until they are admitted; `total` is that of all processes.
         weights: the weights of the own rows, if there are any.
+        rows: the tensors admitted last.
         taken: whether the rows of the window have been handed out.
     """
 
@@ -46,6 +48,7 @@ class Cursor:
     total: int = 0
     places: list[int] | None = None
     weights: list[float] | None = None
+    rows: tuple[Any, ...] = ()
     taken: bool = False
 
     def admit(self, rows: tuple[Any, ...], weight: Any) -> None:
@@ -54,9 +57,14 @@ class Cursor:
         Raises:
             ValueError: if an earlier call in the same step had another number of rows.
         """
+        # The same tensors again, once for each group, need no second look.
+        known = self.count is not None and len(rows) == len(self.rows) and all(map(is_, rows, self.rows))
+        if known and (weight is None or self.weights is not None):
+            return
         count = count_rows(rows)
         if self.count not in (None, count):
             raise ValueError(f"take() got {count} rows, and {self.count} before in the same step.")
+        self.rows = rows
         self.count, self.total = count, max(count, self.total)
         # A closure may take inputs and targets apart, the weights with either of them, once for each group.
         if weight is not None and self.weights is None:

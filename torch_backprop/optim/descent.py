@@ -89,6 +89,7 @@ class Descent(Updater):
         self.examples_seen = 0
         self._group = OpenGroup()
         self._walk: Any = None
+        self._transaction: Transaction | None = None
         self._unseen = {"layers", "rows", "serial"}
         self._quiet: Callable[[], AbstractContextManager[Any]] | None = None
         super().__init__(params, {"lr": lr, **chosen}, max_norm)
@@ -129,9 +130,10 @@ class Descent(Updater):
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
         self._check_ready()
         many = self._processes() > 1
+        self._transaction = self._transaction or Transaction(self, self._progress, self._resume)
         # As torch's own optimizers: the caller may be in no_grad.
-        with Transaction(self, self._progress, self._resume) as transaction, torch.enable_grad():
-            self._walk = walk = Walk(self, closure, rows, transaction)
+        with self._transaction, torch.enable_grad():
+            self._walk = walk = Walk(self, closure, rows, self._transaction)
             try:
                 with unsynchronised() if many else nullcontext():
                     walk.run(rows, weight)

@@ -44,9 +44,8 @@ class Cost:
         if look:
             look(value)
         # Not value.backward(): that would add to the .grad of the user, of these parameters and of all others.
-        trained = [parameter for parameter in parameters if parameter.requires_grad]
-        gradients = torch.autograd.grad(value, trained, allow_unused=True)
-        return value.detach(), used(zip(trained, gradients, strict=True))
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        return value.detach(), used(zip(parameters, gradients, strict=True))
 
     @torch.no_grad()
     def value(self) -> Any:
@@ -120,7 +119,9 @@ def check_finite(cost: Any) -> float:
         ValueError: if it is no finite scalar.
     """
     if isinstance(cost, Tensor) and cost.numel() != 1:
-        raise ValueError(f"The cost has shape {tuple(cost.shape)}: reduce it to a scalar, for example by .mean().")
+        raise ValueError(
+            f"The cost has shape {tuple(cost.shape)}: reduce it to a scalar, for example by .mean()."
+        )
     number = float(cost)
     if not math.isfinite(number):
         raise ValueError(f"The cost is {number}, which is not finite: look at these rows, or lower lr.")

@@ -78,9 +78,7 @@ class LineSearch:
     last: float = 1.0 / GROW
     smallest: float = math.inf
 
-    def descend(
-        self, line: Line, objective: Callable[[], float], value: float, first: float | None
-    ) -> None:
+    def descend(self, line: Line, objective: Callable[[], float], value: float, first: float | None) -> None:
         """Move the parameters along `line`, or leave them where they are if the objective raises.
 
         Args:

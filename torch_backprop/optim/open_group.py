@@ -63,11 +63,14 @@ class OpenGroup:
         }
 
 
-def mean_cost(parts: list[Part], reduction: str) -> float | None:
-    """Return the mean (or sum) of the cost over all rows of `parts`; None if none has weight or tells it."""
+def mean_cost(costs: list[tuple[float, float]], reduction: str) -> float | None:
+    """Return the mean (or sum) of the cost over all rows, from the (cost, weight) of each of their parts.
+
+    None if no row has weight, or a closure did not tell.
+    """
     # A cost of weight 0 may be 0 / 0, and 0 times that is not 0.
-    counted = [part for part in parts if part.weight and not math.isnan(part.cost)]
+    counted = [(cost, weight) for cost, weight in costs if weight and not math.isnan(cost)]
     if not counted:
         return None
-    total = math.fsum(part.cost for part in counted)
-    return total if reduction == "sum" else total / math.fsum(part.weight for part in counted)
+    total = math.fsum(cost for cost, _ in counted)
+    return total if reduction == "sum" else total / math.fsum(weight for _, weight in counted)

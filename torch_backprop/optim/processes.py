@@ -45,7 +45,9 @@ def gather(number: int, device: torch.device) -> list[int]:
     if number != FAILED:
         _refuse(FAILED in found, "failed in this step: see its error")
         ended = [other == ENDED for other in found]
-        _refuse(any(ended) and not all(ended), "has fewer loader batches: give all equally many, of any sizes")
+        _refuse(
+            any(ended) and not all(ended), "has fewer loader batches: give all equally many, of any sizes"
+        )
     return found
 
 
@@ -55,23 +57,22 @@ def add_up(part: Part, parameters: list[Tensor], examples: int, failed: bool = F
     Raises:
         OtherProcessError: if another process `failed`.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    numbers = [float(failed), part.weight, part.cost, *(float(theta in part.gradients) for theta in trained)]
+    numbers = [float(failed), part.weight, part.cost, *(float(theta in part.gradients) for theta in parameters)]
     # One message for everything. The numbers of float32 buffers are as exact as its gradients.
     dtype = torch.float32
-    for parameter in trained:
+    for parameter in parameters:
         dtype = torch.promote_types(dtype, parameter.dtype.to_real())
-    size = sum(real(theta).numel() for theta in trained)
-    buffer = torch.zeros(size + len(numbers), dtype=dtype, device=trained[0].device)
+    size = sum(real(theta).numel() for theta in parameters)
+    buffer = torch.zeros(size + len(numbers), dtype=dtype, device=parameters[0].device)
     buffer[size:] = torch.tensor(numbers, dtype=dtype)
-    views = _views(buffer, trained)
+    views = _views(buffer, parameters)
     for theta, gradient in part.gradients.items():
         real(views[theta]).copy_(real(gradient)).mul_(part.share)
     distributed.all_reduce(buffer)
     failures, weight, cost, *users = buffer[size:].tolist()
     _refuse(failures > failed, "failed in this step: see its error")
     gradients = {
-        theta: views[theta].to(theta.device) for theta, use in zip(trained, users, strict=True) if use
+        theta: views[theta].to(theta.device) for theta, use in zip(parameters, users, strict=True) if use
     }
     return Part(gradients, 1.0, weight, cost, examples)
 

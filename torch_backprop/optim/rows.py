@@ -41,6 +41,11 @@ def count_rows(rows: Any) -> int:
         >>> count_rows((torch.zeros(3, 2), {"label": torch.zeros(3)}))
         3
     """
+    # Most rows are plain tensors, and this is done in every step.
+    if isinstance(rows, tuple) and all(isinstance(value, Tensor) and value.dim() for value in rows):
+        counts = {value.shape[0] for value in rows}
+        if len(counts) == 1:
+            return counts.pop()
     tensors = dict(named_tensors(rows))
     if not tensors:
         raise TypeError(

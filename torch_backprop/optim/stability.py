@@ -113,7 +113,11 @@ class Hessian:
             value = self.cost(*rows)
             settings: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
             first = torch.autograd.grad(value, self.parameters, create_graph=True, **settings)
-            curved = [(gradient, part) for gradient, part in zip(first, vector, strict=True) if gradient.requires_grad]
+            curved = [
+                (gradient, part)
+                for gradient, part in zip(first, vector, strict=True)
+                if gradient.requires_grad
+            ]
             # A cost that is linear in every parameter has no second derivative to take.
             if not curved:
                 return [torch.zeros_like(part) for part in vector]

@@ -17,9 +17,7 @@ def pack_open_group(group: OpenGroup, parameters: list[Tensor]) -> dict[str, Any
 
 def unpack_open_group(packed: Mapping[str, Any], parameters: list[Tensor]) -> OpenGroup:
     """Return a group with the sums in `packed`, on the devices of their parameters."""
-    sums = {
-        parameters[index]: total.to(parameters[index].device) for index, total in packed["sums"].items()
-    }
+    sums = {parameters[index]: total.to(parameters[index].device) for index, total in packed["sums"].items()}
     return OpenGroup(sums, packed["weight"], packed["cost"], packed["examples"])
 
 

@@ -118,7 +118,9 @@ class StochasticGD(Descent):
 
     def _check_ready(self) -> None:
         if self._swapped:
-            raise RuntimeError("The parameters are averages now: leave averaged(), or call swap_average() first.")
+            raise RuntimeError(
+                "The parameters are averages now: leave averaged(), or call swap_average() first."
+            )
 
     def _identity(self) -> dict[str, Any]:
         return {**super()._identity(), "schedule": self._schedule.name, "svrg": self._reduction is not None}

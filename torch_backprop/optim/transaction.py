@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Transaction(AbstractContextManager):
-    """Puts parameters, state and counters back if its block raises after they were saved.
+    """Puts parameters, state and counters back if its block raises after they were saved; to be used again.
 
     Args:
         optimizer: whose parameters, state and learning rates to save.
@@ -24,15 +24,24 @@ class Transaction(AbstractContextManager):
         resume: Callable[[dict[str, Any]], None],
     ) -> None:
         self.optimizer, self.progress, self.resume = optimizer, progress, resume
+        self.parameters: dict[Tensor, Tensor] = {}
         self.saved = False
+
+    def __enter__(self) -> "Transaction":
+        self.saved = False
+        return self
 
     @torch.no_grad()
     def save(self) -> None:
-        """Save everything, unless this was done before; copies every parameter and its state."""
-        if self.saved:
-            return
+        """Save everything; copies every parameter and its state."""
         groups = self.optimizer.param_groups
-        self.parameters = {theta: theta.clone() for group in groups for theta in group["params"]}
+        for theta in (theta for group in groups for theta in group["params"]):
+            # Into the same memory each time: fresh pages cost more than the copy.
+            kept = self.parameters.get(theta)
+            if kept is None or kept.shape != theta.shape or kept.device != theta.device:
+                self.parameters[theta] = theta.clone()
+            else:
+                kept.copy_(theta)
         self.state = {theta: _copy(state) for theta, state in self.optimizer.state.items()}
         self.rates = [deepcopy(group["lr"]) for group in groups]
         self.counters = deepcopy(self.progress())
@@ -40,15 +49,15 @@ class Transaction(AbstractContextManager):
 
     @torch.no_grad()
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or not self.saved:
-            return
-        for theta, value in self.parameters.items():
-            theta.copy_(value)
-        self.optimizer.state.clear()
-        self.optimizer.state.update(self.state)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate
-        self.resume(self.counters)
+        if kind is not None and self.saved:
+            for theta, value in self.parameters.items():
+                theta.copy_(value)
+            self.optimizer.state.clear()
+            self.optimizer.state.update(self.state)
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate
+            self.resume(self.counters)
+        self.state = {}
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from torch.utils.hooks import RemovableHandle
 from torch_backprop.optim.arguments import Rate, check_group, check_max_norm, require
 from torch_backprop.optim.open_group import Gradients
 
+# What belongs to a step, or to the Trainer that drives it.
+TRANSIENT = ("_walk", "_transaction", "_quiet", "_source")
+
 
 class Updater(torch.optim.Optimizer):
     """Parameter groups with their settings, and the update of them all from one set of gradients.
@@ -71,11 +74,8 @@ class Updater(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # torch keeps hooks, and what a scheduler wraps around step, out of copies and pickles; so do we.
-        passing = {"step": None, "_quiet": None, "_source": None}
-        own = {key: value for key, value in vars(self).items() if not key.endswith("_hooks")}
-        own = {**own, **{key: value for key, value in passing.items() if key in own}}
-        own.pop("step", None)
-        return {**own, **super().__getstate__()}
+        own = {key: value for key, value in vars(self).items() if not key.endswith("_hooks") and key != "step"}
+        return {**own, **{key: None for key in TRANSIENT if key in own}, **super().__getstate__()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -109,6 +109,8 @@ class Updater(torch.optim.Optimizer):
                     move(parameter, gradients[parameter], group, self.state)
 
     def _set_rates(self) -> None:
+        if not (self.scheduled or any(self._rates)):
+            return
         for group, function in zip(self.param_groups, self._rates, strict=True):
             if function is None and not self.scheduled:
                 continue

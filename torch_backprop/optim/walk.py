@@ -30,14 +30,19 @@ class Walk:
     """
 
     def __init__(
-        self, optimizer: "Descent", closure: Callable[..., Any], rows: tuple[Any, ...], transaction: Transaction
+        self,
+        optimizer: "Descent",
+        closure: Callable[..., Any],
+        rows: tuple[Any, ...],
+        transaction: Transaction,
     ) -> None:
         self.optimizer, self.transaction = optimizer, transaction
         self.source = Cost(closure, lambda: optimizer._hand_out(rows)) if rows else Closure(closure)
-        self.parameters = optimizer._parameters()
+        self.parameters = [theta for theta in optimizer._parameters() if theta.requires_grad]
+        self.device = optimizer._parameters()[0].device
         self.rank, self.processes = place()
         self.cursor = Cursor()
-        self.parts: list[Part] = []
+        self.costs: list[tuple[float, float]] = []
         self.handed: list[tuple[Any, ...]] = []
         self.observation: Observation | None = None
         self.last_cost: Any = None
@@ -49,10 +54,8 @@ class Walk:
         while not self.cursor.done:
             if self.cursor.count is not None:
                 self.cursor.open(self.optimizer._room())
-            part = self._guarded(self._evaluate)
-            # A closure may learn only from take that no row is left for it.
-            if not self.cursor.done:
-                self._finish(part)
+            # Not through a variable, which would keep the gradients while the next ones are computed.
+            self._finish(self._guarded(self._evaluate))
 
     def take(self, rows: tuple[Any, ...], weight: Any) -> tuple[Any, ...]:
         """Return the window's rows to a closure, in its first call after the rows before its own are done."""
@@ -76,24 +79,27 @@ class Walk:
 
     def report(self) -> Tensor | None:
         """Return the mean (or sum) of the cost over all rows, in float32 or wider."""
-        mean = mean_cost(self.parts, self.optimizer.reduction)
+        mean = mean_cost(self.costs, self.optimizer.reduction)
         if mean is None:
             return None
+        wide = isinstance(self.last_cost, Tensor) and self.last_cost.dtype in (torch.float32, torch.float64)
+        if wide and self.processes == len(self.costs) == 1:
+            return self.last_cost
         like = self.last_cost if isinstance(self.last_cost, Tensor) else torch.empty(())
         return torch.tensor(mean, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
 
     def _admit(self, rows: tuple[Any, ...], weight: Any) -> None:
         self.cursor.admit(rows, weight)
         if self.processes > 1:
-            self.cursor.share(gather(self.cursor.count or 0, self.parameters[0].device), self.rank)
+            self.cursor.share(gather(self.cursor.count or 0, self.device), self.rank)
 
     def _evaluate(self) -> Part:
         cursor = self.cursor
         self.handed = []
-        if cursor.count is not None:
-            # Rows without weight are not computed by a cost, since their mean is 0 / 0.
-            if not cursor.own or (isinstance(self.source, Cost) and not cursor.weight):
-                return Part()
+        # Rows without weight are not computed by a cost, since their mean is 0 / 0.
+        needless = not cursor.own or (isinstance(self.source, Cost) and not cursor.weight)
+        if cursor.count is not None and needless:
+            return Part()
         value, gradients = self.optimizer._differentiate(self._gradients)
         if not cursor.taken:
             raise RuntimeError(NO_TAKE)
@@ -127,13 +133,17 @@ class Walk:
 
     def _finish(self, part: Part) -> None:
         cursor = self.cursor
+        # A closure may learn only from take that no row is left for it.
+        if cursor.done:
+            return
         part.examples = cursor.examples
         if self.processes > 1:
             part = add_up(part, self.parameters, cursor.examples)
-        if cursor.last < cursor.total:
+        if cursor.last < cursor.total and not self.transaction.saved:
             self.transaction.save()
         self.optimizer._absorb(part)
-        self.parts.append(part)
+        # Not the part, whose gradients would stay in memory up to the end of the step.
+        self.costs.append((part.cost, part.weight))
         cursor.advance()
 
     def _guarded(self, function: Callable[[], Any]) -> Any:
@@ -144,7 +154,7 @@ class Walk:
             raise
         except Exception:
             if self.processes > 1 and self.cursor.places is None:
-                gather(FAILED, self.parameters[0].device)
+                gather(FAILED, self.device)
             elif self.processes > 1:
                 add_up(Part(), self.parameters, 0, failed=True)
             raise
