@@ -12,6 +12,7 @@ from experiments.options import Options, accelerator, add_options, listing
 from experiments.run import Run, RunError
 
 EXPERIMENTS = {
+    "benchmark": "What the package costs in time, against what PyTorch has.",
     "compare": "One model trained by batch, stochastic and mini-batch gradient descent.",
     "verifiers": "Which verifier of backward passes finds which planted fault.",
 }

@@ -107,7 +107,7 @@ def test_unknown_experiment(capsys):
     assert cli.main(["compar"]) == 2
     assert (
         capsys.readouterr().err
-        == "python -m experiments: 'compar' is no experiment; choose compare or verifiers\n"
+        == "python -m experiments: 'compar' is no experiment; choose benchmark, compare or verifiers\n"
     )
 
 

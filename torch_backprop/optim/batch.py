@@ -161,7 +161,7 @@ class BatchGD(Descent):
 
     def _close(self, fraction: float = 1.0) -> None:
         group, self._group = self._group, OpenGroup()
-        if group.sums:
+        if group:
             self._divisor = self._denominator(group) / fraction
             gradients = group.mean(self._divisor)
             self._measure(group.cost / self._divisor, gradients)
@@ -173,7 +173,7 @@ class BatchGD(Descent):
         """Note cost and gradient of the pass, whether they are those of an end, and warn if the cost rose."""
         minimized = self._minimized(gradients).values()
         norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in minimized])
-        largest = max(gradient.abs().max().item() for gradient in minimized if gradient.numel())
+        largest = max(torch.linalg.vector_norm(gradient, math.inf).item() for gradient in minimized)
         self.cost, self.gradient_norm = cost, torch.linalg.vector_norm(norms).item()
         before, self._objective = self._objective, self._value(cost)
         self.converged = self._convergence.see(self._objective, largest)

@@ -90,7 +90,9 @@ class Descent(Updater):
         self._group = OpenGroup()
         self._walk: Any = None
         self._transaction: Transaction | None = None
-        self._unseen = {"layers", "rows", "serial"}
+        # One row is never coupled to another.
+        self._unseen = {"layers"} if self.group_size == 1 else {"layers", "rows"}
+        self._serial = False
         self._quiet: Callable[[], AbstractContextManager[Any]] | None = None
         super().__init__(params, {"lr": lr, **chosen}, max_norm)
 
@@ -205,8 +207,8 @@ class Descent(Updater):
 
     def _processes(self) -> int:
         processes = place()[1]
-        if processes > 1 and self.group_size == 1 and "serial" in self._unseen:
-            self._unseen.discard("serial")
+        if processes > 1 and self.group_size == 1 and not self._serial:
+            self._serial = True
             warnings.warn(SERIAL.format(processes), stacklevel=3)
         return processes
 
@@ -223,10 +225,6 @@ class Descent(Updater):
     def _absorb(self, part: Part) -> None:
         """Add a part to the open group, and update if that fills it."""
         self.examples_seen += part.examples
-        if part.examples == self.group_size and part.share == self._denominator(part):
-            # These rows are a group by themselves and their gradient is its mean: no sums, no rounding.
-            self._update(part.gradients)
-            return
         self._group.add(part)
         if self._group.examples == self.group_size:
             self._close()
@@ -237,7 +235,7 @@ class Descent(Updater):
     def _close(self, fraction: float = 1.0) -> None:
         """Update with `fraction` of the open group's mean gradient."""
         group, self._group = self._group, OpenGroup()
-        self._update(group.mean(self._denominator(group) / fraction if group.sums else 1.0))
+        self._update(group.mean(self._denominator(group) / fraction if group else 1.0))
 
     def _end_pass(self) -> None:
         self.flush()

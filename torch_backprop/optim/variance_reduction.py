@@ -39,7 +39,7 @@ class VarianceReduction:
 
     def end_pass(self, parameters: list[Tensor], state: State, denominator: float) -> None:
         """Go to the next pass, and keep snapshot and gradient if they are complete."""
-        if self.measures and not self.full.sums:
+        if self.measures and not self.full:
             return
         if self.measures:
             gradients, self.full = self.full.mean(denominator), OpenGroup()

@@ -114,7 +114,8 @@ class Walk:
 
     def _gradients(self) -> tuple[Any, Gradients]:
         unseen = self.optimizer._unseen
-        if not unseen:
+        alone = self.cursor.count is not None and self.cursor.own == 1
+        if not unseen or (alone and "layers" not in unseen):
             return self.source.gradients(self.parameters, None)
         self.observation = Observation(unseen)
         try:
