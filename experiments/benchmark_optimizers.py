@@ -1,7 +1,7 @@
 """What an update costs: the three optimizers against a plain loop with torch.optim.SGD, in the same groups.
 
-All loops of a case take turns in one process on one thread, and the least processor time of each counts, which
-says more than a mean on a machine that has other things to do.
+All loops of a case take turns in one process on one thread, and the least processor time of each counts,
+which says more than a mean on a machine that has other things to do.
 """
 
 import re

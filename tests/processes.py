@@ -1,4 +1,4 @@
-"""Several processes for the optimizers' tests: spawned once, each runs one function and hands its result back."""
+"""Several processes for the optimizers' tests: spawned once, each hands back a result."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,14 +14,12 @@ TURN = count()
 
 
 def spawn(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
-    """Run ``function(rank, *arguments)`` in `size` processes of one gloo group; return what each of them returns.
+    """Run ``function(rank, *arguments)`` in `size` processes of one gloo group; return what each returns.
 
     A process that raises fails the test with its traceback; one that hangs is ended.
     """
-    context = multiprocessing.start_processes(
-        _run, (function, size, str(folder), arguments), nprocs=size, join=False, start_method="spawn"
-    )
-    assert context is not None
+    settings = (function, size, str(folder), arguments)
+    context: Any = multiprocessing.spawn(_run, settings, nprocs=size, join=False)
     try:
         # Raises the traceback of the first process that fails, and ends the others.
         finished = context.join(TIMEOUT)

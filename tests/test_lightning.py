@@ -53,7 +53,7 @@ class Classifier(DescentMixin, LightningModule):
 class Recurrent(nn.LSTM):
     """An LSTM over sequences of one element, for rows of vectors."""
 
-    def forward(self, x):
+    def forward(self, x):  # pyright: ignore[reportIncompatibleMethodOverride]
         return super().forward(x[:, None])[0][:, 0]
 
 

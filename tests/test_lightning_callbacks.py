@@ -16,7 +16,7 @@ from torchmetrics import SumMetric
 from tests.sequential_sgd import LR, N, difference, make_data, make_model, record, sequential, snapshot
 from tests.test_lightning import Classifier, ManualClassifier, loader, make_trainer
 from torch_backprop.lightning import DescentMixin, GradientFlow, StopWhenConverged
-from torch_backprop.optim import BatchGD, MiniBatchGD, StochasticGD
+from torch_backprop.optim import BatchGD, Descent, MiniBatchGD, StochasticGD
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
@@ -67,6 +67,7 @@ def test_lightning_cli_offers_the_classes_by_name(name, tmp_path, monkeypatch):
     cli = LightningCLI(Plain, trainer_defaults=settings, seed_everything_default=False)
     (optimizer,) = cli.trainer.optimizers
     assert type(optimizer) is kind
+    assert isinstance(optimizer, Descent)
     assert (optimizer.updates, optimizer.examples_seen) == (updates, 2 * N)
     written = yaml.safe_load((tmp_path / "config.yaml").read_text())["optimizer"]
     assert written["class_path"] == f"torch_backprop.optim.{name}"
@@ -122,12 +123,15 @@ def test_gradient_flow_logs_norms_and_ratios():
     assert [step for step, _ in entries] == [4, 8]
     twin, (x, y) = make_model(), make_data()
     sgd = torch.optim.SGD(twin.parameters(), LR, momentum=0.5)
+    before = snapshot(twin[0])
     for rows, classes in zip(x[:32].split(8), y[:32].split(8), strict=True):
         before = snapshot(twin[0])
         sgd.zero_grad()
         nn.functional.cross_entropy(twin(rows), classes).backward()
         sgd.step()
-    norm = torch.cat([theta.grad.flatten() for theta in twin[0].parameters()]).norm().item()
+    norm = nn.utils.get_total_norm(
+        [theta.grad for theta in twin[0].parameters() if theta.grad is not None]
+    ).item()
     assert entries[0][1] == pytest.approx(
         {**entries[0][1], "gradient_norm/model.0": norm, "update_ratio/model.0": _ratio(before, twin[0])}
     )

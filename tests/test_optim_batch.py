@@ -1,6 +1,8 @@
 """Batch descent on quadratics of known Hessian: stability, rate, line search, step sizes, convergence."""
 
 import math
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +72,7 @@ def test_the_best_fixed_lr_has_the_textbook_rate():
     rate = ((KAPPA - 1) / (KAPPA + 1)) ** 2
     assert gaps[-1] / gaps[-2] == pytest.approx(rate, rel=1e-3)
     # Kantorovich: no pass is slower.
-    assert all(after <= rate * before * (1 + 1e-9) for before, after in zip(gaps, gaps[1:], strict=False))
+    assert all(after <= rate * before * (1 + 1e-9) for before, after in pairwise(gaps))
 
 
 @pytest.mark.parametrize("step_size", [None, "barzilai-borwein"])
@@ -241,8 +243,9 @@ def test_what_cannot_go_together_is_refused():
         ({"line_search": "armijo", "momentum": 0.9}, "momentum"),
         ({"step_size": "barzilai-borwein", "momentum": 0.9}, "momentum"),
     ):
+        chosen: dict[str, Any] = settings
         with pytest.raises(ValueError, match=f"^{name}="):
-            BatchGD([theta], lr=0.1, **settings)
+            BatchGD([theta], lr=0.1, **chosen)
 
 
 def test_a_cost_that_fails_at_a_trial_point_leaves_the_parameters():
@@ -256,9 +259,10 @@ def test_a_cost_that_fails_at_a_trial_point_leaves_the_parameters():
 
     before = quadratic.theta.detach().clone()
     optimizer = BatchGD([quadratic.theta], lr=1.0, line_search="armijo")
+    for rows in quadratic.rows.split(7):
+        optimizer.step(cost, rows)
     with pytest.raises(KeyError):
-        for rows in optimizer.epoch(quadratic.rows.split(7)):
-            optimizer.step(cost, rows)
+        optimizer.flush()
     assert torch.equal(quadratic.theta, before)
     assert optimizer.updates == 0
 

@@ -139,7 +139,7 @@ def test_an_operator_without_a_second_derivative_is_no_obstacle():
 
         @staticmethod
         @torch.autograd.function.once_differentiable
-        def backward(ctx, grad):
+        def backward(ctx, grad):  # pyright: ignore[reportIncompatibleMethodOverride]
             return grad * 2
 
     model = make_model()

@@ -1,6 +1,7 @@
 """Mini-batches: learning rates that follow the batch size, warm-up, and what divides the weights."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -58,9 +59,9 @@ def test_what_divides_the_weights(normalize):
     for batch in optimizer.epoch(zip(x.split(11), y.split(11), weight.split(11), strict=True)):
         optimizer.step(cost, *batch, weight=batch[-1])
     sgd = torch.optim.SGD(twin.parameters(), LR)
-    for x, y, w in zip(x.split(8), y.split(8), weight.split(8), strict=True):
+    for rows, classes, w in zip(x.split(8), y.split(8), weight.split(8), strict=True):
         sgd.zero_grad()
-        total = (w * cross_entropy(twin(x), y, reduction="none")).sum()
+        total = (w * cross_entropy(twin(rows), classes, reduction="none")).sum()
         (total / (w.sum() if normalize == "group" else len(w))).backward()
         sgd.step()
         expected.append(torch.nn.utils.parameters_to_vector(twin.parameters()).detach().clone())
@@ -80,8 +81,9 @@ def test_what_divides_the_weights(normalize):
     ],
 )
 def test_bad_settings(settings, name):
+    chosen: dict[str, Any] = {"lr": LR, "batch_size": 8, **settings}
     with pytest.raises(ValueError, match=f"^{name}="):
-        MiniBatchGD(make_model().parameters(), **{"lr": LR, "batch_size": 8, **settings})
+        MiniBatchGD(make_model().parameters(), **chosen)
 
 
 def test_warm_up_and_a_scheduler_at_once():
@@ -95,10 +97,11 @@ def test_warm_up_and_a_scheduler_at_once():
 def test_a_loader_of_any_size_closes_the_same_groups():
     closed = []
     for size in (1, 5, 67):
-        optimizer = MiniBatchGD(make_model().parameters(), LR, 20, last="drop")
+        model = make_model()
+        optimizer = MiniBatchGD(model.parameters(), LR, 20, last="drop")
         seen: list[int] = []
         optimizer.register_update_hook(lambda o, seen=seen: seen.append(o.examples_seen))
         for x, _ in optimizer.epoch(batches(size)):
-            optimizer.step(lambda x: (x @ optimizer.param_groups[0]["params"][0].T).mean(), x)
+            optimizer.step(lambda x, model=model: model(x).mean(), x)
         closed.append(seen)
     assert closed == [[20, 40, 60]] * 3

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def test_agrees_with_scikit_learn(task, name, average):
     learner.fit(data[0].numpy(), data[1].numpy())
     model = make_linear(data[0].shape[1])
     groups = [{"params": [model.weight], "weight_decay": ALPHA}, {"params": [model.bias]}]
-    optimizer = StochasticGD(groups, **{"lr": lr, "schedule": name, "average": average, **ours})
+    chosen: dict[str, Any] = {"lr": lr, "schedule": name, "average": average, **ours}
+    optimizer = StochasticGD(groups, **chosen)
     train(model, optimizer, loss, data)
     if average:
         optimizer.swap_average()
@@ -147,7 +149,7 @@ def test_the_average_is_nearer_the_optimum_than_the_last_iterate():
 
 def test_svrg_falls_linearly_where_sgd_stalls():
     reduced, plain = Logistic(), Logistic()
-    settings = {"lr": 0.01, "weight_decay": reduced.decay}
+    settings: dict[str, Any] = {"lr": 0.01, "weight_decay": reduced.decay}
     svrg = StochasticGD([reduced.theta], variance_reduction="svrg", inner_passes=1, **settings)
     gaps = reduced.descend(svrg, 24)[1::2]
     stalled = plain.descend(StochasticGD([plain.theta], **settings), 24)
@@ -161,7 +163,7 @@ def test_svrg_falls_linearly_where_sgd_stalls():
 
 
 def test_svrg_takes_the_steps_of_the_paper():
-    data = [batch for batch in batches(5)][:3]
+    data = list(batches(5))[:3]
     x, y = torch.cat([batch[0] for batch in data]), torch.cat([batch[1] for batch in data])
     cost = nn.CrossEntropyLoss()
     model, twin = make_model(), make_model()
@@ -252,8 +254,9 @@ def test_population_weights_scale_the_update():
     ],
 )
 def test_bad_settings(settings, name):
+    chosen: dict[str, Any] = {"lr": LR, **settings}
     with pytest.raises(ValueError, match=f"^{name}="):
-        StochasticGD(make_model().parameters(), **{"lr": LR, **settings})
+        StochasticGD(make_model().parameters(), **chosen)
 
 
 def test_a_schedule_and_a_scheduler_at_once():

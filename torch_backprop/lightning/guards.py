@@ -69,6 +69,6 @@ def warn_of_padding(trainer: Trainer) -> None:
         if isinstance(sampler, DistributedSampler) and sampler.total_size != len(sampler.dataset):  # pyright: ignore[reportArgumentType]
             warnings.warn(
                 f"DistributedSampler makes {sampler.total_size} examples of {len(sampler.dataset)}:"  # pyright: ignore[reportArgumentType]
-                " set Trainer(use_distributed_sampler=False) and DataLoader(batch_sampler=WindowSampler(...)).",
+                " set Trainer(use_distributed_sampler=False), DataLoader(batch_sampler=WindowSampler(...)).",
                 stacklevel=2,
             )

@@ -15,7 +15,7 @@ from torch_backprop.optim.convergence import Convergence
 from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.line_search import ROUNDING, Line, LineSearch
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
-from torch_backprop.optim.processes import total, unsynchronised
+from torch_backprop.optim.processes import real, total, unsynchronised
 from torch_backprop.optim.replay import Replay, Slice
 from torch_backprop.optim.stability import Hessian, largest_eigenvalue
 from torch_backprop.optim.step_size import secant_step
@@ -27,8 +27,8 @@ class BatchGD(Descent):
 
         theta <- theta - lr * sum_{i=1}^{N} w_i grad l_i(theta) / sum_{i=1}^{N} w_i
 
-    The update is made at the end of the pass, by `epoch` or `flush`. The parameters are constant during a pass,
-    so its sums are the exact cost and gradient, for free.
+    The update is made at the end of the pass, by `epoch` or `flush`. The parameters are constant during a
+    pass, so its sums are the exact cost and gradient, for free.
 
     Args:
         params: see `Descent`.
@@ -173,7 +173,8 @@ class BatchGD(Descent):
         """Note cost and gradient of the pass, whether they are those of an end, and warn if the cost rose."""
         minimized = self._minimized(gradients).values()
         norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in minimized])
-        largest = max(torch.linalg.vector_norm(gradient, math.inf).item() for gradient in minimized)
+        extremes = [torch.aminmax(real(gradient)) for gradient in minimized if gradient.numel()]
+        largest = max(max(-pair.min.item(), pair.max.item()) for pair in extremes)
         self.cost, self.gradient_norm = cost, torch.linalg.vector_norm(norms).item()
         before, self._objective = self._objective, self._value(cost)
         self.converged = self._convergence.see(self._objective, largest)

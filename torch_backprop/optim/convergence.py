@@ -21,7 +21,7 @@ class Convergence:
     stalled: int = 0
 
     def see(self, objective: float, largest: float = inf) -> bool:
-        """Return whether a pass with this objective and largest element of the gradient is the last one needed."""
+        """Return whether a pass with this objective and largest element of its gradient ends the descent."""
         if self.tol is None:
             return False
         self.stalled = self.stalled + 1 if objective > self.best - self.tol else 0

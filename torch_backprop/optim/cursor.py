@@ -1,7 +1,7 @@
 """Where a step stands in its loader batch, on this process and in the order of all processes.
 
-The global order of a loader batch that is spread over P processes is round-robin: row 0 of process 0, row 0 of
-process 1, ..., row 1 of process 0, ...; a process that has run out of rows is passed over.
+The global order of a loader batch that is spread over P processes is round-robin: row 0 of process 0, row 0
+of process 1, ..., row 1 of process 0, ...; a process that has run out of rows is passed over.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch_backprop.optim.rows import as_weights, count_rows, cut
 
 
 def positions(counts: list[int], rank: int) -> list[int]:
-    """Return the places of the rows of process `rank` in the global order, given each process's number of rows.
+    """Return the places of the rows of process `rank` in the global order, by each one's number of rows.
 
     Example:
         >>> positions([3, 1, 2], 0), positions([3, 1, 2], 1), positions([3, 1, 2], 2)

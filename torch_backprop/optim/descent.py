@@ -185,7 +185,7 @@ class Descent(Updater):
         self._resume(state_dict["descent"])
 
     def set_quiet(self, quiet: Callable[[], AbstractContextManager[Any]] | None) -> None:
-        """Have every closure that runs again, for a cost at other parameters, run inside the context `quiet`."""
+        """Have closures that run again, for a cost at other parameters, do so inside the context `quiet`."""
         self._quiet = quiet
 
     def _quietly(self) -> AbstractContextManager[Any]:

@@ -43,7 +43,7 @@ class Cost:
             )
         if look:
             look(value)
-        # Not value.backward(): that would add to the .grad of the user, of these parameters and of all others.
+        # Not value.backward(): that would add to the .grad of the user, of these parameters and others.
         gradients = torch.autograd.grad(value, parameters, allow_unused=True)
         return value.detach(), used(zip(parameters, gradients, strict=True))
 
@@ -62,7 +62,7 @@ class Closure:
     def gradients(self, parameters: list[Tensor], look: Look | None) -> tuple[Any, Gradients]:
         """Return what the closure returns, and the gradients that its backward leaves in ``.grad``.
 
-        What ``.grad`` held before takes no part and is put back: zero_grad in or around the closure is harmless.
+        What ``.grad`` held before takes no part and is put back: zero_grad in the closure is harmless.
 
         Raises:
             RuntimeError: if the closure returns a cost without running its backward, or a gradient is sparse.

@@ -1,7 +1,8 @@
 """What makes equality impossible, found in passing: layers and costs that couple examples or draw at random.
 
-A cost couples examples if its gradient with respect to one row depends on another row, that is, if a mixed second
-derivative is not zero. Two backward passes through the graph of the first cost tell, and no row is computed twice.
+A cost couples examples if its gradient with respect to one row depends on another row, that is, if a mixed
+second derivative is not zero. Two backward passes through the graph of the first cost tell, and no row is
+computed twice. Rows of whole numbers, and operators without second derivatives, cannot be looked at.
 """
 
 import math

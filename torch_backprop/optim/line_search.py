@@ -1,11 +1,11 @@
-r"""Backtracking line search. Armijo (1966), Pacific Journal of Mathematics 16, 1-3; Nocedal & Wright (2006), 3.1.
+r"""Backtracking line search. Armijo (1966), Pacific J. Math. 16, 1-3; Nocedal & Wright (2006), section 3.1.
 
 Along -d, the gradient g scaled by each group's learning rate, take the first t in t_0, t_0/2, t_0/4, ... with
 
     F(theta - t d) <= F(theta) - c t <g, d>        c = 1e-4
 
-Close to a minimum the decrease drowns in the rounding of F and no longer tells a good step from a bad one; from
-there on the smallest step that it ever cut down to is repeated, or the step given is taken as it is.
+Close to a minimum the decrease drowns in the rounding of F and no longer tells a good step from a bad one;
+from there on the smallest step that it ever cut down to is repeated, or the step given is taken as it is.
 """
 
 import math

@@ -1,6 +1,6 @@
 r"""Mini-batch gradient descent. Bottou, Curtis & Nocedal (2018), SIAM Review 60, 223-311, algorithm 4.1.
 
-A learning rate lr that is right for groups of b_0 examples is carried over to groups of b, after t = 0, 1, ... updates:
+A learning rate lr that is right for groups of b_0 examples is carried over to groups of b, at update t:
 
     linear   lr b / b_0            Goyal et al. (2017), arXiv:1706.02677, section 2.1
     sqrt     lr sqrt(b / b_0)      Krizhevsky (2014), arXiv:1404.5997, section 5
@@ -34,8 +34,8 @@ class MiniBatchGD(Descent):
         scale_lr: carry `lr` over from groups of `base_batch_size` examples to those of b, by the "linear" or
             the "sqrt" rule.
         base_batch_size: b_0; see `scale_lr`.
-        warmup: T, the number of updates over which lr grows to its value. A scheduler of torch cannot set lr as
-            well; with one let SequentialLR start with LinearLR instead.
+        warmup: T, the number of updates over which lr grows to its value. A scheduler of torch cannot set lr
+            as well; with one let SequentialLR start with LinearLR instead.
         settings: see `Descent`: momentum, dampening, nesterov, weight_decay, maximize, max_norm, reduction,
             normalize.
 
@@ -83,13 +83,11 @@ class MiniBatchGD(Descent):
         super().__init__(params, lr, **settings)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own, whose `lr` is scaled too; see `Updater.add_param_group`."""
+        """Add parameters with settings of their own; their `lr` is scaled too."""
         lr = param_group.get("lr", self.defaults["lr"])
         check_lr(lr)
         if self._factor != 1.0:
-            factor = self._factor
-            scaled = (lambda update: factor * lr(update)) if callable(lr) else factor * lr
-            param_group = {**param_group, "lr": scaled}
+            param_group = {**param_group, "lr": _scaled(lr, self._factor)}
         super().add_param_group(param_group)
 
     def rate(self, group: Mapping[str, Any]) -> float:
@@ -109,3 +107,10 @@ class MiniBatchGD(Descent):
 
     def _identity(self) -> dict[str, Any]:
         return {**super()._identity(), "batch_size": self.batch_size}
+
+
+def _scaled(lr: Any, factor: float) -> Any:
+    if callable(lr):
+        function: Any = lr
+        return lambda update: factor * function(update)
+    return factor * lr

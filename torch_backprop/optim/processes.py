@@ -1,8 +1,8 @@
 """Groups that span several processes: one order of the rows, one sum of the gradients.
 
-At the first look at a loader batch every process learns how many rows the others have, and from then on all walk
-through the same windows; each window's sums are added up over the processes at once, so that the open group, the
-parameters and the state are the same bits everywhere whenever a step ends.
+At the first look at a loader batch every process learns how many rows the others have, and from then on all
+walk through the same windows; each window's sums are added up over the processes at once, so that the open
+group, the parameters and the state are the same bits everywhere whenever a step ends.
 """
 
 from collections.abc import Iterator
@@ -57,7 +57,12 @@ def add_up(part: Part, parameters: list[Tensor], examples: int, failed: bool = F
     Raises:
         OtherProcessError: if another process `failed`.
     """
-    numbers = [float(failed), part.weight, part.cost, *(float(theta in part.gradients) for theta in parameters)]
+    numbers = [
+        float(failed),
+        part.weight,
+        part.cost,
+        *(float(theta in part.gradients) for theta in parameters),
+    ]
     # One message for everything. The numbers of float32 buffers are as exact as its gradients.
     dtype = torch.float32
     for parameter in parameters:

@@ -1,6 +1,7 @@
 """Which examples come in which loader batch, in which order, on which process."""
 
 from collections.abc import Iterator, Sized
+from itertools import pairwise
 
 import torch
 from torch.utils.data import Sampler
@@ -15,10 +16,10 @@ STRIDE = 0x9E3779B97F4A7C15
 class WindowSampler(Sampler[list[int]]):
     r"""Cuts a pass over N examples into windows, and each window into one loader batch for each process.
 
-    Every example comes exactly once in a pass: none is added to make the processes even, and none is left out.
-    Process r of P gets every P-th example of a window, from the r-th on, so that the optimizers of this package
-    put them back into the order of the pass. Windows hold P times `batch_size` examples; a last one with
-    fewer examples than processes is joined to the one before.
+    Every example comes exactly once in a pass: none is added to make the processes even, none is left out.
+    Process r of P gets every P-th example of a window, from the r-th on, so that the optimizers of this
+    package put them back into the order of the pass. Windows hold P times `batch_size` examples; a last one
+    with fewer examples than processes is joined to the one before.
 
     Args:
         examples: the data set, or N.
@@ -79,7 +80,7 @@ class WindowSampler(Sampler[list[int]]):
         order = self._draw(self.pass_number)
         self.pass_number += 1
         starts = self._starts()
-        for start, stop in zip(starts, starts[1:], strict=False):
+        for start, stop in pairwise(starts):
             yield order[start + self.rank : stop : self.processes]
 
     def _draw(self, pass_number: int) -> list[int]:

@@ -62,7 +62,7 @@ class Schedule:
         self.examples += examples
 
     def end_pass(self, lr: float) -> bool:
-        """Judge the pass, and return whether the end has come: lr is small, and the objective does not fall."""
+        """Judge the pass, and return whether it is the last: lr is small, and the objective does not fall."""
         mean = self.objective / self.examples if self.examples else inf
         self.objective, self.examples = 0.0, 0
         if not self.convergence.see(mean):

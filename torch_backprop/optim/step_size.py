@@ -1,7 +1,7 @@
-r"""Step sizes from two gradients. Barzilai & Borwein (1988), IMA Journal of Numerical Analysis 8, 141-148, eq. 5.
+r"""Step sizes from two gradients. Barzilai & Borwein (1988), IMA J. Numerical Analysis 8, 141-148, eq. 5.
 
-With s = theta_k - theta_{k-1} and y = g_k - g_{k-1} the step is the scalar approximation of the inverse Hessian
-that solves min_t ||s / t - y||, the secant equation:
+With s = theta_k - theta_{k-1} and y = g_k - g_{k-1} the step is the scalar approximation of the inverse
+Hessian that solves the secant equation, min_t ||s / t - y||:
 
     t = <s, s> / <s, y>
 

@@ -22,14 +22,14 @@ class StochasticGD(Descent):
 
         theta <- theta - lr * grad l_i(theta)        i = 1, 2, ... in the loader's order
 
-    A weight scales nothing here, for each example is divided by its own, unless ``normalize="population"``; one
-    of 0 skips its example. Feed loader batches of many rows: they are walked one by one. For another order in
-    each pass, or independent draws, give the loader a `WindowSampler`.
+    A weight scales nothing here, for each example is divided by its own, unless ``normalize="population"``;
+    one of 0 skips its example. Feed loader batches of many rows: they are walked one by one. For another
+    order in each pass, or independent draws, give the loader a `WindowSampler`.
 
     Args:
         params: see `Descent`.
         lr: learning rate per update, the first one if there is a schedule.
-        schedule: "constant", "optimal", "invscaling" or "adaptive", by scikit-learn's formulas; see `Schedule`.
+        schedule: "constant", "optimal", "invscaling" or "adaptive", by the formulas of `Schedule`.
             "optimal" takes the largest weight_decay for alpha; "adaptive" divides by 5 at the end of a pass.
         power_t: the exponent of "invscaling".
         tol: "adaptive" divides where the objective fell by less than this below its lowest value ...

@@ -48,17 +48,18 @@ class Updater(torch.optim.Optimizer):
         Raises:
             ValueError: if a setting is out of its range.
         """
-        settings = {**self.defaults, **param_group}
+        settings: dict[str, Any] = {**self.defaults, **param_group}
         check_group(settings)
         # The group holds the present number, for repr, for schedulers and for a state dict without functions.
-        function = settings["lr"] if callable(settings["lr"]) else None
+        lr: Any = settings["lr"]
+        function: Any = lr if callable(lr) else None
         if function:
             require(not self.scheduled, "lr", function, "a number where the optimizer has a schedule")
-            param_group = {**settings, "lr": function(self.updates)}
+            param_group = {**settings, "lr": lr(self.updates)}
         super().add_param_group(param_group)
         self._rates.append(function)
         if self.scheduled:
-            self.param_groups[-1]["eta0"] = float(settings["lr"])
+            self.param_groups[-1]["eta0"] = float(lr)
 
     def register_update_hook(self, hook: Callable[[Any], None]) -> RemovableHandle:
         """Call ``hook(optimizer)`` after every update; ``.remove()`` on the returned handle ends that."""
@@ -74,7 +75,9 @@ class Updater(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # torch keeps hooks, and what a scheduler wraps around step, out of copies and pickles; so do we.
-        own = {key: value for key, value in vars(self).items() if not key.endswith("_hooks") and key != "step"}
+        own = {
+            key: value for key, value in vars(self).items() if not key.endswith("_hooks") and key != "step"
+        }
         return {**own, **{key: None for key in TRANSIENT if key in own}, **super().__getstate__()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

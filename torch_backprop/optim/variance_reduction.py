@@ -1,7 +1,7 @@
 r"""Stochastic variance reduced gradients. Johnson & Zhang (2013), NIPS 26, figure 1.
 
-At a snapshot theta~ the mean gradient mu over all examples is computed in a pass of its own; each example of the
-next passes then moves the parameters against
+At a snapshot theta~ the mean gradient mu over all examples is computed in a pass of its own; each example of
+the next passes then moves the parameters against
 
     grad l_i(theta) - grad l_i(theta~) + mu
 
