@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import distributed
+from torch.multiprocessing.spawn import spawn as start_processes
 
 TIMEOUT = 60
 TURN = count()
@@ -19,7 +20,7 @@ def spawn(function: Callable[..., Any], size: int, folder: Path, *arguments: Any
     A process that raises fails the test with its traceback; one that hangs is ended.
     """
     settings = (function, size, str(folder), arguments)
-    context: Any = multiprocessing.spawn(_run, settings, nprocs=size, join=False)
+    context: Any = start_processes(_run, settings, nprocs=size, join=False)
     try:
         # Raises the traceback of the first process that fails, and ends the others.
         finished = context.join(TIMEOUT)

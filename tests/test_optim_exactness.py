@@ -1,7 +1,10 @@
 """What makes equality impossible is warned of once; what does not, never."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 from torch.nn.functional import cross_entropy, dropout, mse_loss, normalize
 
@@ -157,3 +160,22 @@ def test_looking_changes_no_bit():
         descend(optimizer, model, 5, "closure")
         ends.append(torch.nn.utils.parameters_to_vector(model.parameters()))
     assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize("layer", [nn.Identity, nn.Dropout])
+def test_a_compiled_model_is_compiled_once(layer):
+    torch._dynamo.reset()
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    model = nn.Sequential(nn.Linear(5, 3), layer()).double()
+    optimizer = MiniBatchGD(model.parameters(), LR, 8, last="drop")
+    fast = torch.compile(model, backend=backend, fullgraph=True)
+    x, y = (rows[:64] for rows in make_data())
+    warned = pytest.warns(UserWarning, match="Dropout in training mode")
+    with warned if layer is nn.Dropout else nullcontext():
+        optimizer.step(lambda x, y: cross_entropy(fast(x), y), x, y)
+    assert len(compiled) == 1

@@ -24,12 +24,11 @@ from tests.sequential_sgd import (
     snapshot,
 )
 from tests.test_optim_rows import make_weights, weighted_cost, weighted_reference
-from torch_backprop.optim import Descent
+from torch_backprop.optim import BatchGD, Descent
 from torch_backprop.optim.cursor import positions
 
 # Rows of each loader batch, by process: uneven, some processes without any.
 SHARDS = {2: ((5, 9), (1, 17), (0, 3), (13, 13), (6, 0)), 3: ((4, 1, 7), (11, 2, 0), (0, 0, 5), (9, 14, 14))}
-CHOSEN = ("plain", "all")
 
 
 def shards(size: int, rank: int) -> list[Tensor]:
@@ -136,6 +135,20 @@ def partial(rank: int) -> Tensor:
     return torch.stack([torch.view_as_real(theta.detach() + 0j) for theta in model.parameters()])
 
 
+def searched(batches: list[Tensor]) -> Tensor:
+    """Return the end of four passes with a line search; and refuse its state in the middle of a pass."""
+    model = make_model()
+    optimizer = BatchGD(model.parameters(), 30.0, line_search="armijo")
+    for number in range(4):
+        descend(optimizer, model, batches, "closure" if number % 2 else "cost")
+    if distributed.is_initialized():
+        x, y = make_data()
+        optimizer.step(lambda x, y: cross_entropy(model(x), y), x, y)
+        with pytest.raises(ValueError, match="'kept'"):
+            optimizer.load_state_dict(optimizer.state_dict())
+    return snapshot(model)
+
+
 def everything(rank: int, folder: str) -> dict[int, Any]:
     found = {}
     for size in (3, 2):
@@ -146,13 +159,13 @@ def everything(rank: int, folder: str) -> dict[int, Any]:
             serial = [str(warning.message) for warning in caught if "serial" in str(warning.message)]
             found[size] = {"trajectories": results, "serial": serial, "failures": failures(rank)}
     if regroup(rank, 2, folder):
-        found["partial"] = partial(rank)
+        found["partial"], found["searched"] = partial(rank), searched(shards(2, rank))
     return found
 
 
 def test_several_processes(tmp_path):
     results = spawn(everything, 3, tmp_path, str(tmp_path))
-    for size, found in ((size, rank[size]) for rank in results for size in rank if size != "partial"):
+    for size, found in ((size, rank[size]) for rank in results for size in rank if size in (2, 3)):
         for (variant, settings, _), (trajectory, seen) in found["trajectories"].items():
             weighted = settings == "weighted"
             expected = weighted_reference(variant) if weighted else reference(variant, **SETTINGS[settings])
@@ -171,6 +184,8 @@ def test_several_processes(tmp_path):
         own = ("rows[1] has 8 rows", "not finite", "never called take", "has fewer loader batches")
         assert all(sentence in said for sentence, said in zip(own, failed, strict=True))
         assert all("Another process" in said for other in whole for said in other)
+    alone = searched([torch.arange(N)])
+    assert all((found["searched"] - alone).abs().max() < 1e-12 for found in results[:2])
     check_partial(results[0]["partial"], results[1]["partial"])
 
 

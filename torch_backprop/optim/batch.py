@@ -131,6 +131,15 @@ class BatchGD(Descent):
     def _identity(self) -> dict[str, Any]:
         return {**super()._identity(), "line_search": self.line_search, "step_size": self.step_size}
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from `state_dict`; see `Descent.load_state_dict`."""
+        # A state is one process's, and so are the rows that a line search has kept of an unfinished pass.
+        if self._processes() > 1 and state_dict.get("descent", {}).get("kept"):
+            raise ValueError(
+                "state_dict['descent']['kept'] has the rows of one process only: save at the end of a pass."
+            )
+        super().load_state_dict(state_dict)
+
     def _progress(self) -> dict[str, Any]:
         kept = [{"handed": piece.handed, "share": piece.share} for piece in self._kept]
         measured = {

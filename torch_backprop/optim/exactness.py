@@ -6,6 +6,7 @@ computed twice. Rows of whole numbers, and operators without second derivatives,
 """
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +34,11 @@ class Observation:
     def watched(self, rows: Any) -> Any:
         """Return `rows` so that derivatives with respect to them can be taken."""
         if isinstance(rows, Tensor):
-            if "rows" not in self.unseen or not rows.is_floating_point() or rows.requires_grad:
+            # A compiled model would be compiled again for rows that require grad: layers() looks first.
+            compiled = "layers" in self.unseen and "torch._dynamo" in sys.modules
+            if compiled or "rows" not in self.unseen:
+                return rows
+            if not rows.is_floating_point() or rows.requires_grad:
                 return rows
             # The same memory, for other alignment would be other rounding.
             self.rows.append(rows.detach().requires_grad_())
@@ -65,13 +70,21 @@ class Observation:
             return
 
         def note(module: nn.Module, _: Any) -> None:
-            if couples_or_draws(module):
-                self.inexact.add(type(module).__name__)
+            parts = list(module.modules())
+            if any(map(is_compiled, parts)):
+                # Nothing may be compiled with the hook in it, nor once more for rows that require grad.
+                handle.remove()
+                self.unseen.discard("rows")
+            else:
+                parts = [module]
+            self.inexact.update(type(part).__name__ for part in parts if couples_or_draws(part))
 
         handle = register_module_forward_pre_hook(note)
         state = torch.get_rng_state()
         try:
-            yield
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Using `torch.compile.module.` when there are global hooks")
+                yield
         finally:
             handle.remove()
         self.unseen.discard("layers")
@@ -97,6 +110,11 @@ def couples(cost: Tensor, rows: list[Tensor]) -> bool:
     probe = torch.stack(probes).sum()
     second = torch.autograd.grad(probe, rows, retain_graph=True, allow_unused=True)
     return any(bool(value[half:].any()) for value in second if value is not None)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `module` came from torch.compile, or was compiled in place."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def couples_or_draws(module: nn.Module) -> bool:

@@ -59,7 +59,7 @@ class Updater(torch.optim.Optimizer):
         super().add_param_group(param_group)
         self._rates.append(function)
         if self.scheduled:
-            self.param_groups[-1]["eta0"] = float(lr)
+            self.param_groups[-1]["eta0"] = float(settings["lr"])
 
     def register_update_hook(self, hook: Callable[[Any], None]) -> RemovableHandle:
         """Call ``hook(optimizer)`` after every update; ``.remove()`` on the returned handle ends that."""
