@@ -248,6 +248,19 @@ def test_what_cannot_go_together_is_refused():
             BatchGD([theta], lr=0.1, **chosen)
 
 
+def test_a_line_search_without_an_objective_is_refused():
+    model, (x, y) = make_model(), make_data()
+    groups = [{"params": model[0].parameters()}, {"params": model[2].parameters(), "maximize": True}]
+    mixed = BatchGD(groups, LR, line_search="armijo")
+    mixed.step(lambda x, y: cross_entropy(model(x), y), x, y)
+    silent = BatchGD(model.parameters(), LR, line_search="armijo")
+    silent.step(lambda: cross_entropy(model(silent.take(x, y)[0]), y).backward())
+    for optimizer in (mixed, silent):
+        with pytest.raises(ValueError, match="line_search needs to know what to lower"):
+            optimizer.flush()
+    assert torch.equal(snapshot(model), snapshot(make_model()))
+
+
 def test_a_cost_that_fails_at_a_trial_point_leaves_the_parameters():
     quadratic, calls = Quadratic(), []
 

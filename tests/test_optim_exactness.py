@@ -115,6 +115,16 @@ def test_no_false_alarm(name, variant, form):
     run(optimizer, lambda x, y: DECOUPLED[name](model, x, y), form)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_warning_as_an_error_is_raised_and_nothing_changes():
+    model = make_model()
+    optimizer = MiniBatchGD(model.parameters(), LR, 8)
+    with pytest.raises(UserWarning, match="couples the examples"):
+        run(optimizer, lambda x, y: contrastive(model(x), y))
+    assert optimizer.updates == 0
+    run(optimizer, lambda x, y: contrastive(model(x), y))
+
+
 def test_weights_in_the_denominator_are_no_coupling():
     model = make_model()
     optimizer = MiniBatchGD(model.parameters(), LR, 8)

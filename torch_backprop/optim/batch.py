@@ -21,6 +21,11 @@ from torch_backprop.optim.stability import Hessian, largest_eigenvalue
 from torch_backprop.optim.step_size import secant_step
 from torch_backprop.optim.update import decayed
 
+NO_OBJECTIVE = (
+    "line_search needs to know what to lower: return the cost from the closure, and let all parameter groups"
+    " maximize or none."
+)
+
 
 class BatchGD(Descent):
     r"""Batch gradient descent: one update per pass, from the exact gradient over all N examples.
@@ -174,6 +179,8 @@ class BatchGD(Descent):
             self._divisor = self._denominator(group) / fraction
             gradients = group.mean(self._divisor)
             self._measure(group.cost / self._divisor, gradients)
+            if self.line_search and math.isnan(self._objective):
+                raise ValueError(NO_OBJECTIVE)
             self._update(gradients)
         self._kept = []
 
@@ -183,7 +190,7 @@ class BatchGD(Descent):
         minimized = self._minimized(gradients).values()
         norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in minimized])
         extremes = [torch.aminmax(real(gradient)) for gradient in minimized if gradient.numel()]
-        largest = max(max(-pair.min.item(), pair.max.item()) for pair in extremes)
+        largest = max((max(-pair.min.item(), pair.max.item()) for pair in extremes), default=0.0)
         self.cost, self.gradient_norm = cost, torch.linalg.vector_norm(norms).item()
         before, self._objective = self._objective, self._value(cost)
         self.converged = self._convergence.see(self._objective, largest)

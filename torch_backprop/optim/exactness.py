@@ -9,7 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class Observation:
         self.unseen = unseen
         self.rows: list[Tensor] = []
         self.inexact: set[str] = set()
+        self.drawn = self.coupled = False
 
     def watched(self, rows: Any) -> Any:
         """Return `rows` so that derivatives with respect to them can be taken."""
@@ -49,22 +50,28 @@ class Observation:
         return type(rows)(*parts) if hasattr(rows, "_fields") else type(rows)(parts)
 
     def look(self, cost: Tensor) -> None:
-        """Warn if `cost` couples the rows that were watched."""
+        """Find out whether `cost` couples the rows that were watched."""
         # A layer that couples rows has a warning of its own.
         if not self.rows or self.inexact:
             return
         self.unseen.discard("rows")
-        try:
-            found = couples(cost, self.rows)
         # Not every operator has a second derivative, and then nobody can tell.
-        except (RuntimeError, NotImplementedError):
-            return
-        if found:
+        with suppress(RuntimeError, NotImplementedError):
+            self.coupled = couples(cost, self.rows)
+
+    def warn(self) -> None:
+        """Warn of what was found."""
+        names = ", ".join(sorted(self.inexact))
+        if names or self.drawn:
+            self.unseen.discard("rows")
+            cause = f"{names} in training mode" if names else "The cost draws random numbers"
+            warnings.warn(f"{cause}: {CONSEQUENCE}, since groups see other rows or numbers.", stacklevel=2)
+        elif self.coupled:
             warnings.warn(f"The cost couples the examples of a group: {CONSEQUENCE}.", stacklevel=2)
 
     @contextmanager
     def layers(self) -> Iterator[None]:
-        """Warn of layers that run forward in the block and couple rows or draw random numbers."""
+        """Note layers that run forward in the block and couple rows or draw random numbers."""
         if "layers" not in self.unseen:
             yield
             return
@@ -88,11 +95,7 @@ class Observation:
         finally:
             handle.remove()
         self.unseen.discard("layers")
-        if self.inexact or not torch.equal(state, torch.get_rng_state()):
-            self.unseen.discard("rows")
-            names = ", ".join(sorted(self.inexact))
-            cause = f"{names} in training mode" if names else "The cost draws random numbers"
-            warnings.warn(f"{cause}: {CONSEQUENCE}, since groups see other rows or numbers.", stacklevel=2)
+        self.drawn = not torch.equal(state, torch.get_rng_state())
 
 
 def couples(cost: Tensor, rows: list[Tensor]) -> bool:
@@ -109,7 +112,8 @@ def couples(cost: Tensor, rows: list[Tensor]) -> bool:
     # The graph is the caller's, whose own backward is yet to come.
     probe = torch.stack(probes).sum()
     second = torch.autograd.grad(probe, rows, retain_graph=True, allow_unused=True)
-    return any(bool(value[half:].any()) for value in second if value is not None)
+    # Not a number is no evidence.
+    return any(bool(value[half:].nan_to_num().any()) for value in second if value is not None)
 
 
 def is_compiled(module: nn.Module) -> bool:

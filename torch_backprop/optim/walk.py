@@ -117,20 +117,22 @@ class Walk:
         alone = self.cursor.count is not None and self.cursor.own == 1
         if not unseen or (alone and "layers" not in unseen):
             return self.source.gradients(self.parameters, None)
-        self.observation = Observation(unseen)
+        self.observation = observation = Observation(unseen)
         try:
-            with self.observation.layers():
-                return self.source.gradients(self.parameters, self.observation.look)
+            with observation.layers():
+                found = self.source.gradients(self.parameters, observation.look)
         except OtherProcessError:
             raise
         except Exception:
-            if not self.observation.rows:
+            if not observation.rows:
                 raise
+            # Once more with plain rows: the user's function may not bear rows that require grad.
+            self.handed, self.observation = [], None
+            found = self.source.gradients(self.parameters, None)
         finally:
             self.observation = None
-        self.handed = []
-        # Once more with plain rows: the user's function may not bear rows that require grad.
-        return self.source.gradients(self.parameters, None)
+        observation.warn()
+        return found
 
     def _finish(self, part: Part) -> None:
         cursor = self.cursor
