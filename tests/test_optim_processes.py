@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.processes import regroup, spawn
 from tests.sequential_sgd import (
     GROUP_SIZES,
+    LR,
     SETTINGS,
     N,
     difference,
@@ -21,6 +22,7 @@ from tests.sequential_sgd import (
     make_optimizer,
     record,
     reference,
+    sequential,
     snapshot,
 )
 from tests.test_optim_rows import make_weights, weighted_cost, weighted_reference
@@ -62,6 +64,22 @@ def descend(optimizer: Descent, model: Any, batches: list[Tensor], form: str, we
             optimizer.step(cost, *batch, weight=weight)
 
 
+def groups(model: nn.Sequential, lr: Any) -> list[dict[str, Any]]:
+    first = {"params": model[0].parameters(), "lr": lr, "weight_decay": 0.1, "maximize": True}
+    return [first, {"params": model[2].parameters(), "lr": lr, "momentum": 0.5, "dampening": 0.3}]
+
+
+def expected_of(variant: str, settings: str) -> list[Tensor]:
+    if settings == "weighted":
+        return weighted_reference(variant)
+    if settings == "groups":
+        twin = make_model()
+        sgd = torch.optim.SGD(groups(twin, LR))
+        schedule = torch.optim.lr_scheduler.LambdaLR(sgd, lambda update: 1 / (1 + update))
+        return sequential(variant, twin, sgd, after=schedule.step)
+    return reference(variant, **SETTINGS[settings])
+
+
 def trajectories(rank: int, size: int) -> dict[tuple, tuple[list[Tensor], int]]:
     found = {}
     batches = shards(size, rank)
@@ -74,6 +92,13 @@ def trajectories(rank: int, size: int) -> dict[tuple, tuple[list[Tensor], int]]:
             descend(optimizer, parallel, batches, form)
         found[variant, settings, form] = trajectory, optimizer.examples_seen
         assert parallel.require_backward_grad_sync
+    for variant in GROUP_SIZES:
+        model = make_model()
+        optimizer = make_optimizer(variant, groups(model, lambda update: LR / (1 + update)))
+        trajectory = record(optimizer, model)
+        for _ in range(2):
+            descend(optimizer, model, batches, "closure")
+        found[variant, "groups", "closure"] = trajectory, optimizer.examples_seen
     for variant, form in zip(GROUP_SIZES, ("closure", "cost", "closure"), strict=True):
         model = make_model()
         optimizer = make_optimizer(variant, model.parameters(), momentum=0.9, weight_decay=0.1)
@@ -167,12 +192,10 @@ def test_several_processes(tmp_path):
     results = spawn(everything, 3, tmp_path, str(tmp_path))
     for size, found in ((size, rank[size]) for rank in results for size in rank if size in (2, 3)):
         for (variant, settings, _), (trajectory, seen) in found["trajectories"].items():
-            weighted = settings == "weighted"
-            expected = weighted_reference(variant) if weighted else reference(variant, **SETTINGS[settings])
-            assert difference(trajectory, expected) < 1e-12
-            assert seen == (N if weighted else 2 * N)
-        # Three optimizers were stochastic.
-        assert len(found["serial"]) == 3, found["serial"]
+            assert difference(trajectory, expected_of(variant, settings)) < 1e-12
+            assert seen == (N if settings == "weighted" else 2 * N)
+        # Four optimizers were stochastic.
+        assert len(found["serial"]) == 4, found["serial"]
         assert f"over {size} processes is exact but serial" in found["serial"][0]
     # The processes hold the same bits, not merely the same numbers.
     for size in (2, 3):
