@@ -50,8 +50,12 @@ class VarianceReduction:
         self.number += 1
 
     def corrected(self, gradients: Gradients, state: State) -> Gradients:
-        """Return `gradients` plus the mean gradient at the snapshot."""
-        return {theta: gradient + state[theta]["full_gradient"] for theta, gradient in gradients.items()}
+        """Return `gradients` plus the mean gradient at the snapshot, which may have more parameters."""
+        if not gradients:
+            return gradients
+        full = {theta: kept["full_gradient"] for theta, kept in state.items() if "full_gradient" in kept}
+        added = {theta: full[theta] + gradients[theta] if theta in gradients else full[theta] for theta in full}
+        return {**gradients, **added}
 
     def pack(self, parameters: list[Tensor]) -> dict[str, Any]:
         """Return everything that a state dict needs."""
