@@ -1,86 +1,63 @@
-"""What this package costs in time, against what PyTorch has; one part of the package after the other."""
+"""Time and memory of the layers, or the time of the optimizers, as ratios to what PyTorch has."""
 
 import argparse
-import csv
-import importlib
-import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import torch
 from rich.console import Console
-from rich.table import Table
+from rich.progress import track
 
-# Each has rows(only, quick, console), columns COLUMNS and a TITLE.
-PARTS = {"optimizers": "The three optimizers against a plain loop with torch.optim.SGD."}
+from experiments import benchmark_optimizers
+from experiments.benchmark_layers import Measurement, chosen, measure, table, write_csv
+from experiments.marked import machine
+from torch_backprop.spec import LayerSpec
+
+SECONDS, QUICK = 1.0, 0.1
+"""For each layer."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print a table for each part, and write it as a CSV file.
+    """Measures the layers, or the optimizers, and prints the table.
 
     Returns:
-        0, or 2 where nothing is called as ``--only`` says.
+        0, or 2 where no layer or no case is meant.
     """
-    options = parse(arguments)
+    options = _parser().parse_args(arguments)
+    if options.optimizers:
+        return benchmark_optimizers.main(options.only, options.quick, options.csv)
+    specs = chosen(options.only)
+    if not specs:
+        sys.stderr.write(f"benchmark: --only: {options.only!r} is the name of no layer\n")
+        return 2
+    # two threads on shared cores measure one another
+    torch.set_num_threads(1)
     console = Console()
-    chosen = [part for part in PARTS if getattr(options, part)] or list(PARTS)
-    for part in chosen:
-        module = importlib.import_module(f"experiments.benchmark_{part}")
-        rows = module.rows(re.compile(options.only), options.quick, console)
-        if not rows:
-            console.print(f"benchmark: --only {options.only} matches nothing", style="red", highlight=False)
-            return 2
-        console.print(table(module.TITLE, module.COLUMNS, rows))
-        path = Path(options.out) / f"benchmark-{part}.csv"
-        write(path, module.COLUMNS, rows)
-        console.print(f"Table  {path}", highlight=False, markup=False)
+    measured = list(_measured(specs, options, console))
+    console.print(table(measured))
+    console.print(f"[dim]Ratios to torch.nn. {machine()}[/]")
+    if options.csv:
+        write_csv(measured, options.csv)
     return 0
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Read the command line."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments benchmark", description=__doc__)
-    for part, sentence in PARTS.items():
-        parser.add_argument(f"--{part}", action="store_true", help=f"{sentence} Without such a choice, all.")
-    parser.add_argument("--only", default="", metavar="PATTERN", help="A regular expression; what it finds.")
-    parser.add_argument("--quick", action="store_true", help="Fewer repetitions: seconds, for rough figures.")
-    parser.add_argument("--out", default="runs", metavar="FOLDER", help="Where the CSV goes (runs).")
-    options = parser.parse_args(arguments)
-    try:
-        re.compile(options.only)
-    except re.error as error:
-        parser.error(f"--only {options.only}: {error}")
-    return options
+    add = parser.add_argument
+    add("--optimizers", action="store_true", help="the optimizers against a plain loop, not the layers")
+    add("--only", default="*", metavar="PATTERN", help="layers by name, as in 'Conv*' (default: all)")
+    add("--quick", action="store_true", help="a tenth of the time, and less certain")
+    add(
+        "--compiled",
+        action="store_true",
+        help="compiled by Inductor, which takes seconds for each layer",
+    )
+    add("--csv", type=Path, metavar="FILE", help="write the figures there, a line a layer or a case")
+    return parser
 
 
-def table(title: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> Table:
-    """Lay out rows by column, numbers to the right."""
-    found = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in columns:
-        numbers = all(isinstance(row[column], (int, float)) for row in rows)
-        found.add_column(column, justify="right" if numbers else "left")
-    for row in rows:
-        found.add_row(*(cell(row[column]) for column in columns))
-    return found
-
-
-def cell(value: object) -> str:
-    """Write a value as a person reads it.
-
-    >>> cell(0.98765), cell(1234.5), cell(32), cell("mini-batch")
-    ('0.99', '1,234', '32', 'mini-batch')
-    """
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def write(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
-    """Write rows to a CSV file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(path)
+def _measured(specs: list[LayerSpec], options: argparse.Namespace, console: Console) -> Iterator[Measurement]:
+    seconds = QUICK if options.quick else SECONDS
+    for spec in track(specs, "Measuring", console=console, transient=True):
+        yield measure(spec, seconds, options.compiled)

@@ -12,8 +12,9 @@ from experiments.options import Options, accelerator, add_options, listing
 from experiments.run import Run, RunError
 
 EXPERIMENTS = {
-    "benchmark": "What the package costs in time, against what PyTorch has.",
     "compare": "One model trained by batch, stochastic and mini-batch gradient descent.",
+    "benchmark": "Time and memory of every layer against its built-in, or the time of the optimizers.",
+    "coverage": "What each layer can do, and what it holds in memory.",
     "verifiers": "Which verifier of backward passes finds which planted fault.",
 }
 TRAINS = {"compare"}

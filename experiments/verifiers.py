@@ -1,18 +1,22 @@
 """Which verifier finds which planted fault: this package's check, gradcheck, gradgradcheck and opcheck.
 
 Each is given the same sample, the one that a user would write, and its defaults. What it says of a planted
-fault is a hit; what it says of the correct twin is a false alarm.
+fault is a hit; what it says of the correct twin is a false alarm. Of a fault that hangs or ends the process
+a verifier says nothing unless it outlives it.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import multiprocessing
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,12 +25,15 @@ from rich.progress import track
 from rich.table import Table
 from torch.autograd import Function, gradcheck, gradgradcheck
 
+from experiments.marked import Marked, machine
 from torch_backprop.verify import check
 from torch_backprop.verify.faults import CAPABILITY, FAULTS
 
 if TYPE_CHECKING:
     from tests.zoo import Plant
 
+_COMPLAINT = 3
+"""The exit status of a process whose verifier complains."""
 COLUMNS = ("verifier", "faults found", "by name", "false alarms", "seconds")
 
 
@@ -43,14 +50,16 @@ Verifier = Callable[["Plant", Any, str], Verdict | bool]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, and the same in markdown for the README.
+    """Prints the table, and writes it between the marks of this name in a file.
 
     Returns:
         0, or 2 where the zoo cannot be found.
     """
     parser = argparse.ArgumentParser(prog="python -m experiments verifiers", description=__doc__)
     parser.add_argument("--each", action="store_true", help="One line a planted fault too.")
-    each = parser.parse_args(arguments).each
+    marked = partial(Marked, name="verifiers")
+    parser.add_argument("--write", type=marked, metavar="README.md", help="Put the table there.")
+    options = parser.parse_args(arguments)
     try:
         from tests.zoo import ZOO
     except ImportError:
@@ -58,10 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     console = Console()
     results = run(ZOO, console)
-    if each:
+    if options.each:
         console.print(_each(results))
     console.print(_table(results))
-    print(markdown(results))
+    if options.write:
+        options.write.write(f"{markdown(results)}\n\n{machine()}")
     return 0
 
 
@@ -103,7 +113,8 @@ def _timed(verifier: Verifier, plant: Plant, candidate: Any, name: str) -> Verdi
 
 
 def _check(plant: Plant, candidate: Any, _: str) -> Verdict:
-    report = check(candidate, *plant.sample(), reference=plant.reference, isolate=False)
+    options: dict[str, Any] = {"reference": plant.reference, "isolate": plant.isolate, "limit": plant.limit}
+    report = check(candidate, *plant.sample(), **options)
     faults = {finding.fault for finding in report.findings}
     listed = FAULTS[plant.fault].verdict == CAPABILITY and plant.fault in faults
     return Verdict(listed or not report.ok, plant.fault in faults)
@@ -111,34 +122,53 @@ def _check(plant: Plant, candidate: Any, _: str) -> Verdict:
 
 def _raises(verify: Callable[..., Any]) -> Verifier:
     def complains(plant: Plant, candidate: Any, _: str) -> bool:
-        try:
-            verify(_callable(candidate), plant.sample())
-        except Exception:
-            return True
-        return False
+        return _apart(plant, lambda: _complains(verify, _callable(candidate), plant.sample()))
 
     return complains
-
-
-def _callable(candidate: Any) -> Any:
-    return candidate.apply if isinstance(candidate, type) else candidate
 
 
 def _opcheck(plant: Plant, candidate: Any, name: str) -> bool:
     """opcheck of the Function as a custom operator; silent about what cannot be one."""
     if not isinstance(candidate, type) or candidate.setup_context is Function.setup_context:
         return False
-    operator = _operator(candidate, name, plant.sample())
+
+    def complains() -> bool:
+        operator = _operator(candidate, name, plant.sample())
+        return _complains(torch.library.opcheck, operator, plant.sample())
+
+    return _apart(plant, complains)
+
+
+def _apart(plant: Plant, complains: Callable[[], bool]) -> bool:
+    """Whether a verifier complains; in a process of its own, if the candidate may end that or hang."""
+    if not plant.isolate:
+        return complains()
+    process = multiprocessing.get_context("fork").Process(
+        target=lambda: os._exit(_COMPLAINT if complains() else 0)
+    )
+    process.start()
+    process.join(plant.limit)
+    process.kill()
+    process.join()
+    return process.exitcode == _COMPLAINT
+
+
+def _complains(verify: Callable[..., Any], candidate: Any, sample: tuple[Any, ...]) -> bool:
     try:
-        torch.library.opcheck(operator, plant.sample())
+        verify(candidate, sample)
     except Exception:
         return True
     return False
 
 
+def _callable(candidate: Any) -> Any:
+    return candidate.apply if isinstance(candidate, type) else candidate
+
+
 def _operator(function: Any, name: str, sample: tuple[Any, ...]) -> Any:
-    outputs = function.forward(*(item.detach().clone() for item in sample))
-    arguments = ", ".join(f"Tensor x{number}" for number in range(len(sample)))
+    outputs = function.forward(*(x.detach().clone() if isinstance(x, torch.Tensor) else x for x in sample))
+    types = ["Tensor" if isinstance(x, torch.Tensor) else "int" for x in sample]
+    arguments = ", ".join(f"{type} x{number}" for number, type in enumerate(types))
     returns = "Tensor" if isinstance(outputs, torch.Tensor) else f"({', '.join('Tensor' for _ in outputs)})"
     operator: Any = torch.library.custom_op(
         f"torch_backprop_zoo::{name}", function.forward, mutates_args=(), schema=f"({arguments}) -> {returns}"

@@ -10,7 +10,7 @@ pytest.register_assert_rewrite("checks")
 
 WARNINGS_OF_TORCH = (
     "ignore:Complex modules are a new feature:UserWarning",
-    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
+    "ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning",
     # Dynamo does so itself when it traces torch.func.grad of a Function
     "ignore:.*Function.> should not be instantiated:DeprecationWarning",
 )

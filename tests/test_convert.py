@@ -1,22 +1,31 @@
-"""convert and revert: class swaps that keep everything but the class."""
+"""convert and revert: class swaps that keep everything but the class; and patched, which swaps calls."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrizations, parametrize
 
 import torch_backprop
 from torch_backprop.convert import TWINS
 
 
+class Halved(nn.Module):
+    """Not of torch, with a call of torch.nn.functional."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.softmax(input / 2, -1)
+
+
 def classifier() -> nn.Sequential:
     torch.manual_seed(0)
     block = nn.Sequential(nn.Linear(6, 6), nn.PReLU(), nn.Dropout(0.5))
-    return nn.Sequential(
-        nn.Linear(5, 6), nn.GELU(), block, nn.Conv1d(2, 3, 1), nn.Unflatten(1, (2, 3)), block
-    )
+    return nn.Sequential(nn.Linear(5, 6), nn.GELU(), block, Halved(), nn.Unflatten(1, (2, 3)), block)
 
 
 def snapshot(model: nn.Module) -> list[tuple[str, type, dict[str, Any]]]:
@@ -33,20 +42,23 @@ def same(a: list[tuple[str, type, dict[str, Any]]], b: list[tuple[str, type, dic
 
 def test_every_listed_layer_is_swapped_and_the_rest_named() -> None:
     conversion = torch_backprop.convert(model := classifier())
-    assert conversion.left_alone == {"3": "Conv1d"}
+    why = "Halved: computes in a forward of its own; what it calls can be patched()"
+    assert conversion.left_alone == {"3": why}
     assert conversion.converted == {
         "0": "Linear", "1": "GELU", "2.0": "Linear", "2.1": "PReLU", "2.2": "Dropout", "4": "Unflatten",
     }  # fmt: skip
-    assert str(conversion).splitlines() == ["converted 6 layers, left 1 alone", "  left alone: 3, Conv1d"]
+    assert str(conversion).splitlines() == ["converted 6 layers, left 1 alone", f"  left alone: 3, {why}"]
     assert all(type(model.get_submodule(name)) in TWINS.values() for name in conversion.converted)
 
 
 def test_a_module_with_parameters_of_its_own_is_named_though_it_has_children() -> None:
-    conversion = torch_backprop.convert(nn.Sequential(nn.MultiheadAttention(4, 2)))
-    assert conversion.left_alone == {
-        "0": "MultiheadAttention",
-        "0.out_proj": "NonDynamicallyQuantizableLinear",
-    }
+    class Scaled(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(nn.Linear(2, 2))
+            self.scale = nn.Parameter(torch.ones(2))
+
+    left_alone = torch_backprop.convert(nn.Sequential(Scaled())).left_alone
+    assert left_alone == {"0": "Scaled: computes in a forward of its own; what it calls can be patched()"}
 
 
 def test_parameters_hooks_training_flag_and_state_dict_survive() -> None:
@@ -97,7 +109,8 @@ def test_the_model_itself_and_subclasses() -> None:
     layer = nn.Linear(2, 2)
     assert torch_backprop.convert(layer).converted == {"": "Linear"}
     assert type(layer) is torch_backprop.nn.Linear
-    assert torch_backprop.convert(Scaled(2, 2)).left_alone == {"": "Scaled"}
+    left_alone = torch_backprop.convert(Scaled(2, 2)).left_alone
+    assert left_alone == {"": "Scaled: a subclass of Linear, which may compute something else"}
 
 
 def test_ten_updates_of_a_converted_model_equal_the_built_in() -> None:
@@ -127,3 +140,143 @@ def test_ten_updates_of_a_converted_model_equal_the_built_in() -> None:
 def test_what_is_no_module_is_refused(change: Any) -> None:
     with pytest.raises(TypeError, match=r"model is a list; give a torch\.nn\.Module"):
         change([nn.Linear(2, 2)])
+
+
+@pytest.mark.parametrize(
+    ("options", "converted"),
+    [
+        ({"only": nn.Linear}, ["0", "2.0"]),
+        ({"only": "2.*"}, ["2.0", "2.1", "2.2"]),
+        ({"only": ("0", nn.GELU), "except_": "0"}, ["1"]),
+        ({"except_": [nn.Linear, nn.Dropout, nn.Unflatten]}, ["1", "2.1"]),
+    ],
+)
+def test_layers_are_chosen_by_class_and_by_name(options: dict[str, Any], converted: list[str]) -> None:
+    conversion = torch_backprop.convert(classifier(), **options)
+    assert list(conversion.converted) == converted
+    assert all(("not chosen" in why) == (name != "3") for name, why in conversion.left_alone.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"only": "encodr.*"}, ValueError, r"only: 'encodr\.\*' matches no module"),
+        ({"except_": [3]}, TypeError, "except_: 3 is neither a class of modules nor a pattern of names"),
+        ({"only": torch.Tensor}, TypeError, "only: <class 'torch.Tensor'> is neither"),
+    ],
+)
+def test_a_choice_of_nothing_is_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    model = classifier()
+    with pytest.raises(error, match=words):
+        torch_backprop.convert(model, **options)
+    assert type(model[0]) is nn.Linear
+
+
+@pytest.mark.parametrize("parametrization", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_parametrizations_go_on(parametrization: Any) -> None:
+    def gradients(model: nn.Module) -> list[Tensor]:
+        model(torch.ones(3, 4)).square().sum().backward()
+        return [p.grad for p in model.parameters() if p.grad is not None]
+
+    torch.manual_seed(0)
+    builtin = parametrization(nn.Linear(4, 4))
+    ours = copy.deepcopy(builtin)
+    assert list(torch_backprop.convert(ours).converted) == [""]
+    assert isinstance(ours, torch_backprop.nn.Linear)
+    torch.testing.assert_close(gradients(ours), gradients(builtin))
+    parametrize.remove_parametrizations(ours, "weight")
+    assert type(ours) is torch_backprop.nn.Linear
+    torch_backprop.revert(ours)
+    assert type(ours) is nn.Linear
+
+
+def test_a_parametrized_layer_reverts() -> None:
+    model = parametrizations.weight_norm(nn.Linear(4, 4))
+    torch_backprop.convert(model)
+    torch_backprop.revert(model)
+    assert [kind.__name__ for kind in type(model).__mro__[:2]] == ["ParametrizedLinear", "Linear"]
+    assert not isinstance(model, torch_backprop.nn.Linear)
+
+
+def test_tied_weights_stay_tied() -> None:
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[0].weight
+    torch_backprop.convert(model)
+    model(torch.ones(1, 3)).sum().backward()
+    assert model[1].weight is model[0].weight
+    assert len(list(model.parameters())) == 1
+
+
+def test_a_model_wrapped_for_data_parallel_training_is_converted_within(tmp_path: Path) -> None:
+    store = f"file://{tmp_path}/store"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        model = DistributedDataParallel(nn.Linear(3, 2))
+        assert torch_backprop.convert(model).converted == {"module": "Linear"}
+        model(torch.ones(4, 3)).sum().backward()
+        assert all(p.grad is not None for p in model.parameters())
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def compiled_in_place() -> nn.Module:
+    model = nn.Linear(2, 2)
+    model.compile()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (lambda: torch.compile(nn.Linear(2, 2)), "the model is compiled: convert"),
+        (lambda: nn.Sequential(compiled_in_place()), "0 is compiled: convert"),
+        (lambda: torch.jit.script(nn.Linear(2, 2)), "the model is a script: convert"),
+    ],
+)
+@pytest.mark.parametrize("change", [torch_backprop.convert, torch_backprop.revert])
+def test_what_is_fixed_already_is_refused(model: Any, words: str, change: Any) -> None:
+    with pytest.raises(ValueError, match=words):
+        change(model())
+
+
+def rules(output: Tensor) -> set[str]:
+    """The names of the nodes behind an output."""
+    found, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return {node.name() for node in found}
+
+
+def test_patched_calls_the_twins_of_functions_and_gives_the_same() -> None:
+    def model(x: Tensor) -> Tensor:
+        y = F.dropout(F.gelu(F.linear(x, x)), 0.5) + torch.relu(x).sigmoid().sum()
+        return F.cross_entropy(F.tanh(F.sigmoid(y)), torch.tensor([0, 1, 2]))
+
+    x = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(0)
+    (expected,) = torch.autograd.grad(model(x), x)
+    torch.manual_seed(0)
+    with torch_backprop.patched():
+        cost = model(x)
+    torch.testing.assert_close(torch.autograd.grad(cost, x, retain_graph=True), (expected,))
+    ours = [
+        "LinearRule",
+        "gelu_rule",
+        "DropoutRule",
+        "relu_rule",
+        "sigmoid_rule",
+        "tanh_rule",
+        "CrossEntropyRule",
+    ]
+    others = {"AddBackward0", "SumBackward0", "torch::autograd::AccumulateGrad"}
+    assert rules(cost) == {f"{rule}Backward" for rule in ours} | others
+
+
+def test_patched_ends_and_nests_and_every_function_is_replaced() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with torch_backprop.patched(), torch_backprop.patched():
+        assert torch.func.grad(lambda x: F.gelu(x).sum())(x.detach()).shape == x.shape
+    assert rules(F.gelu(x)) == {"GeluBackward0", "torch::autograd::AccumulateGrad"}

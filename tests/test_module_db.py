@@ -19,6 +19,7 @@ from torch import nn
 from torch.testing._internal.common_modules import ModuleInfo, module_db
 
 from torch_backprop.nn import SPECS
+from torch_backprop.spec import materialized
 
 OURS: dict[Any, type[nn.Module]] = {spec.reference: spec.layer for spec in SPECS}
 INFOS = [info for info in module_db if info.module_cls in OURS]
@@ -39,9 +40,10 @@ def samples(function: Any, info: ModuleInfo, dtype: torch.dtype, training: bool)
 
 def trial(kind: Any, sample: Any, dtype: torch.dtype, training: bool = True) -> Trial:
     """The module that the sample describes, on the sample's inputs."""
-    module = build(kind, sample).to(dtype).train(training)
     given = sample.forward_input
     inputs = copy.deepcopy((*given.args, *given.kwargs.values()))
+    torch.manual_seed(SEED)
+    module = materialized(build(kind, sample).to(dtype).train(training), *inputs)
     title = f"{kind.__name__}({sample.constructor_input.kwargs})"
     return Trial(title, module, inputs, dtype, getattr(module, "inplace", False))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
+from torch_backprop.functional import linear
 from torch_backprop.rule import FLOAT32, LOWER, WIDEST, Rule, first_order, save, widen
 
 
@@ -152,6 +153,17 @@ def test_fast_path_is_not_for_batched_cotangents() -> None:
     torch.autograd.grad(y, x, torch.ones(3), create_graph=True)
     torch.autograd.grad(y, x, torch.ones(3))
     assert answers == [False, False, True]
+
+
+@pytest.mark.slow
+def test_a_compiled_gradient_reaches_the_weights_of_a_second_layer() -> None:
+    x, first, second = torch.tensor([[0.5, -2.0]]), torch.tensor([[3.0, 1.0]]), torch.tensor([[2.0]])
+    # its input needs a gradient as Dynamo sees it, its weights do not
+    gradient = grad(lambda a, b: linear(linear(x, a), b).sum(), (0, 1))
+    torch._dynamo.reset()
+    compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
+    for seen, expected in zip(compiled(first, second), gradient(first, second), strict=True):
+        assert torch.equal(seen, expected)
 
 
 def test_half_precision_is_widened() -> None:

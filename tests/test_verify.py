@@ -39,6 +39,19 @@ class Deadly(Halved):
         return 2 * x.conj() * grads[0]
 
 
+class OnlyOnce(Halved):
+    """Refuses all calls but the first."""
+
+    calls: list[torch.Size] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        OnlyOnce.calls.append(x.shape)
+        if len(OnlyOnce.calls) > 1:
+            raise RuntimeError("no workspace is left")
+        return Halved.forward(ctx, x)
+
+
 class Endless(Halved):
     """Sleeps longer than anybody waits."""
 
@@ -173,6 +186,17 @@ def test_candidate_that_kills_its_process_is_a_finding():
     assert len(found.findings) > 1
 
 
+def test_candidate_that_refuses_a_second_call_is_a_finding():
+    found = check(OnlyOnce, sample(), quick=True)
+    assert [finding.fault for finding in found.findings] == ["forward-crash"]
+    assert any("nothing was judged" in note for note in found.notes)
+
+
+def test_forward_without_truth_is_said_to_be_unjudged():
+    found = check(lambda x: torch.from_numpy(x.detach().numpy() * 2), torch.randn(20, 20), quick=True)
+    assert any("nothing was judged" in note for note in found.notes)
+
+
 def test_candidate_that_hangs_is_ended():
     found = check(Endless, sample(), limit=2.0, quick=True)
     assert [finding.fault for finding in found.findings] == ["hangs"]
@@ -181,6 +205,10 @@ def test_candidate_that_hangs_is_ended():
 def test_in_process_and_in_a_process_of_its_own_find_the_same():
     found = [check(Halved, sample(), quick=True, isolate=isolate).findings for isolate in (True, False)]
     assert found[0] == found[1]
+
+
+def test_wide_sample_is_made_no_larger():
+    assert check(torch.tanh, torch.randn(1, 80_000), probes="large", isolate=False).ok
 
 
 def test_assert_correct_raises_with_the_report():

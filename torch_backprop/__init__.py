@@ -7,9 +7,9 @@ converted 3 layers, left 0 alone
 """
 
 from torch_backprop import functional, nn, optim
-from torch_backprop.convert import Conversion, convert, revert
+from torch_backprop.convert import Conversion, convert, patched, revert
 from torch_backprop.rule import Rule
 
 __version__ = "0.1.0"
 
-__all__ = ["Conversion", "Rule", "convert", "functional", "nn", "optim", "revert"]
+__all__ = ["Conversion", "Rule", "convert", "functional", "nn", "optim", "patched", "revert"]

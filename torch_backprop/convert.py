@@ -1,15 +1,27 @@
-"""Swaps the layers of a model for their hand-derived twins, and back."""
+"""Swaps the layers of a model, or the functions that it calls, for their hand-derived twins, and back."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
 
+import torch
+from torch import Tensor
 from torch.nn import Module
+from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
 
+from torch_backprop import functional
 from torch_backprop.nn import SPECS
 
 TWINS = {spec.reference: spec.layer for spec in SPECS}
-_ORIGINAL = "_torch_backprop_original"
+ORIGINALS = {twin: original for original, twin in TWINS.items()}
+_CONVERTED = "_torch_backprop_converted"
+
+Choice = str | type[Module] | Sequence["str | type[Module]"]
+"""Modules by class, or by a pattern of their names as in ``"encoder.*"``; or several of these."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +30,7 @@ class Conversion:
 
     Attributes:
         converted: name of the module in the model, and of its class.
-        left_alone: the same of each other module, containers apart.
+        left_alone: name of each other module, containers apart, and its class with the reason.
     """
 
     converted: dict[str, str]
@@ -26,39 +38,53 @@ class Conversion:
 
     def __str__(self) -> str:
         lines = [f"converted {len(self.converted)} layers, left {len(self.left_alone)} alone"]
-        lines += [f"  left alone: {name or '(the model)'}, {kind}" for name, kind in self.left_alone.items()]
+        lines += [f"  left alone: {name or '(the model)'}, {why}" for name, why in self.left_alone.items()]
         return "\n".join(lines)
 
 
-def convert(model: Module) -> Conversion:
+def convert(model: Module, only: Choice | None = None, except_: Choice = ()) -> Conversion:
     """Makes every layer of ``model`` that has a twin in :mod:`torch_backprop.nn` that twin, in place.
 
-    Only the class of a layer changes: parameters, buffers, hooks, the training flag and the state dict stay
-    the objects they are, so that an optimizer made before goes on working. A subclass of a torch layer is
-    left alone, since its own ``forward`` may not be what the twin computes.
+    Only the class of a layer changes: parameters, buffers, hooks, parametrizations, the training flag and the
+    state dict stay the objects they are, so that an optimizer made before goes on working. A subclass of a
+    torch layer is left alone, since its own ``forward`` may not be what the twin computes.
+
+    Args:
+        model: of any modules; a model wrapped for data-parallel training is converted within its wrapper.
+        only: the layers to convert, by class or by a pattern of their names. Default: all.
+        except_: the layers to leave alone, in the same way.
 
     Returns:
-        What was converted and what was left alone; the model is changed in place.
+        What was converted, what was left alone, and why; the model is changed in place.
 
     Raises:
-        TypeError: ``model`` is not a ``torch.nn.Module``.
+        TypeError: ``model`` is not a ``torch.nn.Module``, or ``only`` or ``except_`` holds something else
+            than classes of modules and names.
+        ValueError: a pattern matches no module; or part of the model is compiled, scripted or sharded, which
+            has fixed what its layers compute. Nothing has been changed then.
 
     >>> import torch
-    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.LSTM(2, 2))
-    >>> print(convert(model))
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 2), torch.nn.Tanh())
+    >>> print(convert(model, only=torch.nn.Linear))
     converted 1 layers, left 1 alone
-      left alone: 1, LSTM
+      left alone: 1, Tanh: not chosen
     """
+    modules = _modules(model)
+    chosen = set(modules) if only is None else _matching(modules, only, "only")
+    chosen -= _matching(modules, except_, "except_")
     converted, left_alone = {}, {}
-    for name, module in _modules(model):
-        twin = TWINS.get(type(module))
-        if twin is not None:
-            converted[name] = type(module).__name__
+    for name, module in modules.items():
+        kind = _layer_class(module)
+        if kind in ORIGINALS:
+            continue
+        if kind in TWINS and name in chosen:
+            converted[name] = kind.__name__
+            _become(module, TWINS[kind])
             # in the module itself, so that copies and pickles of a converted model can be reverted too
-            module.__dict__[_ORIGINAL] = type(module)
-            module.__class__ = twin
-        elif type(module) not in TWINS.values() and not _is_container(module):
-            left_alone[name] = type(module).__name__
+            module.__dict__[_CONVERTED] = True
+        elif not _is_container(module) and "parametrizations" not in name.split("."):
+            why = "not chosen" if kind in TWINS else _why_left(kind)
+            left_alone[name] = f"{kind.__name__}: {why}"
     return Conversion(converted, left_alone)
 
 
@@ -67,18 +93,123 @@ def revert(model: Module) -> None:
 
     Raises:
         TypeError: ``model`` is not a ``torch.nn.Module``.
+        ValueError: part of the model is compiled, scripted or sharded.
     """
-    for _, module in _modules(model):
-        original = module.__dict__.pop(_ORIGINAL, None)
-        if original is not None:
-            module.__class__ = original
+    modules = _modules(model)
+    for module in modules.values():
+        if module.__dict__.pop(_CONVERTED, False):
+            _become(module, ORIGINALS[_layer_class(module)])
+
+
+class patched(TorchFunctionMode):
+    """Within, every call of a ``torch.nn.functional`` function that has a twin calls the twin.
+
+    It serves models that call ``F.gelu`` and the like in their own ``forward``, which :func:`convert` leaves
+    alone. The backward pass of what was called within may run outside.
+
+    >>> import torch
+    >>> with patched():
+    ...     y = torch.nn.functional.gelu(torch.ones(2, requires_grad=True))
+    >>> y.grad_fn.name()
+    'gelu_ruleBackward'
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Calls the twin of ``func`` if it has one."""
+        return _FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
+
+
+_METHODS = ("relu", "sigmoid", "tanh")
+"""Functions that models call as those of ``torch`` and as methods too."""
+
+
+def _replaced() -> dict[Any, Callable[..., Any]]:
+    twins = {name: getattr(functional, name) for name in functional.__all__}
+    # what torch.nn.functional does not have, torch has
+    found = {getattr(torch.nn.functional, name, getattr(torch, name, None)): twins[name] for name in twins}
+    found |= {getattr(owner, name): twins[name] for owner in (torch, Tensor) for name in _METHODS}
+    return found
+
+
+_FUNCTIONS = _replaced()
+
+
+def _modules(model: Module) -> dict[str, Module]:
+    """Every module by name, or an error where it is too late to change what they compute."""
+    if not isinstance(model, Module):
+        raise TypeError(f"model is a {type(model).__name__}; give a torch.nn.Module")
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
+        for fixed, how in _FIXED.items():
+            if fixed(module):
+                raise ValueError(f"{name or 'the model'} is {how}")
+    return modules
+
+
+def _is_compiled(module: Module) -> bool:
+    return module._compiled_call_impl is not None or _has_base(module, "OptimizedModule")
+
+
+def _is_scripted(module: Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def _is_sharded(module: Module) -> bool:
+    return _has_base(module, "FSDPModule") or _has_base(module, "FullyShardedDataParallel")
+
+
+def _has_base(module: Module, name: str) -> bool:
+    # by name: to import these classes takes seconds, and who has not imported them has none
+    return any(base.__name__ == name for base in type(module).__mro__)
+
+
+_FIXED: dict[Callable[[Module], bool], str] = {
+    _is_compiled: "compiled: convert (or revert) first, then compile",
+    _is_scripted: "a script: convert (or revert) the module that it was made from",
+    _is_sharded: "sharded: convert (or revert) first, then shard",
+}
+
+
+def _matching(modules: Mapping[str, Module], choice: Choice, argument: str) -> set[str]:
+    """The names of the modules that are chosen."""
+    found: set[str] = set()
+    for item in (choice,) if isinstance(choice, (str, type)) else tuple(choice):
+        if isinstance(item, str):
+            matching = {name for name in modules if fnmatchcase(name, item)}
+            if not matching:
+                raise ValueError(f"{argument}: {item!r} matches no module; names are as in named_modules()")
+        elif isinstance(item, type) and issubclass(item, Module):
+            matching = {name for name, module in modules.items() if isinstance(module, item)}
+        else:
+            raise TypeError(f"{argument}: {item!r} is neither a class of modules nor a pattern of names")
+        found |= matching
+    return found
+
+
+def _layer_class(module: Module) -> type[Module]:
+    """The module's class; without what a parametrization derived from it."""
+    return type(module).__bases__[0] if parametrize.is_parametrized(module) else type(module)
+
+
+def _become(module: Module, kind: type[Module]) -> None:
+    """Changes the class, and keeps the properties in which a parametrization has put its tensors."""
+    if parametrize.is_parametrized(module):
+        derived = type(module)
+        own = {name: value for name, value in vars(derived).items() if name != "__doc__"}
+        kind = type(derived.__name__, (kind,), own)
+    module.__class__ = kind
+
+
+def _why_left(kind: type[Module]) -> str:
+    bases = [base for base in kind.__mro__ if base in TWINS]
+    if bases:
+        return f"a subclass of {bases[0].__name__}, which may compute something else"
+    if kind.__module__.startswith("torch."):
+        return "no twin"
+    return "computes in a forward of its own; what it calls can be patched()"
 
 
 def _is_container(module: Module) -> bool:
     return next(module.children(), None) is not None and not module._parameters
-
-
-def _modules(model: Module) -> list[tuple[str, Module]]:
-    if not isinstance(model, Module):
-        raise TypeError(f"model is a {type(model).__name__}; give a torch.nn.Module")
-    return list(model.named_modules())

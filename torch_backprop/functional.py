@@ -26,6 +26,9 @@ from torch_backprop.layers.activation.smooth import (
     tanh,
     tanhshrink,
 )
+from torch_backprop.layers.convolution.conv import conv1d, conv2d, conv3d
+from torch_backprop.layers.convolution.fold import fold, unfold
+from torch_backprop.layers.convolution.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from torch_backprop.layers.dropout import (
     alpha_dropout,
     dropout,
@@ -34,43 +37,135 @@ from torch_backprop.layers.dropout import (
     dropout3d,
     feature_alpha_dropout,
 )
+from torch_backprop.layers.embedding.bag import embedding_bag
+from torch_backprop.layers.embedding.table import embedding
 from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.normalization.batch import batch_norm
+from torch_backprop.layers.normalization.group import group_norm
+from torch_backprop.layers.normalization.instance import instance_norm
+from torch_backprop.layers.normalization.layer import layer_norm
+from torch_backprop.layers.normalization.response import local_response_norm
+from torch_backprop.layers.normalization.rms import rms_norm
+from torch_backprop.layers.normalization.vector import normalize
+from torch_backprop.layers.padding.border import pad
+from torch_backprop.layers.pooling.adaptive import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool1d_with_indices,
+    adaptive_max_pool2d,
+    adaptive_max_pool2d_with_indices,
+    adaptive_max_pool3d,
+    adaptive_max_pool3d_with_indices,
+)
+from torch_backprop.layers.pooling.average import avg_pool1d, avg_pool2d, avg_pool3d
+from torch_backprop.layers.pooling.fractional import (
+    fractional_max_pool2d,
+    fractional_max_pool2d_with_indices,
+    fractional_max_pool3d,
+    fractional_max_pool3d_with_indices,
+)
+from torch_backprop.layers.pooling.lp import lp_pool1d, lp_pool2d, lp_pool3d
+from torch_backprop.layers.pooling.max import (
+    max_pool1d,
+    max_pool1d_with_indices,
+    max_pool2d,
+    max_pool2d_with_indices,
+    max_pool3d,
+    max_pool3d_with_indices,
+)
+from torch_backprop.layers.pooling.unpool import max_unpool1d, max_unpool2d, max_unpool3d
+from torch_backprop.layers.resample.grid import affine_grid, grid_sample
+from torch_backprop.layers.resample.interpolate import interpolate
+from torch_backprop.layers.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_with_indices",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_with_indices",
+    "adaptive_max_pool3d",
+    "adaptive_max_pool3d_with_indices",
+    "affine_grid",
     "alpha_dropout",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "channel_shuffle",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cross_entropy",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "elu",
+    "embedding",
+    "embedding_bag",
     "feature_alpha_dropout",
+    "fold",
+    "fractional_max_pool2d",
+    "fractional_max_pool2d_with_indices",
+    "fractional_max_pool3d",
+    "fractional_max_pool3d_with_indices",
     "gelu",
     "glu",
+    "grid_sample",
+    "group_norm",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "instance_norm",
+    "interpolate",
     "l1_loss",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log_softmax",
     "logsigmoid",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
+    "max_pool1d_with_indices",
+    "max_pool2d",
+    "max_pool2d_with_indices",
+    "max_pool3d",
+    "max_pool3d_with_indices",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "mish",
     "mse_loss",
     "nll_loss",
+    "normalize",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "relu",
     "relu6",
+    "rms_norm",
     "rrelu",
     "selu",
     "sigmoid",
@@ -83,4 +178,5 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "unfold",
 ]

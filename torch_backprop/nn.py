@@ -1,6 +1,6 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, linear, shape, softmax
+from torch_backprop.layers import dropout, linear, shape, shuffle, softmax
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -28,6 +28,17 @@ from torch_backprop.layers.activation.smooth import (
     Tanh,
     Tanhshrink,
 )
+from torch_backprop.layers.convolution import conv, fold, transposed
+from torch_backprop.layers.convolution.conv import Conv1d, Conv2d, Conv3d, LazyConv1d, LazyConv2d, LazyConv3d
+from torch_backprop.layers.convolution.fold import Fold, Unfold
+from torch_backprop.layers.convolution.transposed import (
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+)
 from torch_backprop.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -36,13 +47,75 @@ from torch_backprop.layers.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
-from torch_backprop.layers.linear import Bilinear, Linear
+from torch_backprop.layers.embedding import bag, table
+from torch_backprop.layers.embedding.bag import EmbeddingBag
+from torch_backprop.layers.embedding.table import Embedding
+from torch_backprop.layers.linear import Bilinear, LazyLinear, Linear
 from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.normalization import batch, group, instance, layer, lazy, response, rms, sync
+from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from torch_backprop.layers.normalization.group import GroupNorm
+from torch_backprop.layers.normalization.instance import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from torch_backprop.layers.normalization.layer import LayerNorm
+from torch_backprop.layers.normalization.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+)
+from torch_backprop.layers.normalization.response import CrossMapLRN2d, LocalResponseNorm
+from torch_backprop.layers.normalization.rms import RMSNorm
+from torch_backprop.layers.normalization.sync import SyncBatchNorm
+from torch_backprop.layers.padding import border, constant
+from torch_backprop.layers.padding.border import (
+    CircularPad1d,
+    CircularPad2d,
+    CircularPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+)
+from torch_backprop.layers.padding.constant import (
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ZeroPad1d,
+    ZeroPad2d,
+    ZeroPad3d,
+)
+from torch_backprop.layers.pooling import adaptive, average, fractional, lp, unpool
+from torch_backprop.layers.pooling import max as max_pooling
+from torch_backprop.layers.pooling.adaptive import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+)
+from torch_backprop.layers.pooling.average import AvgPool1d, AvgPool2d, AvgPool3d
+from torch_backprop.layers.pooling.fractional import FractionalMaxPool2d, FractionalMaxPool3d
+from torch_backprop.layers.pooling.lp import LPPool1d, LPPool2d, LPPool3d
+from torch_backprop.layers.pooling.max import MaxPool1d, MaxPool2d, MaxPool3d
+from torch_backprop.layers.pooling.unpool import MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
+from torch_backprop.layers.recurrent import cells, elman, gru, lstm
+from torch_backprop.layers.recurrent.cells import GRUCell, LSTMCell, RNNCell
+from torch_backprop.layers.recurrent.elman import RNN
+from torch_backprop.layers.recurrent.gru import GRU
+from torch_backprop.layers.recurrent.lstm import LSTM
+from torch_backprop.layers.resample import interpolate
+from torch_backprop.layers.resample.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
+from torch_backprop.layers.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
 __all__ = [
@@ -50,35 +123,109 @@ __all__ = [
     "ELU",
     "GELU",
     "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "SELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AlphaDropout",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "BCELoss",
     "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "Bilinear",
+    "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
+    "CrossMapLRN2d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "Embedding",
+    "EmbeddingBag",
     "FeatureAlphaDropout",
     "Flatten",
+    "Fold",
+    "FractionalMaxPool2d",
+    "FractionalMaxPool3d",
+    "GRUCell",
+    "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
     "Identity",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "L1Loss",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
+    "LSTMCell",
+    "LayerNorm",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+    "LazyConv1d",
+    "LazyConv2d",
+    "LazyConv3d",
+    "LazyConvTranspose1d",
+    "LazyConvTranspose2d",
+    "LazyConvTranspose3d",
+    "LazyInstanceNorm1d",
+    "LazyInstanceNorm2d",
+    "LazyInstanceNorm3d",
+    "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Mish",
     "NLLLoss",
     "PReLU",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "RMSNorm",
+    "RNNCell",
     "RReLU",
     "ReLU",
     "ReLU6",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -87,22 +234,57 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",
     "Unflatten",
+    "Unfold",
+    "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
 ]
 
 SPECS = (
     *linear.SPECS,
+    *conv.SPECS,
+    *transposed.SPECS,
+    *fold.SPECS,
     *shape.SPECS,
     *piecewise.SPECS,
     *smooth.SPECS,
     *parametric.SPECS,
     *softmax.SPECS,
     *dropout.SPECS,
+    *interpolate.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,
     *binary.SPECS,
+    *max_pooling.SPECS,
+    *average.SPECS,
+    *constant.SPECS,
+    *border.SPECS,
+    *adaptive.SPECS,
+    *lp.SPECS,
+    *unpool.SPECS,
+    *shuffle.SPECS,
+    *fractional.SPECS,
+    *layer.SPECS,
+    *rms.SPECS,
+    *batch.SPECS,
+    *group.SPECS,
+    *instance.SPECS,
+    *sync.SPECS,
+    *lazy.SPECS,
+    *response.SPECS,
+    *table.SPECS,
+    *bag.SPECS,
+    *elman.SPECS,
+    *gru.SPECS,
+    *lstm.SPECS,
+    *cells.SPECS,
 )

@@ -74,14 +74,18 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         compiled = type(rule.__name__, (rule,), {"jvp": staticmethod(NO_JVP)})
     base: Any = super(torch.autograd.Function, rule)
     direct = base.apply
+    forward = rule.forward
     policy = rule.autocast
 
     def call(*args: Any) -> Any:
         if policy:
             args = _cast(policy, args)
+        transformed = torch._C._are_functorch_transforms_active()
         if torch.compiler.is_compiling():
-            return compiled.apply(*args)
-        if torch._C._are_functorch_transforms_active():
+            # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
+            blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
+            return forward(*args) if blind else compiled.apply(*args)
+        if transformed:
             return rule.apply(*args)
         return direct(*unwrap_dead_wrappers(args))
 
@@ -129,6 +133,17 @@ def is_plain(tensor: Tensor) -> bool:
         return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
+
+
+def tracked(x: Tensor) -> bool:
+    """Whether a derivative of what is done to ``x`` may be asked for; if not, there is nothing to save."""
+    return not is_plain(x) or forward_ad._current_level >= 0 or (x.requires_grad and torch.is_grad_enabled())
+
+
+def is_batched(argument: Any) -> bool:
+    """Whether vmap batches ``argument``: inside ``forward``, for operators that it cannot batch."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    return isinstance(argument, Tensor) and functorch.is_batchedtensor(argument)
 
 
 def owned(y: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.lazy import LazyModuleMixin
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Draw:
     """A random tensor to be drawn: an input, or a tensor among a layer's options.
 
     ``kind`` is ``"normal"``; ``"unit"``, uniform in (0, 1); ``"probabilities"``, positive and summing to one
-    over dimension 1; or ``"classes"``, integers in [0, ``classes``).
+    over dimension 1; ``"classes"``, integers in [0, ``classes``); or ``"distinct"``, the same, no two alike.
     """
 
     shape: tuple[int, ...]
@@ -26,6 +28,9 @@ class Draw:
         """Draws the tensor; floating-point kinds in ``dtype``."""
         if self.kind == "classes":
             return torch.randint(self.classes, self.shape, generator=generator)
+        if self.kind == "distinct":
+            drawn = torch.randperm(self.classes, generator=generator)
+            return drawn[: math.prod(self.shape)].reshape(self.shape)
         real = torch.float64 if dtype.is_complex else dtype
         if self.kind == "normal":
             drawn = torch.randn(self.shape, generator=generator, dtype=torch.promote_types(real, dtype))
@@ -60,7 +65,8 @@ class Case:
         # the caller's random numbers are none of our business
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return module(**options).to(dtype).train(self.train)
+            built = module(**options).to(dtype).train(self.train)
+            return materialized(built, *self.draw(dtype, seed))
 
     def draw(self, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
         """The inputs in ``dtype``, the same for the same seed."""
@@ -73,13 +79,15 @@ class LayerSpec:
     """A layer, the built-in that it must equal, and the cases on which it is held against it.
 
     ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
-    ``"view"``, it moves no numbers and may return its input.
+    ``"view"``, it moves no numbers and may return its input. ``large`` is the case on which it is measured,
+    at a million elements or more; without it, the first case with that many rows.
     """
 
     layer: type[torch.nn.Module]
     reference: type[torch.nn.Module]
     cases: tuple[Case, ...]
     properties: frozenset[str] = frozenset()
+    large: Case | None = None
 
 
 def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) -> Case:
@@ -90,6 +98,15 @@ def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) ->
     """
     draws = tuple(item if isinstance(item, Draw) else Draw(item) for item in inputs)
     return Case(draws, options, train)
+
+
+def materialized(module: torch.nn.Module, *inputs: Tensor) -> torch.nn.Module:
+    """The module; a lazy one after it has seen the shapes of ``inputs``, and become what it becomes."""
+    if isinstance(module, LazyModuleMixin):
+        # not by a call, which would count in running statistics
+        lazy: Any = module
+        lazy._infer_parameters(lazy, inputs)
+    return module
 
 
 def _text(value: Any) -> str:

@@ -17,7 +17,7 @@ from torch_backprop.spec import Case, Draw, LayerSpec
 from .agreement import Raised, agree, outcome
 from .comparison import Comparison, equal, farthest, size
 from .layouts import step2
-from .trial import Trial, pull_back, trials, values_and_gradients
+from .trial import Gradients, Trial, pull_back, trials, values_and_gradients
 
 RATIO = 8
 """How many times the built-in's own error, or a unit of rounding, an error may be."""
@@ -75,7 +75,8 @@ def _settled(
         elsewhere = elsewhere.reshape(-1)[: expected.numel()].reshape(expected.shape)
         unsettled = ~torch.isclose(expected, elsewhere, equal_nan=True)
     else:
-        unsettled = expected.isnan() & infinite | ~expected.isfinite() & ~seen.isfinite() & overflown
+        unsettled = expected.isnan() & infinite
+    unsettled |= ~expected.isfinite() & ~seen.isfinite() & overflown
     return torch.where(unsettled, expected, seen)
 
 
@@ -105,12 +106,15 @@ def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:
     if isinstance(expected, Raised) or isinstance(seen, Raised):
         equal(seen, expected, ours.title)
         return
-    names = ("output", *seen[1])
-    found, known = ((values[0], *values[1].values()) for values in (seen, expected))
-    right, gradients = values_and_gradients(truth)
-    for name, *compared in zip(names, found, known, (right, *gradients.values()), strict=True):
+    found, known, right = map(_by_name, (seen, expected, values_and_gradients(truth)))
+    for name, *compared in zip(found, found.values(), known.values(), right.values(), strict=True):
         if isinstance(compared[0], Tensor):
             _small_error(f"{ours.title}: {name} in {compared[0].dtype}", *compared)
+
+
+def _by_name(values: tuple[Any, Gradients]) -> dict[str, Any]:
+    output, gradients = values
+    return {f"output{i}": y for i, y in enumerate(pytree.tree_leaves(output))} | gradients
 
 
 def autocast(spec: LayerSpec, case: Case) -> None:
@@ -145,7 +149,7 @@ def _filled(trial: Trial, case: Case, numbers: Numbers) -> Trial:
 
 def widened(trial: Trial) -> Trial:
     """The same numbers in float64: what the lower precision should have computed."""
-    inputs = tuple(x.double() if x.is_floating_point() else x for x in trial.inputs)
+    inputs = pytree.tree_map_only(Tensor, lambda x: x.double() if x.is_floating_point() else x, trial.inputs)
     return replace(trial, module=deepcopy(trial.module).double(), inputs=inputs)
 
 

@@ -22,18 +22,18 @@ Gradients = dict[str, "Tensor | None"]
 
 @dataclass(frozen=True)
 class Trial:
-    """A module and its inputs. ``grain`` is the dtype in which cotangents are rounded."""
+    """A module and its inputs, tensors or tuples. ``grain`` is the dtype in which cotangents are rounded."""
 
     title: str
     module: Any
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Any, ...]
     grain: torch.dtype
     inplace: bool = False
 
     @property
     def leaves(self) -> dict[str, Tensor]:
         """Every tensor that can have a gradient: inputs by position, parameters by name."""
-        inputs = {f"input{i}": x for i, x in enumerate(self.inputs)}
+        inputs = {f"input{i}": x for i, x in enumerate(pytree.tree_leaves(self.inputs))}
         # a compiled module puts a prefix before the names of its parameters
         parameters = {name.removeprefix("_orig_mod."): x for name, x in self.module.named_parameters()}
         return {
@@ -68,6 +68,8 @@ class Trial:
         def pure(*tensors: Tensor) -> Any:
             values = dict(zip(names, tensors, strict=True))
             inputs = tuple(values.pop(f"input{i}", x) for i, x in enumerate(self.inputs))
+            # a transform refuses to write into a buffer that it does not know
+            values |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}
             return torch.func.functional_call(self.module, values, self.spare(inputs))
 
         return pure, tuple(leaf.detach() for leaf in self.leaves.values())

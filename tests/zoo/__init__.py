@@ -1,7 +1,10 @@
 """Planted faults, each the smallest Function that has it, beside its correct twin."""
 
-from . import contract, formula, layout, numerics, state, transforms
+from . import contract, formula, layout, loud, numerics, state, transforms
 from .plant import Plant
+from .public import PUBLIC
+
+__all__ = ["PUBLIC", "ZOO", "Plant"]
 
 ZOO: tuple[Plant, ...] = (
     *formula.PLANTS,
@@ -10,4 +13,5 @@ ZOO: tuple[Plant, ...] = (
     *contract.PLANTS,
     *state.PLANTS,
     *transforms.PLANTS,
+    *loud.PLANTS,
 )

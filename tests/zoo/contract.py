@@ -231,6 +231,14 @@ class ReturnsCopy(ReturnsView):
         return x.clone()
 
 
+class PassesOn(ReturnsCopy):
+    """Returns the memory of the cotangent, which becomes that of the gradient."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        return g.view_as(g)
+
+
 class MaskedRelu(HandWritten):
     """relu that also returns where it was open, as a number; as it should be written."""
 
@@ -285,5 +293,6 @@ PLANTS = (
     Plant(
         "output is the input's view", "output-aliases-input", ReturnsView, ReturnsCopy, ((4, 3),), torch.clone
     ),
+    Plant("cotangent passed on", "gradient-aliases", PassesOn, ReturnsCopy, ((4, 3),), torch.clone),
     Plant("mask with a gradient", "unmarked-output", UnmarkedMask, MaskedRelu, ((4, 3),)),
 )

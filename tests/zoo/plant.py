@@ -26,7 +26,8 @@ class HandWritten(Function):
 class Plant:
     """One fault: its class, a Function that has it, the correct twin, and the sample a user would write.
 
-    ``inputs`` are as in :func:`tests.samples.sample`.
+    ``inputs`` are as in :func:`tests.samples.sample`. ``isolate``: the fault may spend, hang or end its
+    process, and needs one of its own; ``limit``: the seconds after which it hangs.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Plant:
     inputs: tuple[Any, ...]
     reference: Callable[..., Any] | None = None
     dtype: torch.dtype = torch.float64
+    isolate: bool = False
+    limit: float = 60.0
 
     def sample(self) -> tuple[Any, ...]:
         return sample(self.inputs, self.dtype)

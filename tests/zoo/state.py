@@ -160,6 +160,15 @@ class OfThread(Square):
         return OfThread.local.factor * x.conj() * g
 
 
+class OfThreadOr1(OfThread):
+    """Takes 1 for the factor where no other thread can see it."""
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return getattr(OfThread.local, "factor", 1) * x.conj() * g
+
+
 class DoubleByDefault(Square):
     """Leaves float64 as the default dtype."""
 
@@ -186,5 +195,6 @@ PLANTS = (
     Plant("second backward finds nothing", "second-backward", Once, Square, ((4, 3),)),
     Plant("second backward is twice the first", "second-backward", Growing, Square, ((4, 3),)),
     Plant("factor in a threading.local", "thread-dependent", OfThread, Square, ((4, 3),)),
+    Plant("factor of one thread, 1 in others", "thread-dependent", OfThreadOr1, Square, ((4, 3),)),
     Plant("default dtype left changed", "global-state", DoubleByDefault, Square, ((4, 3),)),
 )

@@ -82,7 +82,7 @@ def elementwise(
     # Dynamo tells by the number of parameters whether forward takes a context
     _, kept, *options = inspect.signature(pullback).parameters.values()
     vars(Elementwise)["forward"].__func__.__signature__ = inspect.Signature([kept, *options])
-    Elementwise.__name__ = Elementwise.__qualname__ = f"{f.__name__}_rule"
+    _name(Elementwise, f"{f.__name__.strip('_')}_rule")
     Elementwise.keeps_output = staticmethod(keeps_output)
     Elementwise.overwrite = _overwriting(Elementwise, f)
     return Elementwise
@@ -101,8 +101,14 @@ def _overwriting(rule: Any, f: Callable[..., Tensor]) -> Any:
             ctx.mark_dirty(inputs[0])
             rule.setup_context(ctx, inputs, output)
 
-    Overwriting.__name__ = Overwriting.__qualname__ = rule.__name__
+    _name(Overwriting, rule.__name__)
     return Overwriting
+
+
+def _name(rule: Any, name: str) -> None:
+    """Names the rule, and its node in the graph."""
+    rule.__name__ = rule.__qualname__ = name
+    rule._backward_cls.__name__ = f"{name}Backward"
 
 
 def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any) -> Tensor:

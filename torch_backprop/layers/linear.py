@@ -69,7 +69,7 @@ class LinearRule(Rule):
             tangent_b,
         )
         # a bias alone has a smaller tangent than the output
-        return _sum_to(terms, x.shape[:-1] + w.shape[:-1])
+        return sum_to(terms, x.shape[:-1] + w.shape[:-1])
 
 
 class BilinearRule(Rule):
@@ -119,7 +119,7 @@ class BilinearRule(Rule):
             None if tangent_w is None else F.bilinear(u, v, tangent_w),
             tangent_b,
         )
-        return _sum_to(terms, u.shape[:-1] + w.shape[:1])
+        return sum_to(terms, u.shape[:-1] + w.shape[:1])
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -169,6 +169,13 @@ class Linear(torch.nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
+class LazyLinear(torch.nn.LazyLinear, Linear):
+    """Drop-in for :class:`torch.nn.LazyLinear`: it becomes :class:`Linear`."""
+
+    weight: Any
+    cls_to_become: Any = Linear
+
+
 class Bilinear(torch.nn.Bilinear):
     """Drop-in for :class:`torch.nn.Bilinear`, whose constructor, state and repr it inherits."""
 
@@ -196,7 +203,8 @@ def _outer(g: Tensor, x: Tensor) -> Tensor:
     return (g.unsqueeze(-1) * x.unsqueeze(-2)).reshape(g.shape[0], g.shape[1] * x.shape[1])
 
 
-def _sum_to(terms: tuple[Tensor | None, ...], shape: torch.Size) -> Tensor:
+def sum_to(terms: tuple[Tensor | None, ...], shape: tuple[int, ...]) -> Tensor:
+    """The sum of the tangents that there are, in ``shape``."""
     present = [term for term in terms if term is not None]
     return sum(present[1:], present[0]).expand(shape)
 
@@ -211,6 +219,12 @@ SPECS = (
             case((2, 3, 5, 8), in_features=8, out_features=3, bias=False),
             case((0, 8), in_features=8, out_features=3),
         ),
+    ),
+    LayerSpec(
+        LazyLinear,
+        torch.nn.LazyLinear,
+        (case((4, 8), out_features=3),),
+        large=case((1024, 1024), out_features=1024),
     ),
     LayerSpec(
         Bilinear,

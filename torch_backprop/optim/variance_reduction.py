@@ -54,7 +54,9 @@ class VarianceReduction:
         if not gradients:
             return gradients
         full = {theta: kept["full_gradient"] for theta, kept in state.items() if "full_gradient" in kept}
-        added = {theta: full[theta] + gradients[theta] if theta in gradients else full[theta] for theta in full}
+        added = {
+            theta: full[theta] + gradients[theta] if theta in gradients else full[theta] for theta in full
+        }
         return {**gradients, **added}
 
     def pack(self, parameters: list[Tensor]) -> dict[str, Any]:

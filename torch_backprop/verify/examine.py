@@ -109,6 +109,7 @@ def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
     """The findings of one probe on one sample; none if the reference refuses the sample."""
     with kept():
         if trial.truth(random).error is not None:
+            yield from _without_truth(trial, probe) if trial.sample is trial.given else ()
             return
         try:
             seen = list(probe.look(trial))
@@ -117,6 +118,18 @@ def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
             return
         for evidence in seen:
             yield _finding(trial, probe, evidence)
+
+
+def _without_truth(trial: Trial, probe: Probe) -> Iterator[Finding]:
+    """What can be said of the sample as given where the truth, which took it at first, does not."""
+    trial.note(f"nothing was judged: there is no truth for the sample as given; {trial.truth(random).words}")
+    seen = trial.seen()
+    if seen.error is not None:
+        words = "another call returned, this one did not"
+        fault = FAULTS[f"{seen.stage}-crash"]
+        script = snippet(trial.candidate, None, trial.given, probe.name, trial.sample.name)
+        sample = str(trial.sample)
+        yield Finding(fault.name, fault.verdict, probe.name, seen.words, "it returns", words, sample, script)
 
 
 def _finding(trial: Trial, probe: Probe, evidence: Evidence) -> Finding:

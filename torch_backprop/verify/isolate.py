@@ -84,9 +84,10 @@ def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:
             return
         if child.who == _REFERENCE:
             note(f"the reference does not survive the sample {child.at()[1]}")
-        else:
-            yield child.last_words(limit)
-        if child.hung:
+        elif (last := child.last_words(limit)).fault not in known:
+            known.add(last.fault)
+            yield last
+        if child.hung or not child.planned:
             return
         start = child.number + 1
 
@@ -129,6 +130,11 @@ class _Child:
         if not (self.finished or self._died):
             os.kill(self._pid, signal.SIGKILL)
         self._status = os.waitpid(self._pid, 0)[1]
+
+    @property
+    def planned(self) -> bool:
+        """Whether it lived to plan its steps; if not, neither would another."""
+        return bool(self._plan)
 
     @property
     def number(self) -> int:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from .sample import Sample
+from .settings import SEED, seed
 from .target import Target
-
-SEED = 11
 
 Cotangent = Callable[[Tensor, int], Tensor]
 """Maps an output and its position to the cotangent of it."""
@@ -50,7 +49,7 @@ def forward(
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor], dict[str, Tensor]]:
     """Calls the target afresh: its output tensors, its leaves, its buffers."""
     call = sample.fresh(needs, target.spare)
-    torch.manual_seed(SEED)
+    seed()
     outputs = target.outputs(call.args, call.state, sample.training)
     buffers = {name: x for name, x in call.state.items() if name not in sample.leaves}
     return outputs, call.leaves, buffers

@@ -8,6 +8,18 @@ from collections.abc import Iterator
 
 import torch
 
+SEED = 11
+
+
+def seed(number: int = SEED) -> None:
+    """As ``torch.manual_seed``, which writes down its stack, at length, for every device not in use."""
+    torch.default_generator.manual_seed(number)
+    for device in (torch.cuda, torch.xpu):
+        if device.is_initialized():
+            device.manual_seed_all(number)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(number)
+
 
 def settings() -> dict[str, object]:
     """The settings that a call may not leave changed."""

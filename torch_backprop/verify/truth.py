@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .outcome import Cotangent, Outcome, random, run
 from .sample import Sample
+from .settings import seed
 from .target import Target
 
 _SHRINK = 1.4
@@ -122,7 +123,7 @@ def ridders(value: Callable[[float], float], step: float = 0.02) -> tuple[float,
 def pairing(target: Target, sample: Sample, cotangent: Cotangent, live: Iterable[int] | None) -> float:
     """The inner product of outputs and cotangents; its real part."""
     call = sample.fresh((), target.spare)
-    torch.manual_seed(11)
+    seed()
     outputs = target.outputs(call.args, call.state, sample.training)
     chosen = _real(outputs) if live is None else live
     results = [(outputs[i].detach(), i) for i in chosen]

@@ -40,6 +40,12 @@ from torch_backprop.spec import LayerSpec, case
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """x Phi(x), with Phi approximated by tanh."""
+    return F.gelu(x, approximate="tanh")
+
+
 sigmoid_rule = elementwise(torch.sigmoid, always, lambda g, y: g * (y * (1 - y)))
 tanh_rule = elementwise(torch.tanh, always, lambda g, y: g * (1 - y * y))
 logsigmoid_rule = elementwise(F.logsigmoid, always, lambda g, y: g * -torch.expm1(y))
@@ -51,7 +57,7 @@ tanhshrink_rule = elementwise(F.tanhshrink, never, lambda g, x: g * torch.tanh(x
 silu_rule = elementwise(F.silu, never, lambda g, x: _silu(g, x, torch.sigmoid(x)))
 mish_rule = elementwise(F.mish, never, lambda g, x: _mish(g, x, torch.tanh(F.softplus(x))))
 gelu_rule = elementwise(F.gelu, never, lambda g, x: g * (_normal_law(x) + x * _normal_density(x)))
-gelu_tanh_rule = elementwise(lambda x: F.gelu(x, approximate="tanh"), never, lambda g, x: _gelu_tanh(g, x))
+gelu_tanh_rule = elementwise(gelu_tanh, never, lambda g, x: _gelu_tanh(g, x))
 
 
 def _elu(g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from ..outcome import forward, pull_back, random, run
 from ..probe import probe
 from ..sample import Call, describe
-from ..settings import restore, settings
+from ..settings import restore, seed, settings
 from ..spy import address, same_numbers, watching
 from ..target import Target
 from ..trial import Evidence, Trial
@@ -59,7 +59,7 @@ def _written(trial: Trial, target: Target) -> set[tuple[str, str]]:
     call = trial.sample.fresh(spare=target.spare)
     given = {**dict(zip(trial.sample.inputs, _tensors(call.args), strict=True)), **_parameters(trial, call)}
     before = {name: x.detach().clone() for name, x in given.items()}
-    torch.manual_seed(11)
+    seed()
     outputs = target.outputs(call.args, call.state, trial.sample.training)
     changed = [] if target.spare else _changed(before, given)
     found = {("input-mutated", f"{name}, in forward,") for name in changed}
@@ -107,7 +107,7 @@ def aliases(trial: Trial) -> Iterator[Evidence]:
 
 def _shared(trial: Trial, target: Target) -> set[tuple[str, str]]:
     call = trial.sample.fresh(spare=target.spare)
-    torch.manual_seed(11)
+    seed()
     outputs = target.outputs(call.args, call.state, trial.sample.training)
     inputs = {address(x): name for name, x in zip(trial.sample.inputs, _tensors(call.args), strict=True)}
     found = set()
@@ -145,7 +145,7 @@ def _changed_between(trial: Trial, target: Target, name: str) -> str | None:
     """The leaf whose gradient silently changed."""
     try:
         call = trial.sample.fresh(spare=True)
-        torch.manual_seed(11)
+        seed()
         outputs = target.outputs(call.args, call.state, trial.sample.training)
         with torch.no_grad():
             place = list(trial.sample.inputs).index(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -14,9 +15,12 @@ from ..subgradient import is_subgradient
 from ..trial import Evidence, Trial
 
 _BLOCK = 1031
-_MANY = 70_000
+_MANY = (70_000, 300_000)
+"""Elements: more than 16 bits count, and more than kernels leave in one piece."""
+_MOST = 1 << 22
+"""Elements beyond which a sample is too large, whatever its time."""
 _SECONDS = 5.0
-"""Estimated for the larger of the two samples, if the cost is quadratic."""
+"""Estimated for the next larger sample, if the cost is quadratic."""
 
 
 @probe(every=True)
@@ -36,20 +40,29 @@ def numbers(trial: Trial) -> Iterator[Evidence]:
 
 @probe(quick=False, sound=True)
 def large(trial: Trial) -> Iterator[Evidence]:
-    """More rows than a block, and more elements than 16 bits count, if the reference is quick enough."""
+    """More rows than a block, and many elements, if the reference is quick enough."""
     if not all(x.numel() for x in trial.sample.inputs.values()):
         return
     width = max(1, max(x.numel() for x in trial.sample.inputs.values()) // _length(trial))
-    spent = 0.0
-    count = _BLOCK
-    while spent < _SECONDS and count <= _BLOCK + _MANY // width:
-        many = trial.on(rows(trial.sample, count, f"{count} rows", "large-input"))
-        start = time.perf_counter()
+    spent, before = 0.0, 1
+    for count in dict.fromkeys((_BLOCK, *(_BLOCK + many // width for many in _MANY))):
+        # what is quadratic in the rows must not run away
+        if count * width > _MOST or spent * (count / before) ** 2 > _SECONDS:
+            return
+        many = _many_rows(trial, count)
+        start = time.process_time()
         if many.truth().error is None:
             yield from numbers(many)
-        # what is quadratic in the rows must not run away
-        spent = (time.perf_counter() - start) * (_MANY / width / count) ** 2
-        count += _MANY // width
+        spent, before = time.process_time() - start, count
+
+
+def _many_rows(trial: Trial, count: int) -> Trial:
+    """The trial on ``count`` rows, of which two right sums may differ by the rounding of their order."""
+    # rows repeat, and so does their rounding: one by one, the error of a sum grows with the number of terms
+    rounding = count * torch.finfo(trial.sample.dtype).eps
+    truth = replace(trial.truth_of, uncertainty=max(trial.truth_of.uncertainty, rounding))
+    many = trial.on(rows(trial.sample, count, f"{count} rows", "large-input"))
+    return replace(many, truth_of=truth)
 
 
 def _elementwise(trial: Trial) -> bool:

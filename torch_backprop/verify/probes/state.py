@@ -15,6 +15,7 @@ from ..diagnosis import excerpt
 from ..outcome import Outcome, forward, pull_back, run
 from ..probe import probe
 from ..sample import Sample
+from ..settings import seed
 from ..spy import same_numbers
 from ..trial import Evidence, Trial
 
@@ -152,7 +153,7 @@ def _same(trial: Trial, found: Tensor, wanted: Tensor) -> bool:
 def _buffers(trial: Trial, module: torch.nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The buffers after forward and after backward, on a copy."""
     module = copy.deepcopy(module).to(trial.sample.dtype)
-    torch.manual_seed(11)
+    seed()
     output = module(*trial.sample.fresh(spare=True).args)
     after = [copy.deepcopy(dict(module.named_buffers()))]
     loss = sum(y.sum() for y in pytree.tree_leaves(output) if y.requires_grad)
@@ -186,7 +187,7 @@ def _twins(sample: Sample) -> Iterator[tuple[Sample, str, str]]:
 def _twice(target: Any, twin: tuple[Sample, str, str], live: tuple[int, ...]) -> Tensor | str | None:
     sample, a, b = twin
     call = sample.shared(a, b)
-    torch.manual_seed(11)
+    seed()
     try:
         outputs = target.outputs(call.args, call.state, sample.training)
         return pull_back(outputs, {a: call.leaves[a]}, live)[a]

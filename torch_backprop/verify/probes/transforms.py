@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..diagnosis import excerpt
-from ..outcome import SEED, pull_back, random, run
+from ..outcome import pull_back, random, run
 from ..probe import probe
 from ..sample import Sample
+from ..settings import seed
 from ..target import Target
 from ..trial import Evidence, Trial
 
@@ -110,7 +111,7 @@ def _cost(trial: Trial, target: Target) -> Callable[..., Tensor]:
 
 def _outputs(trial: Trial, target: Target, leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     call = trial.sample.holding(leaves, spare=target.spare)
-    torch.manual_seed(SEED)
+    seed()
     return target.outputs(call.args, call.state, trial.sample.training)
 
 
@@ -211,6 +212,6 @@ def _compiles(trial: Trial, target: Target) -> bool:
 def _compiled(trial: Trial, target: Target) -> tuple[tuple[Tensor, ...], dict[str, Tensor | None]]:
     torch._dynamo.reset()
     call = trial.sample.fresh(spare=target.spare)
-    torch.manual_seed(SEED)
+    seed()
     outputs = replace(target, compiled=True).outputs(call.args, call.state, trial.sample.training)
     return outputs, pull_back(outputs, call.leaves, trial.truth().live)

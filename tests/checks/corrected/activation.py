@@ -1,19 +1,18 @@
-"""Built-ins whose derivative is at fault or missing: what they compute, with the derivative of that.
+"""Activations.
 
 * ``Hardsigmoid`` multiplies by 1/6 rounded to float32, in float64 too, and has no second derivative.
 * ``RReLU`` has no forward mode and no batching rule, and its slopes are undefined when activation
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
-* ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .table import Corrections
 
 
 class Hardsigmoid(torch.nn.Hardsigmoid):
@@ -37,14 +36,9 @@ class SiLU(torch.nn.SiLU):
         return input * torch.sigmoid(input) if input.is_complex() else super().forward(input)
 
 
-class BCELoss(torch.nn.BCELoss):
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        loss = -(target * torch.log(input) + (1 - target) * torch.log1p(-input))
-        loss = loss if self.weight is None else loss * self.weight
-        return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
-
-
-Corrections = dict[Any, type[torch.nn.Module]]
-
-CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
-CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
+FIRST: Corrections = {
+    torch.nn.Hardsigmoid: Hardsigmoid,
+    torch.nn.RReLU: RReLU,
+    torch.nn.SiLU: SiLU,
+}
+SECOND: Corrections = {}

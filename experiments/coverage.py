@@ -1,0 +1,126 @@
+"""What each layer can do, tried on its first case, as the markdown table of the README."""
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vmap
+from torch.utils import _pytree as pytree
+
+from experiments.benchmark_layers import Held
+from experiments.marked import Marked
+from torch_backprop.nn import SPECS
+from torch_backprop.spec import Case, LayerSpec
+
+HEADS = ("layer", "derivation", "second order", "forward mode", "vmap", "compile", "bytes held", "frozen")
+
+Function = Callable[..., list[Tensor]]
+Leaves = tuple[Tensor, ...]
+Ability = Callable[[Function, Leaves], Sequence[Tensor]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table, or writes it between the marks of this name in a file."""
+    parser = argparse.ArgumentParser(prog="python -m experiments coverage", description=__doc__)
+    marked = partial(Marked, name="coverage")
+    parser.add_argument("--write", type=marked, metavar="README.md", help="put the table there")
+    file = parser.parse_args(arguments).write
+    torch.set_num_threads(1)
+    rows = [_row(HEADS), _row("---" for _ in HEADS)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for spec in track(SPECS, "Trying", console=Console(stderr=True), transient=True):
+            rows.append(_row(cells(spec)))
+    (file.write if file else print)("\n".join(rows))
+    return 0
+
+
+def cells(spec: LayerSpec) -> Iterator[str]:
+    """The row of one layer under ``HEADS``."""
+    path = spec.layer.__module__.removeprefix("torch_backprop.layers.").replace(".", "/")
+    yield spec.layer.__name__
+    yield f"[{path}](torch_backprop/layers/{path}.py)"
+    for ability in (_second_order, _forward_mode, _vmap, _compile):
+        yield "yes" if _can(ability, spec) else "no"
+    held = Held.of(spec)
+    yield _held(held.bytes, held.builtin_bytes)
+    yield _held(held.frozen_bytes, held.builtin_frozen_bytes)
+
+
+def _held(ours: int, builtin: int) -> str:
+    if not builtin:
+        return "0" if not ours else "more"
+    return "same" if ours == builtin else f"{ours / builtin:.2g} of torch's"
+
+
+def _row(words: Any) -> str:
+    return f"| {' | '.join(words)} |"
+
+
+def _can(ability: Ability, spec: LayerSpec) -> bool:
+    """Whether the layer does it, and as the built-in does if that can."""
+    ours, builtin = (
+        _outcome(ability, *_function(spec.cases[0], kind)) for kind in (spec.layer, spec.reference)
+    )
+    return ours is not None and (builtin is None or all(map(_close, ours, builtin)))
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def _outcome(ability: Ability, function: Function, leaves: Leaves) -> Sequence[Tensor] | None:
+    torch.manual_seed(0)
+    try:
+        return ability(function, tuple(x.clone().requires_grad_() for x in leaves))
+    except Exception:  # whatever it raises: it cannot
+        return None
+
+
+def _function(case: Case, kind: type[nn.Module]) -> tuple[Function, Leaves]:
+    """The layer as a function of its inputs and parameters that can have a gradient."""
+    module = case.build(kind, torch.float32)
+    parameters = dict(module.named_parameters())
+    inputs = case.draw(torch.float32)
+    places = [i for i, x in enumerate(inputs) if x.is_floating_point()]
+
+    def function(*leaves: Tensor) -> list[Tensor]:
+        given = list(inputs)
+        for place, leaf in zip(places, leaves, strict=False):
+            # a layer that works in place may overwrite it
+            given[place] = leaf.clone()
+        state = dict(zip(parameters, leaves[len(places) :], strict=True))
+        found = pytree.tree_leaves(functional_call(module, state, tuple(given)))
+        return [y for y in found if isinstance(y, Tensor) and y.is_floating_point()]
+
+    return function, (*(inputs[i] for i in places), *(p.detach() for p in parameters.values()))
+
+
+def _second_order(function: Function, leaves: Leaves) -> Sequence[Tensor]:
+    first = torch.autograd.grad(_cost(function(*leaves)), leaves, create_graph=True, materialize_grads=True)
+    again = [g for g in first if g.requires_grad]
+    return torch.autograd.grad(_cost(again), leaves, materialize_grads=True) if again else first
+
+
+def _forward_mode(function: Function, leaves: Leaves) -> Sequence[Tensor]:
+    return jvp(function, leaves, tuple(torch.ones_like(x) for x in leaves))[1]
+
+
+def _vmap(function: Function, leaves: Leaves) -> Sequence[Tensor]:
+    return vmap(function, randomness="same")(*(torch.stack((x, x)) for x in leaves))
+
+
+def _compile(function: Function, leaves: Leaves) -> Sequence[Tensor]:
+    torch._dynamo.reset()
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    return torch.autograd.grad(_cost(compiled(*leaves)), leaves, materialize_grads=True)
+
+
+def _cost(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.stack([x.square().sum() for x in tensors]).sum()

@@ -1,0 +1,1 @@
+"""Convolutions and their transposes, and the two maps between an image and its windows."""

@@ -1,0 +1,113 @@
+r"""The rule of a convolution and of its transpose, in one to three dimensions.
+
+With the three products of :mod:`torch_backprop.layers.convolution.products` and g = dL/dy:
+
+    convolution  forward  y = correlate(x, w) + b    backward  dL/dx = spread(g, w)     dL/dw = gather(x, g)
+    transposed   forward  y = spread(x, w) + b       backward  dL/dx = correlate(g, w)  dL/dw = gather(g, x)
+
+and dL/db_o = sum_nt g_no[t] of both: they differ only in which of x and y is the larger side. The products
+are convolutions themselves, so that the rule is its own second derivative.
+
+Over the complex numbers, with * for any convolution, three real ones suffice (Gauss):
+
+    y = (a - b) + i (c - a - b)    a = Re x * Re w    b = Im x * Im w    c = (Re x + Im x) * (Re w + Im w)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.layers.convolution.geometry import Geometry, Steps
+from torch_backprop.layers.convolution.products import (
+    correlate,
+    gather,
+    is_innermost,
+    laid_out,
+    spread,
+)
+from torch_backprop.layers.linear import sum_to
+from torch_backprop.rule import LOWER, Rule, is_plain
+
+AUTOCAST = {"cpu": LOWER, "cuda": LOWER}
+
+
+class ConvolutionRule(Rule):
+    """Saves x if the weight's gradient is needed and w if the input's is."""
+
+    autocast = AUTOCAST
+
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps) -> Tensor:
+        return geometry.convolve(x, w, b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, w, _, ctx.geometry = inputs
+        needs_x, needs_w, *_ = ctx.needs_input_grad
+        ctx.save_for_backward(x if needs_w else None, w if needs_x else None)
+        ctx.save_for_forward(x, w)
+        ctx.sizes = tuple(x.shape[2:]), tuple(w.shape[2:]), tuple(output.shape)
+        # of volumes not every kernel of torch keeps the layout
+        ctx.innermost = is_innermost(output) if x.dim() == 5 else is_innermost(x) or is_innermost(w)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, w = ctx.saved_tensors
+        needs_x, needs_w, needs_b, _ = ctx.needs_input_grad
+        size, kernel, _ = ctx.sizes
+        steps = ctx.geometry.steps(kernel)
+        g = laid_out(grad_y, ctx.innermost)
+        grad_x = grad_w = None
+        if needs_x:
+            product = correlate if steps.transposed else spread
+            grad_x = laid_out(product(_product, g, w, steps, size), ctx.innermost)
+        if needs_w:
+            sides = (g, x) if steps.transposed else (x, g)
+            grad_w = laid_out(gather(_product, *sides, steps, kernel), ctx.innermost)
+        grad_b = g.sum((0, *range(2, g.dim()))) if needs_b else None
+        return grad_x, grad_w, grad_b, None
+
+    @staticmethod
+    def jvp(
+        ctx: Any, tangent_x: Tensor | None, tangent_w: Tensor | None, tangent_b: Tensor | None, _: None
+    ) -> Tensor:
+        x, w = ctx.saved_tensors
+        convolve, shape = ctx.geometry.convolve, ctx.sizes[2]
+        terms = (
+            None if tangent_x is None else convolve(tangent_x, w, None),
+            None if tangent_w is None else convolve(x, tangent_w, None),
+            None if tangent_b is None else tangent_b.reshape(-1, *(1 for _ in shape[2:])),
+        )
+        # a bias alone has a smaller tangent than the output
+        return sum_to(terms, shape)
+
+
+def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
+    """Applies the rule to a batch or to one sample, of real or of complex numbers."""
+    if x.dim() == geometry.dimensions + 1:
+        return convolve(x.unsqueeze(0), w, b, geometry).squeeze(0)
+    if x.is_complex() and w.is_complex():
+        return _convolve_complex(x, w, b, geometry)
+    return ConvolutionRule.call(x, w, b, geometry)
+
+
+def _product(x: Tensor, w: Tensor, steps: Steps) -> Tensor:
+    """A convolution in the backward pass."""
+    if torch.is_grad_enabled() and is_plain(x) and is_plain(w):
+        # torch's own derivative of a transposed convolution with an output padding fails at the third order
+        return ConvolutionRule.call(x, w, None, steps)
+    return steps.convolve(x, w, None)
+
+
+def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
+    # torch's autocast leaves complex numbers alone, and knows not every device
+    device = x.device.type if x.device.type in AUTOCAST else "cpu"
+    with torch.autocast(device, enabled=False):
+        real = ConvolutionRule.call(x.real, w.real, None if b is None else b.real, geometry)
+        imaginary = ConvolutionRule.call(x.imag, w.imag, None, geometry)
+        bias = None if b is None else b.real + b.imag
+        both = ConvolutionRule.call(x.real + x.imag, w.real + w.imag, bias, geometry)
+    return torch.complex(real - imaginary, both - real - imaginary)

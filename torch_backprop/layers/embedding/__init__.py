@@ -1,0 +1,1 @@
+"""Embeddings, grouped by derivation."""

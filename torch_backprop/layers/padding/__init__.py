@@ -1,0 +1,1 @@
+"""Padding, grouped by derivation."""

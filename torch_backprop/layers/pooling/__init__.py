@@ -1,0 +1,1 @@
+"""Pooling, grouped by derivation."""

@@ -1,0 +1,83 @@
+"""The gated recurrent unit. Cho et al. (2014), arXiv:1406.1078, eqs. 5-8, with the reset gate after U h.
+
+With pre-activations a = W x + d and b = U h + e of a reset gate r, an update gate z and a candidate n, in
+this order, s the sigmoid, and h the state before:
+
+    forward   r = s(a_r + b_r)     z = s(a_z + b_z)     n = tanh(a_n + r b_n)     h' = n + z (h - n)
+    slopes    dh'/da_n = (1 - z) (1 - n^2)              dh'/db_n = r dh'/da_n
+              dh'/da_z = (h - n) z (1 - z)              dh'/da_r = b_n r (1 - r) dh'/da_n
+
+The slopes by b_z and b_r are those by a_z and a_r, since they are only added; and besides dh'/dh = z.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.layers.recurrent.direction import Weights
+from torch_backprop.layers.recurrent.layer import layer_rule
+from torch_backprop.layers.recurrent.single import SingleStateCell, Slopes
+from torch_backprop.layers.recurrent.stack import Sequence, run
+from torch_backprop.layers.recurrent.walk import States, Walk
+from torch_backprop.spec import LayerSpec, case
+
+
+class Gru(SingleStateCell):
+    """h' = n + z (h - n)."""
+
+    layer: Any = torch.gru
+    single: Any = torch.gru_cell
+    gated = True
+
+    @classmethod
+    def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
+        (h,) = states
+        _, z, n = _gates(a, b)
+        return (n + z * (h - n),)
+
+    @classmethod
+    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+        r, z, n = _gates(a, b)
+        candidate = (1 - z) * (1 - n * n)
+        reset = candidate * b.chunk(3, -1)[2] * r * (1 - r)
+        update = (before - n) * z * (1 - z)
+        return Slopes(
+            torch.stack((reset, update, candidate), 1), torch.stack((reset, update, r * candidate), 1), z
+        )
+
+
+RULE = layer_rule(Gru)
+
+
+class GRU(torch.nn.GRU):
+    """Drop-in for :class:`torch.nn.GRU`, whose constructor, state and repr it inherits."""
+
+    def forward(self, input: Sequence, hx: Tensor | None = None) -> tuple[Sequence, Tensor]:
+        """Maps ``(T, B, input_size)`` and ``(layers * directions, B, hidden_size)`` to y and last states.
+
+        ``(B, T, input_size)`` with ``batch_first``, ``(T, input_size)`` without a batch, or a packed one.
+        """
+        output, (h,) = run(self, RULE, input, None if hx is None else (hx,))
+        return output, h
+
+
+def _gates(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    a_r, a_z, a_n = a.chunk(3, -1)
+    b_r, b_z, b_n = b.chunk(3, -1)
+    r = torch.sigmoid(a_r + b_r)
+    return r, torch.sigmoid(a_z + b_z), torch.tanh(a_n + r * b_n)
+
+
+SPECS = (
+    LayerSpec(
+        GRU,
+        torch.nn.GRU,
+        (
+            case((3, 2, 2), (1, 2, 2), input_size=2, hidden_size=2),
+            case((2, 3, 4), input_size=4, hidden_size=2, batch_first=True, bidirectional=True, bias=False),
+        ),
+    ),
+)

@@ -1,0 +1,188 @@
+"""The rule of a recurrent layer: torch's forward pass, and its directions pulled back or pushed forward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, unrolled
+from torch_backprop.layers.recurrent.walk import States, Walk
+from torch_backprop.rule import Rule, is_batched, widen
+
+PARTS = len(Weights._fields)
+"""Arguments of the rule for each direction."""
+
+
+def layer_rule(cell: type[Cell]) -> Any:
+    """The rule of a layer of such cells, of one direction or two.
+
+    Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step;
+    h0 and c0 ``(directions, B, *)``; and the weights of both directions, None for one that is not there.
+    Returns y and the last states.
+    """
+
+    class LayerRule(Rule):
+        """Saves x, y and the initial states; without gates only what the weights' gradients multiply."""
+
+        @staticmethod
+        def forward(
+            x: Tensor,
+            sizes: Tensor | None,
+            h0: Tensor,
+            c0: Tensor | None,
+            # one by one, because Dynamo counts the parameters, and vmap takes no tuples
+            ih: Tensor,
+            hh: Tensor,
+            bias_ih: Tensor | None,
+            bias_hh: Tensor | None,
+            hr: Tensor | None,
+            ih_back: Tensor | None,
+            hh_back: Tensor | None,
+            bias_ih_back: Tensor | None,
+            bias_hh_back: Tensor | None,
+            hr_back: Tensor | None,
+        ) -> Any:
+            there = ih, hh, bias_ih, bias_hh, hr
+            back = ih_back, hh_back, bias_ih_back, bias_hh_back, hr_back
+            return _forward(cell, x, sizes, [h0] if c0 is None else [h0, c0], (*there, *back))
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+            _save(cell, ctx, inputs, output[0])
+
+        @staticmethod
+        def backward(ctx: Any, grad_y: Tensor, *last: Tensor) -> tuple[Tensor | None, ...]:
+            return _pull(cell, ctx, grad_y, last)
+
+        @staticmethod
+        def jvp(ctx: Any, tangent_x: Tensor | None, _: None, *tangents: Any) -> States:
+            return _push(cell, ctx, tangent_x, tangents)
+
+    LayerRule.__name__ = LayerRule.__qualname__ = f"{cell.__name__}LayerRule"
+    return LayerRule
+
+
+def _forward(
+    cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: tuple[Any, ...]
+) -> Any:
+    if any(map(is_batched, (x, *initial, *weights))):
+        return _unrolled(cell, x, sizes, initial, weights)
+    flat = [weight for weight in weights if weight is not None]
+    states = initial if len(initial) == 2 else initial[0]
+    # one layer; without dropout, which has a rule of its own
+    options = (weights[2] is not None, 1, 0.0, False, weights[PARTS] is not None)
+    if sizes is None:
+        return cell.layer(x, states, flat, *options, False)
+    return cell.layer(x, sizes, states, flat, *options)
+
+
+def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
+    x, sizes, h0, c0, *weights = inputs
+    ctx.sizes = None if sizes is None else tuple(sizes.tolist())
+    ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
+    ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
+    needs = ctx.needs_input_grad[4:]
+    kept_x = x if cell.gated or any(needs[0::PARTS]) else None
+    kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
+    ctx.save_for_backward(kept_x, y, kept_h0, c0, *weights)
+    ctx.save_for_forward(x, y, h0, c0, *weights)
+
+
+def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Tensor | None, ...]:
+    # the derivative of a holomorphic function at conj x is that at x, conjugated
+    directions = _directions(cell, ctx, torch.conj)
+    needs_x, _, *needs_states = ctx.needs_input_grad[:4]
+    found = []
+    for i, grad_rows in enumerate(_rows(widen(grad_y)).chunk(len(directions), -1)):
+        needs = (needs_x, *needs_states[: len(last)], *_part(ctx.needs_input_grad[4:], i))
+        found.append(directions[i].pull(grad_rows, tuple(widen(state[i]) for state in last), needs))
+    grads_x, *rest = zip(*found, strict=True)
+    grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
+    if needs_x:
+        grad_x = in_layout(sum(grads_x[1:], grads_x[0]), ctx.by_columns)
+        grads[0] = grad_x.reshape(ctx.x_shape)
+    for k in range(len(last)):
+        grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
+    for i, direction in enumerate(found):
+        grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = direction[1 + len(last) :]
+    return tuple(grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True))
+
+
+def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[Any, ...]) -> States:
+    _, y, *initial = ctx.saved_tensors[:4]
+    rows = None if tangent_x is None else _rows(widen(tangent_x))
+    starts = [
+        widen(torch.zeros_like(state) if tangent is None else tangent)
+        for tangent, state in zip(tangents[:2], initial, strict=True)
+        if state is not None
+    ]
+    pushed = [
+        direction.push(rows, tuple(start[i] for start in starts), Weights(*_part(tangents[2:], i)))
+        for i, direction in enumerate(_directions(cell, ctx, lambda saved: saved))
+    ]
+    return tuple(tangent.to(y.dtype) for tangent in _joined(pushed, y.shape[:-1]))
+
+
+def _unrolled(
+    cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: tuple[Any, ...]
+) -> Any:
+    """The forward pass step by step, for vmap, which cannot batch torch's operator."""
+    steps = (x.shape[1],) * x.shape[0] if sizes is None else tuple(sizes.tolist())
+    ran = [
+        unrolled(cell, Walk(steps, i == 1), _rows(x), tuple(state[i] for state in initial), w)
+        for i, w in enumerate(_by_direction(weights))
+    ]
+    return _joined(ran, x.shape[:-1])
+
+
+def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) -> list[Direction]:
+    saved: list[Any] = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
+    x, y, h0, c0, *weights = saved
+    every = _by_direction(weights)
+    sizes = ctx.sizes or (y.shape[1],) * y.shape[0]
+    return [
+        Direction(
+            cell,
+            Walk(sizes, i == 1),
+            None if x is None else _rows(x),
+            rows,
+            [None if state is None else state[i] for state in (h0, c0)],
+            every[i],
+        )
+        for i, rows in enumerate(_rows(y).chunk(len(every), -1))
+    ]
+
+
+def _by_direction(weights: Sequence[Any]) -> list[Weights]:
+    found = [Weights(*_part(weights, i)) for i in range(2)]
+    return [w for w in found if w.ih is not None]
+
+
+def _part(weights: Sequence[Any], i: int) -> Sequence[Any]:
+    return weights[i * PARTS : (i + 1) * PARTS]
+
+
+def _joined(outcomes: list[Any], shape: torch.Size) -> tuple[Tensor, ...]:
+    """y and last states of a layer from those of its directions."""
+    rows, states = zip(*outcomes, strict=True)
+    y = torch.cat(rows, -1)
+    return y.reshape(*shape, y.shape[-1]), *map(torch.stack, zip(*states, strict=True))
+
+
+def is_by_columns(rows: Tensor) -> bool:
+    """Whether the columns of ``(N, I)`` lie one after the other."""
+    return rows.dim() == 2 and rows.stride() == (1, rows.shape[0])
+
+
+def in_layout(grad: Any, by_columns: bool) -> Any:
+    """A gradient in the layout of its rows, as torch returns it."""
+    return grad.mT.contiguous().mT if by_columns and grad is not None else grad
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    # not reshape(-1, n): with zero elements the other size would be ambiguous
+    return tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])

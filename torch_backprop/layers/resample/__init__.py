@@ -1,0 +1,1 @@
+"""Images on other grids, grouped by derivation."""
