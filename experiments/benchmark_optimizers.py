@@ -97,6 +97,7 @@ def table(rows: list[dict[str, Any]]) -> Table:
 def measure(case: Case, repetitions: int) -> list[dict[str, Any]]:
     """Return a row for each form of the protocol."""
     loops = {"plain": plain(case), "cost": ours(case, closure=False), "closure": ours(case, closure=True)}
+    # Each in its turn, so that a slow moment of the machine hits them all.
     best = dict.fromkeys(loops, float("inf"))
     for _ in range(repetitions):
         for name, loop in loops.items():

@@ -60,6 +60,7 @@ class GradientFlow(Callback):
         descent, layers = find_descent(trainer), _layers(pl_module)
 
         def before(_: Any, gradients: Gradients) -> None:
+            # The update under way is not counted yet.
             if (descent.updates + 1) % self.every == 0:
                 self._look(layers, gradients)
 
@@ -89,6 +90,7 @@ class GradientFlow(Callback):
             entries[f"gradient_norm/{name}"] = self._norms[name].item()
             entries[f"update_ratio/{name}"] = (change / joint_norm([old for _, old in pairs])).item()
         self._before, self._norms = {}, {}
+        # Not by self.log, whose step is that of loader batches.
         for logger in trainer.loggers if entries else ():
             logger.log_metrics(entries, step=updates)
 

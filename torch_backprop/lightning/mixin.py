@@ -119,6 +119,7 @@ class DescentMixin(LightningModule):
     @contextmanager
     def _without_log(self) -> Iterator[None]:
         """Keep what `training_step` does at other parameters out of the log and out of the metrics."""
+        # Instance attributes hide the methods for the while.
         metrics = [module for module in self.modules() if isinstance(module, Metric)]
         kept = [(copy(vars(metric)), deepcopy(metric.metric_state)) for metric in metrics]
         vars(self)["log"] = vars(self)["log_dict"] = lambda *_, **__: None

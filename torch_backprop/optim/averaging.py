@@ -15,6 +15,7 @@ def average_in(parameters: Iterable[Tensor], state: dict[Tensor, dict[str, Any]]
     """Update each parameter's ``state["average"]``, a mean of `count` iterates with the present one."""
     for theta in parameters:
         kept = state[theta]
+        # A parameter may join later than the others, with a group of its own.
         if count == 1 or "average" not in kept:
             kept["average"] = theta.detach().clone()
         else:
@@ -26,6 +27,7 @@ def swap(parameters: Iterable[Tensor], state: dict[Tensor, dict[str, Any]]) -> N
     """Exchange each parameter's value and its average."""
     for theta in parameters:
         if "average" in state[theta]:
+            # By value: optimizer, model and checkpoints go on holding the tensors that they hold.
             value = theta.clone()
             theta.copy_(state[theta]["average"])
             state[theta]["average"].copy_(value)

@@ -174,6 +174,7 @@ class BatchGD(Descent):
             self._source = self._walk.source
 
     def _close(self, fraction: float = 1.0) -> None:
+        # Measured before the update, whose line search starts from what is measured.
         group, self._group = self._group, OpenGroup()
         if group:
             self._divisor = self._denominator(group) / fraction
@@ -224,6 +225,7 @@ class BatchGD(Descent):
         return self._sign() * cost + sum(penalties)
 
     def _sign(self) -> float:
+        # Groups that pull in different directions have no common objective.
         signs = {-1.0 if group["maximize"] else 1.0 for group in self.param_groups}
         return signs.pop() if len(signs) == 1 else math.nan
 
@@ -245,6 +247,7 @@ class BatchGD(Descent):
         cost = 0.0
         with unsynchronised(), self._quietly():
             for piece in self._kept:
+                # The closure asks for its rows as ever, and gets those of the piece.
                 self._walk = Replay(piece)
                 try:
                     cost += float(self._source.value()) * piece.share

@@ -77,6 +77,7 @@ class Cursor:
     def open(self, room: float) -> None:
         """Make the window as large as the open group has room for."""
         self.last = int(min(self.total, self.first + room))
+        # Own places rise, so those below the end of the window are a prefix.
         self.stop = self.last if self.places is None else bisect_left(self.places, self.last)
         self.taken = False
 

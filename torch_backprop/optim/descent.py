@@ -81,6 +81,7 @@ class Descent(Updater):
         unknown = [name for name in settings if name not in DEFAULTS]
         if unknown:
             raise TypeError(f"{type(self).__name__} has no argument {unknown[0]!r}.")
+        # What is left of these goes to the parameter groups, which may have their own.
         chosen: dict[str, Any] = {**DEFAULTS, **settings}
         self.reduction, self.normalize = chosen.pop("reduction"), chosen.pop("normalize")
         check_choice("reduction", self.reduction, ("mean", "sum"))
@@ -164,6 +165,7 @@ class Descent(Updater):
 
     def end_epoch(self) -> None:
         """Do what the end of a pass asks for; `epoch` and DescentMixin call it."""
+        # One that goes on with its pass would else wait for the others for ever.
         if self._processes() > 1:
             gather(ENDED, self._parameters()[0].device)
         self._end_pass()

@@ -96,11 +96,13 @@ class LineSearch:
         start = first or self.last * GROW
         try:
             step, good = backtrack(at, value, line.slope(), start, eps)
+        # An interruption too must not leave the parameters at a trial point.
         except BaseException:
             line.move(0.0)
             raise
         if good:
             self.last = step
+            # One that was accepted at once says nothing of how large a step may be.
             self.smallest = min(step, self.smallest) if step < start else self.smallest
         else:
             line.move(first or min(self.last, self.smallest))

@@ -72,6 +72,7 @@ class MiniBatchGD(Descent):
         self.last = last
         check_choice("scale_lr", scale_lr, (None, "linear", "sqrt"))
         check_count("warmup", warmup, 0)
+        # A rule without the size that lr is meant for, or the other way round, is half a request.
         given = (scale_lr is None) == (base_batch_size is None)
         require(given, "base_batch_size", base_batch_size, "given if and only if scale_lr is")
         self._factor = 1.0

@@ -38,6 +38,7 @@ def gather(number: int, device: torch.device) -> list[int]:
         OtherProcessError: if another process failed, or is at another place in its pass.
     """
     rank, size = place()
+    # A sum of disjoint parts, for every backend has that on every device.
     numbers = torch.zeros(size, dtype=torch.int64, device=device)
     numbers[rank] = number
     distributed.all_reduce(numbers)
@@ -76,6 +77,7 @@ def add_up(part: Part, parameters: list[Tensor], examples: int, failed: bool = F
     distributed.all_reduce(buffer)
     failures, weight, cost, *users = buffer[size:].tolist()
     _refuse(failures > failed, "failed in this step: see its error")
+    # A parameter that no process used has no gradient, which is not the same as one of zeros.
     gradients = {
         theta: views[theta].to(theta.device) for theta, use in zip(parameters, users, strict=True) if use
     }
@@ -118,6 +120,7 @@ def unsynchronised() -> Iterator[None]:
     As its ``no_sync``, for models that the optimizer does not know. Processes run forward for their own rows
     only, at different times, and what the model sends then would meet what the optimizer sends.
     """
+    # Found as they run: a model keeps no list of who has wrapped it.
     found: dict[DistributedDataParallel, bool] = {}
 
     def silence(module: Any, _: Any) -> None:

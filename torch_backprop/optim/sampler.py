@@ -94,6 +94,7 @@ class WindowSampler(Sampler[list[int]]):
 
     def _starts(self) -> list[int]:
         starts = [*range(0, self.examples, self.batch_size * self.processes), self.examples]
+        # A loader cannot make a batch of no examples.
         if len(starts) > 2 and starts[-1] - starts[-2] < self.processes:
             del starts[-2]
         return starts

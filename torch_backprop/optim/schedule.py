@@ -70,5 +70,6 @@ class Schedule:
         if self.rate(lr, 0, 0.0) <= SMALLEST:
             return True
         self.divisions += 1
+        # The lowest objective stays: the smaller rate has to get below it.
         self.convergence.stalled = 0
         return False

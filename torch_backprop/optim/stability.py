@@ -45,6 +45,7 @@ def largest_eigenvalue(product: Product, like: list[Tensor], iterations: int, to
 
 
 def _dominant(product: Product, like: list[Tensor], iterations: int, tol: float) -> float:
+    # A generator of its own, on the CPU: the same start everywhere, and the user's numbers untouched.
     generator = torch.Generator().manual_seed(0)
     vector = _unit([torch.randn(part.shape, generator=generator).to(part) for part in like])
     value = math.inf
@@ -111,6 +112,7 @@ class Hessian:
     def _part(self, rows: Any, vector: list[Tensor]) -> list[Tensor]:
         with torch.enable_grad():
             value = self.cost(*rows)
+            # A parameter that the cost does without has a row of zeros in the Hessian.
             settings: dict[str, Any] = {"allow_unused": True, "materialize_grads": True}
             first = torch.autograd.grad(value, self.parameters, create_graph=True, **settings)
             curved = [

@@ -25,6 +25,7 @@ def secant_step(
     """
     length, curvature, known = 0.0, 0.0, True
     for theta, gradient in gradients.items():
+        # In the optimizer's state, so that a resumed run has them.
         kept = state[theta]
         known = known and "previous_gradient" in kept
         if "previous_gradient" in kept:

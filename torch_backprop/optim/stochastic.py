@@ -143,9 +143,11 @@ class StochasticGD(Descent):
             self._reduction.unpack(progress, self._parameters())
 
     def _alpha(self) -> float:
+        # scikit-learn's one rate for all, though an intercept has no decay.
         return max(group["weight_decay"] for group in self.param_groups)
 
     def _room(self) -> float:
+        # Nothing is updated in a pass for the snapshot, so its rows need not come one by one.
         return math.inf if self._reduction and self._reduction.measures else super()._room()
 
     def _differentiate(self, evaluate: Evaluate) -> tuple[Any, Gradients]:
@@ -162,6 +164,7 @@ class StochasticGD(Descent):
             self._reduction.full.add(part)
             return
         if self._schedule.name == "adaptive":
+            # Before the update, as scikit-learn sums it up.
             penalty = part.examples * self._penalty()
             self._schedule.see(part.cost + penalty, part.examples)
         super()._absorb(part)
@@ -181,6 +184,7 @@ class StochasticGD(Descent):
 
     def _move(self, gradients: Gradients) -> None:
         super()._move(gradients)
+        # The update under way is not counted yet.
         count = self.updates + 2 - self.average
         if self.average and count > 0:
             average_in(self._parameters(), self.state, count)

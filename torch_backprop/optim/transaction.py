@@ -57,6 +57,7 @@ class Transaction(AbstractContextManager):
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate
             self.resume(self.counters)
+        # The parameters' copies stay for the next time; those of the state are made anew.
         self.state = {}
 
 

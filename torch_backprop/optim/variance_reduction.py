@@ -39,6 +39,7 @@ class VarianceReduction:
 
     def end_pass(self, parameters: list[Tensor], state: State, denominator: float) -> None:
         """Go to the next pass, and keep snapshot and gradient if they are complete."""
+        # A pass without a row that counts leaves nothing to start from.
         if self.measures and not self.full:
             return
         if self.measures:
