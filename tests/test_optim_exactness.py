@@ -172,8 +172,9 @@ def test_looking_changes_no_bit():
     assert torch.equal(*ends)
 
 
+@each_form
 @pytest.mark.parametrize("layer", [nn.Identity, nn.Dropout])
-def test_a_compiled_model_is_compiled_once(layer):
+def test_a_compiled_model_is_compiled_once(layer, form):
     torch._dynamo.reset()
     compiled = []
 
@@ -186,6 +187,16 @@ def test_a_compiled_model_is_compiled_once(layer):
     fast = torch.compile(model, backend=backend, fullgraph=True)
     x, y = (rows[:64] for rows in make_data())
     warned = pytest.warns(UserWarning, match="Dropout in training mode")
+
+    def closure():
+        rows, classes = optimizer.take(x, y)
+        cost = cross_entropy(fast(rows), classes)
+        cost.backward()
+        return cost
+
     with warned if layer is nn.Dropout else nullcontext():
-        optimizer.step(lambda x, y: cross_entropy(fast(x), y), x, y)
+        if form == "closure":
+            optimizer.step(closure)
+        else:
+            optimizer.step(lambda x, y: cross_entropy(fast(x), y), x, y)
     assert len(compiled) == 1

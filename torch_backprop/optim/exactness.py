@@ -28,6 +28,9 @@ class Observation:
 
     def __init__(self, unseen: set[str]) -> None:
         self.unseen = unseen
+        # A compiled model would be compiled again for rows that require grad: layers() looks for one first.
+        compiled = "layers" in unseen and "torch._dynamo" in sys.modules
+        self.watches = "rows" in unseen and not compiled
         self.rows: list[Tensor] = []
         self.inexact: set[str] = set()
         self.drawn = self.coupled = False
@@ -35,11 +38,7 @@ class Observation:
     def watched(self, rows: Any) -> Any:
         """Return `rows` so that derivatives with respect to them can be taken."""
         if isinstance(rows, Tensor):
-            # A compiled model would be compiled again for rows that require grad: layers() looks first.
-            compiled = "layers" in self.unseen and "torch._dynamo" in sys.modules
-            if compiled or "rows" not in self.unseen:
-                return rows
-            if not rows.is_floating_point() or rows.requires_grad:
+            if not (self.watches and rows.is_floating_point()) or rows.requires_grad:
                 return rows
             # The same memory, for other alignment would be other rounding.
             self.rows.append(rows.detach().requires_grad_())

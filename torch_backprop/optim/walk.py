@@ -120,7 +120,8 @@ class Walk:
         self.observation = observation = Observation(unseen)
         try:
             with observation.layers():
-                found = self.source.gradients(self.parameters, observation.look)
+                look = observation.look if observation.watches else None
+                found = self.source.gradients(self.parameters, look)
         except OtherProcessError:
             raise
         except Exception:
