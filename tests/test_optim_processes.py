@@ -174,6 +174,18 @@ def searched(batches: list[Tensor]) -> Tensor:
     return snapshot(model)
 
 
+def group_of_one() -> None:
+    """A group of one, in which DistributedDataParallel keeps count of backward passes as in any other."""
+    for form in ("cost", "closure"):
+        model = make_model()
+        parallel = DistributedDataParallel(model)
+        optimizer = make_optimizer("minibatch", model.parameters())
+        trajectory = record(optimizer, model)
+        for _ in range(2):
+            descend(optimizer, parallel, list(torch.arange(N).split(29)), form)
+        assert difference(trajectory, reference("minibatch")) < 1e-12
+
+
 def everything(rank: int, folder: str) -> dict[int, Any]:
     found = {}
     for size in (3, 2):
@@ -185,6 +197,9 @@ def everything(rank: int, folder: str) -> dict[int, Any]:
             found[size] = {"trajectories": results, "serial": serial, "failures": failures(rank)}
     if regroup(rank, 2, folder):
         found["partial"], found["searched"] = partial(rank), searched(shards(2, rank))
+    # Last, since ever fewer processes join.
+    if regroup(rank, 1, folder):
+        group_of_one()
     return found
 
 

@@ -152,6 +152,7 @@ def test_sparse_gradients_are_refused_and_nothing_changes(variant):
 
 
 OPTIONS = {
+    "plain": lambda p: StochasticGD(p, LR),
     "line search": lambda p: BatchGD(p, LR, line_search="armijo", step_size="barzilai-borwein"),
     "momentum": lambda p: BatchGD(p, LR, momentum=0.9),
     "averaged": lambda p: StochasticGD(p, LR, average=True, schedule="adaptive", weight_decay=0.1),
@@ -202,6 +203,7 @@ def test_state_with_other_options_is_refused_with_the_key_named():
     for name, other, key in (
         ("momentum", "line search", "line_search"),
         ("averaged", "svrg", "schedule"),
+        ("svrg", "plain", "svrg"),
         ("line search", "momentum", "line_search"),
     ):
         with pytest.raises(ValueError, match=rf"\['descent'\]\['{key}'\]"):

@@ -15,7 +15,7 @@ from torch_backprop.optim.convergence import Convergence
 from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.line_search import ROUNDING, Line, LineSearch
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
-from torch_backprop.optim.processes import real, total, unsynchronised
+from torch_backprop.optim.processes import place, real, total, unsynchronised
 from torch_backprop.optim.replay import Replay, Slice
 from torch_backprop.optim.stability import Hessian, largest_eigenvalue
 from torch_backprop.optim.step_size import secant_step
@@ -139,7 +139,7 @@ class BatchGD(Descent):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`; see `Descent.load_state_dict`."""
         # A state is one process's, and so are the rows that a line search has kept of an unfinished pass.
-        if self._processes() > 1 and state_dict.get("descent", {}).get("kept"):
+        if place()[1] > 1 and state_dict.get("descent", {}).get("kept"):
             raise ValueError(
                 "state_dict['descent']['kept'] has the rows of one process only: save at the end of a pass."
             )

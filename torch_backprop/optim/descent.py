@@ -20,7 +20,7 @@ from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
-from torch_backprop.optim.processes import ENDED, gather, place, unsynchronised
+from torch_backprop.optim.processes import ENDED, gather, grouped, place, unsynchronised
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
 from torch_backprop.optim.update import Updater
@@ -125,20 +125,22 @@ class Descent(Updater):
             TypeError: if there is no closure, or the rows or the cost are of a wrong kind.
             ValueError: if the rows, the weights or the cost have a wrong shape, or the cost is not finite.
             RuntimeError: if a closure does not call `take` or ``backward``, or a gradient is sparse.
-                After any exception parameters and state are as they were before the step.
+                After any exception parameters and state are as they were before the step; what update
+                hooks have done meanwhile is not.
         """
         if not callable(closure):
             raise TypeError(NO_COST)
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
         self._check_ready()
-        many = self._processes() > 1
+        self._warn_if_serial()
         self._transaction = self._transaction or Transaction(self, self._progress, self._resume)
         # As torch's own optimizers: the caller may be in no_grad.
         with self._transaction, torch.enable_grad():
             self._walk = walk = Walk(self, closure, rows, self._transaction)
             try:
-                with unsynchronised() if many else nullcontext():
+                # In a group of one as well, for DistributedDataParallel would wait for its own backward.
+                with unsynchronised() if grouped() else nullcontext():
                     walk.run(rows, weight)
             finally:
                 self._walk = None
@@ -166,7 +168,7 @@ class Descent(Updater):
     def end_epoch(self) -> None:
         """Do what the end of a pass asks for; `epoch` and DescentMixin call it."""
         # One that goes on with its pass would else wait for the others for ever.
-        if self._processes() > 1:
+        if place()[1] > 1:
             gather(ENDED, self._parameters()[0].device)
         self._end_pass()
 
@@ -207,12 +209,11 @@ class Descent(Updater):
         self.updates, self.examples_seen = progress["updates"], progress["examples_seen"]
         self._group = unpack_open_group(progress, self._parameters())
 
-    def _processes(self) -> int:
+    def _warn_if_serial(self) -> None:
         processes = place()[1]
         if processes > 1 and self.group_size == 1 and not self._serial:
             self._serial = True
             warnings.warn(SERIAL.format(processes), stacklevel=3)
-        return processes
 
     def _room(self) -> float:
         return self.group_size - self._group.examples

@@ -24,11 +24,14 @@ class OtherProcessError(RuntimeError):
     """Another process cannot go on with this step."""
 
 
+def grouped() -> bool:
+    """Whether this process belongs to a group, be it a group of one."""
+    return distributed.is_available() and distributed.is_initialized()
+
+
 def place() -> tuple[int, int]:
     """Return the rank of this process and the number of processes."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
+    return (distributed.get_rank(), distributed.get_world_size()) if grouped() else (0, 1)
 
 
 def gather(number: int, device: torch.device) -> list[int]:

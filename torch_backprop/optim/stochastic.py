@@ -123,7 +123,12 @@ class StochasticGD(Descent):
             )
 
     def _identity(self) -> dict[str, Any]:
-        return {**super()._identity(), "schedule": self._schedule.name, "svrg": self._reduction is not None}
+        options = {
+            "schedule": self._schedule.name,
+            "average": self.average,
+            "svrg": self._reduction is not None,
+        }
+        return {**super()._identity(), **options}
 
     def _progress(self) -> dict[str, Any]:
         schedule, convergence = self._schedule, self._schedule.convergence
