@@ -1,4 +1,4 @@
-"""Time and memory of the layers, each as a ratio to its built-in."""
+"""Time and memory of the layers, or the time of the optimizers, as ratios to what PyTorch has."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from experiments import benchmark_optimizers
 from experiments.benchmark_layers import Measurement, chosen, measure, table, write_csv
 from experiments.marked import machine
 from torch_backprop.spec import LayerSpec
@@ -18,12 +19,14 @@ SECONDS, QUICK = 1.0, 0.1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures the layers and prints the table.
+    """Measures the layers, or the optimizers, and prints the table.
 
     Returns:
-        0, or 2 where no layer is meant.
+        0, or 2 where no layer or no case is meant.
     """
     options = _parser().parse_args(arguments)
+    if options.optimizers:
+        return benchmark_optimizers.main(options.only, options.quick, options.csv)
     specs = chosen(options.only)
     if not specs:
         sys.stderr.write(f"benchmark: --only: {options.only!r} is the name of no layer\n")
@@ -42,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments benchmark", description=__doc__)
     add = parser.add_argument
+    add("--optimizers", action="store_true", help="the optimizers against a plain loop, not the layers")
     add("--only", default="*", metavar="PATTERN", help="layers by name, as in 'Conv*' (default: all)")
     add("--quick", action="store_true", help="a tenth of the time, and less certain")
     add(
@@ -49,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compiled by Inductor, which takes seconds for each layer",
     )
-    add("--csv", type=Path, metavar="FILE", help="write the figures there, a line a layer")
+    add("--csv", type=Path, metavar="FILE", help="write the figures there, a line a layer or a case")
     return parser
 
 

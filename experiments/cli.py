@@ -13,7 +13,7 @@ from experiments.run import Run, RunError
 
 EXPERIMENTS = {
     "compare": "One model trained by batch, stochastic and mini-batch gradient descent.",
-    "benchmark": "Time and memory of every layer against its built-in.",
+    "benchmark": "Time and memory of every layer against its built-in, or the time of the optimizers.",
     "coverage": "What each layer can do, and what it holds in memory.",
     "verifiers": "Which verifier of backward passes finds which planted fault.",
 }

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,6 +27,7 @@ from tests.sequential_sgd import (
     snapshot,
 )
 from torch_backprop.lightning import DescentMixin
+from torch_backprop.lightning.guards import refuse_conflicts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning"),
@@ -46,6 +48,13 @@ class Classifier(DescentMixin, LightningModule):
     def training_step(self, batch, batch_idx):
         x, y = self.take(*batch)
         return nn.functional.cross_entropy(self.model(x), y)
+
+
+class Recurrent(nn.LSTM):
+    """An LSTM over sequences of one element, for rows of vectors."""
+
+    def forward(self, x):  # pyright: ignore[reportIncompatibleMethodOverride]
+        return super().forward(x[:, None])[0][:, 0]
 
 
 class ManualClassifier(Classifier):
@@ -223,10 +232,17 @@ def test_conflicting_trainer_arguments_are_refused(argument):
         make_trainer(**settings).fit(Classifier("minibatch"), loader(29))
 
 
-def test_several_processes_are_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("strategy", "match"),
+    [(SingleDeviceStrategy("cpu"), "use 'ddp'"), (DDPStrategy(), "sync_batchnorm=True")],
+)
+def test_what_several_processes_cannot_have_is_refused(monkeypatch, strategy, match):
+    classifier, trainer = Classifier("minibatch"), make_trainer()
+    classifier.model.append(nn.SyncBatchNorm(3))
     monkeypatch.setattr(Trainer, "world_size", 2)
-    with pytest.raises(ValueError, match="devices=1"):
-        make_trainer().fit(Classifier("minibatch"), loader(29))
+    monkeypatch.setattr(Trainer, "strategy", strategy)
+    with pytest.raises(ValueError, match=match):
+        refuse_conflicts(trainer, classifier)
 
 
 class WithSGD(Classifier):
@@ -248,17 +264,19 @@ def test_bf16_mixed_precision_works():
 
 
 @pytest.mark.parametrize(
-    "layer", [nn.BatchNorm1d(5), nn.Dropout(0.5), nn.RReLU(), nn.LSTM(5, 5, 2, dropout=0.1)]
+    "layer", [nn.BatchNorm1d(5), nn.Dropout(0.5), nn.RReLU(), Recurrent(5, 5, 2, True, True, 0.1)]
 )
 def test_warns_where_equality_cannot_hold(layer):
     classifier = Classifier("minibatch")
-    classifier.layer = layer
-    with pytest.warns(UserWarning, match=rf"{type(layer).__name__} in training mode"):
-        make_trainer(max_epochs=1).fit(classifier, loader(64))
+    classifier.model = nn.Sequential(layer.double(), classifier.model)
+    with pytest.warns(UserWarning, match=rf"{type(layer).__name__} in training mode") as seen:
+        make_trainer(max_epochs=2).fit(classifier, loader(64))
+    assert len([warning for warning in seen if "trajectory" in str(warning.message)]) == 1
 
 
 def test_without_lightning_the_import_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    monkeypatch.delitem(sys.modules, "torch_backprop.lightning")
+    for name in [name for name in sys.modules if name.startswith("torch_backprop.lightning")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r'pip install "torch_backprop\[lightning\]"'):
         import torch_backprop.lightning  # noqa: F401

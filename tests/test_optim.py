@@ -1,5 +1,8 @@
 """Each update of the three optimizers equals sequential torch.optim.SGD, however the loader cuts the data."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -44,8 +47,8 @@ def test_every_update_equals_sequential_sgd(variant, settings, form):
 class MeanOfMeans(MiniBatchGD):
     """A planted fault: the slices of a group count alike, whatever their number of rows."""
 
-    def _absorb(self, gradients, cursor):
-        self._group.add(gradients, 1.0, 1.0, cursor.examples)
+    def _absorb(self, part):
+        self._group.add(replace(part, share=1.0, weight=1.0))
         if self._group.examples == self.group_size:
             self._close()
 
@@ -110,6 +113,17 @@ def test_max_norm_clips_the_gradient_of_the_group(variant):
     assert difference(expected, reference(variant, momentum=0.9)) > 1e-6
 
 
+class Plateau(lr_scheduler.ReduceLROnPlateau):
+    """Steps as the others do, with a cost that rises with the updates."""
+
+    def __init__(self, optimizer):
+        super().__init__(optimizer, patience=2, factor=0.7)
+        self.costs = itertools.count()
+
+    def step(self):  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().step(float(next(self.costs)))
+
+
 SCHEDULERS = {
     "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda n: 1 / (1 + n)),
     "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 0.9),
@@ -123,6 +137,10 @@ SCHEDULERS = {
     "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
     "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.001, 0.02, 3),
     "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.02, 200),
+    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler(
+        [lr_scheduler.ConstantLR(o, 0.5, 3), lr_scheduler.ExponentialLR(o, 0.9)], o
+    ),
+    "ReduceLROnPlateau": Plateau,
     "SequentialLR": lambda o: lr_scheduler.SequentialLR(
         o, [lr_scheduler.ConstantLR(o, 0.1), lr_scheduler.ExponentialLR(o, 0.9)], [2]
     ),
@@ -131,16 +149,24 @@ SCHEDULERS = {
 
 @pytest.mark.parametrize("as_lr", [float, torch.tensor])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_schedulers_step_after_each_update(name, as_lr):
+@each_variant
+def test_schedulers_step_after_each_update(variant, name, as_lr):
     model, twin = make_model(), make_model()
-    optimizer = make_optimizer("minibatch", model.parameters(), lr=as_lr(LR), momentum=0.9)
+    optimizer = make_optimizer(variant, model.parameters(), lr=as_lr(LR), momentum=0.9)
     trajectory = record(optimizer, model)
     schedule = SCHEDULERS[name](optimizer)
     optimizer.register_update_hook(lambda _: schedule.step())
     descend(optimizer, model, 29)
     sgd = torch.optim.SGD(twin.parameters(), as_lr(LR), momentum=0.9)
     schedule_of_twin = SCHEDULERS[name](sgd)
-    assert difference(trajectory, sequential("minibatch", twin, sgd, after=schedule_of_twin.step)) < 1e-12
+    assert difference(trajectory, sequential(variant, twin, sgd, after=schedule_of_twin.step)) < 1e-12
+    # What CyclicLR and OneCycleLR make of momentum is among it.
+    found, expected = optimizer.param_groups[0], sgd.param_groups[0]
+    assert all(float(found[key]) == float(expected[key]) for key in ("lr", "momentum"))
+
+
+def test_every_scheduler_of_torch_is_tried():
+    assert {*SCHEDULERS, "LRScheduler"} == set(lr_scheduler.__all__)
 
 
 def test_reduce_on_plateau_after_each_epoch():

@@ -52,7 +52,7 @@ def test_a_bad_function_of_the_update_count():
     optimizer = StochasticGD(model.parameters(), lambda update: LR if update < 2 else math.nan)
     with pytest.raises(ValueError, match=r"lr\(2\)=nan"):
         optimizer.step(lambda x: model(x).mean(), torch.ones(5, 1))
-    assert optimizer.updates == 2
+    assert optimizer.updates == 0
 
 
 def test_a_function_and_a_scheduler_at_once():
@@ -64,6 +64,25 @@ def test_a_function_and_a_scheduler_at_once():
 
 
 X, Y = make_data()
+
+
+def until(optimizer, updates, model, *shape):
+    """Return a cost that is good up to some update, and then not finite or of a wrong shape."""
+
+    def cost(x):
+        good = model(x).mean()
+        if optimizer.updates < updates:
+            return good
+        return good.expand(shape) if shape else good * math.nan
+
+    return cost
+
+
+def backward(cost):
+    cost.backward()
+    return cost
+
+
 BAD_STEPS = {
     "no closure": (lambda o, m: o.step(), TypeError, r"write optimizer\.step\(cost, inputs, targets\)"),
     "a tensor": (lambda o, m: o.step(m(X).sum()), TypeError, "needs the cost"),
@@ -80,6 +99,18 @@ BAD_STEPS = {
     "negative": (lambda o, m: o.step(m, X, weight=-torch.ones(67)), ValueError, r"weight\[0\]=-1\.0"),
     "nan": (lambda o, m: o.step(m, X, weight=torch.full((67,), math.nan)), ValueError, r"weight\[0\]=nan"),
     "no scalar": (lambda o, m: o.step(m, X), ValueError, r"cost returned shape \(8, 3\)"),
+    "not finite": (lambda o, m: o.step(lambda x: m(x).sum() / 0, X), ValueError, "cost is inf|cost is -inf"),
+    "later not finite": (
+        lambda o, m: o.step(until(o, 3, m), X),
+        ValueError,
+        "The cost is nan, which is not finite",
+    ),
+    "later no scalar": (lambda o, m: o.step(until(o, 3, m, 2), X), ValueError, r"cost returned shape \(2,\)"),
+    "later in a closure": (
+        lambda o, m: o.step(lambda: backward(until(o, 3, m)(*o.take(X)))),
+        ValueError,
+        "The cost is nan",
+    ),
     "no tensor": (lambda o, m: o.step(lambda x: 1.0, X), TypeError, "cost returned a float"),
     "no grad": (lambda o, m: o.step(lambda x: x.sum(), X), ValueError, "cost returned a tensor without grad"),
 }

@@ -23,9 +23,11 @@ def saved_and_loaded(state: dict) -> dict:
 
 
 def numbers(optimizer: Descent) -> dict:
-    """Return a copy of the state without its one word, for assert_close."""
+    """Return a copy of the state without its words, for assert_close."""
     state = copy.deepcopy(optimizer.state_dict())
-    state["descent"].pop("variant")
+    words = [key for key, value in state["descent"].items() if isinstance(value, str)]
+    for key in words:
+        del state["descent"][key]
     return state
 
 
@@ -66,7 +68,7 @@ def test_loading_keeps_the_two_optimizers_apart():
     other.load_state_dict(optimizer.state_dict())
     before = numbers(optimizer)
     walk(other, twin, 3, 14)
-    torch.testing.assert_close(numbers(optimizer), before, rtol=0, atol=0)
+    torch.testing.assert_close(numbers(optimizer), before, rtol=0, atol=0, equal_nan=True)
 
 
 def test_pickled_with_its_model():
@@ -96,7 +98,7 @@ def refuse(state: dict, optimizer: Descent, match: str) -> None:
     before = numbers(optimizer)
     with pytest.raises(ValueError, match=match):
         optimizer.load_state_dict(state)
-    torch.testing.assert_close(numbers(optimizer), before, rtol=0, atol=0)
+    torch.testing.assert_close(numbers(optimizer), before, rtol=0, atol=0, equal_nan=True)
 
 
 def test_state_from_elsewhere_is_refused_with_the_key_named():
@@ -109,6 +111,6 @@ def test_state_from_elsewhere_is_refused_with_the_key_named():
     refuse(state, make_optimizer("batch", model.parameters()), r"\['variant'\] is 'MiniBatchGD'")
     refuse(state, MiniBatchGD(model.parameters(), LR, 9), r"\['batch_size'\] is 8")
     refuse(state, MiniBatchGD(wider.parameters(), LR, 8), r"\['state'\]\[0\]\['momentum_buffer'\]")
-    refuse(state, MiniBatchGD(model[0].parameters(), LR, 8), r"\['param_groups'\] has 4 parameters")
+    refuse(state, MiniBatchGD(model[0].parameters(), LR, 8), r"\['param_groups'\]\[0\]\['params'\] has 4")
     refuse({**state, "state": {}}, MiniBatchGD(wider.parameters(), LR, 8), r"\['sums'\]\[0\]")
-    refuse(state, MiniBatchGD([{"params": [p]} for p in model.parameters()], LR, 8), "parameter groups")
+    refuse(state, MiniBatchGD([{"params": [p]} for p in model.parameters()], LR, 8), "has 1 groups")

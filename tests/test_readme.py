@@ -13,6 +13,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+# Lightning's own use of PyTorch, and its advice on loaders.
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers:UserWarning")
 @pytest.mark.parametrize("example", blocks("python"))
 def test_example_runs(example: str) -> None:
     exec(compile(example, "README.md", "exec"), {"__name__": "readme"})

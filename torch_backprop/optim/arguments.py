@@ -6,6 +6,9 @@ from numbers import Integral, Real
 from typing import Any, SupportsFloat, TypeGuard
 
 from torch import Tensor
+from typing_extensions import TypedDict
+
+Rate = Callable[[int], float]
 
 # Name: what is accepted, and how a refusal says it.
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
@@ -13,7 +16,23 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "dampening": (lambda value: 0 <= value <= 1, "a number from 0 to 1, for example 0"),
     "weight_decay": (lambda value: 0 <= value < math.inf, "a finite number of at least 0, for example 1e-4"),
     "max_norm": (lambda value: 0 < value < math.inf, "a finite number above 0, for example 1.0, or None"),
+    "tol": (lambda value: 0 <= value < math.inf, "a finite number of at least 0, for example 1e-4"),
+    "power_t": (lambda value: 0 <= value < math.inf, "a finite number of at least 0, for example 0.5"),
 }
+_UNSUPPORTED = ("differentiable", "foreach", "fused", "capturable")
+
+
+class Settings(TypedDict, total=False):
+    """The arguments that the three optimizers have in common; see `Descent`."""
+
+    momentum: float
+    dampening: float
+    nesterov: bool
+    weight_decay: float
+    maximize: bool
+    max_norm: float | None
+    reduction: str
+    normalize: str
 
 
 def require(accepted: bool, name: str, value: object, expected: str) -> None:
@@ -33,7 +52,7 @@ def is_number(value: object) -> TypeGuard[SupportsFloat]:
 
 
 def check_number(name: str, value: object) -> None:
-    """Hold a momentum, dampening, weight_decay or max_norm to its range.
+    """Hold a number, such as momentum or tol, to its range.
 
     Raises:
         ValueError: if it is no real number or out of its range.
@@ -42,14 +61,26 @@ def check_number(name: str, value: object) -> None:
     require(is_number(value) and accepts(float(value)), name, value, expected)
 
 
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Hold a count, such as batch_size, to whole numbers of at least `least`.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    accepted = isinstance(value, Integral) and is_number(value) and float(value) >= least
+    require(accepted, name, value, f"a whole number of at least {least}, for example 32")
+
+
 def check_lr(lr: object) -> None:
     """Hold a learning rate to what it may be at the start.
 
     Raises:
         ValueError: if it is neither a finite number above 0, nor one such element of a tensor, nor callable.
     """
+    if isinstance(lr, Tensor):
+        require(lr.numel() == 1, "lr", lr, "a number or a function; a Tensor lr must be 1-element")
     # A scheduler may take it to 0 later; at the start 0 is an oversight.
-    number = lr.item() if isinstance(lr, Tensor) and lr.numel() == 1 else lr
+    number = lr.item() if isinstance(lr, Tensor) else lr
     accepted = callable(lr) or (is_number(number) and 0 < float(number) < math.inf)
     require(accepted, "lr", lr, "a finite number above 0, for example 0.1, or a function of the update count")
 
@@ -64,7 +95,7 @@ def check_max_norm(max_norm: object) -> None:
         check_number("max_norm", max_norm)
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
     """Hold an option to its choices.
 
     Raises:
@@ -73,21 +104,12 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     require(value in choices, name, value, "one of " + ", ".join(map(repr, choices)))
 
 
-def check_batch_size(batch_size: object) -> None:
-    """Hold the size of a mini-batch to whole numbers of at least 1.
-
-    Raises:
-        ValueError: if it is anything else.
-    """
-    accepted = isinstance(batch_size, Integral) and is_number(batch_size) and float(batch_size) >= 1
-    require(accepted, "batch_size", batch_size, "a whole number of at least 1, for example 32")
-
-
 def check_group(group: Mapping[str, Any]) -> None:
     """Check the settings of one parameter group.
 
     Raises:
-        ValueError: if a setting is out of its range, or nesterov is asked for without momentum.
+        ValueError: if a setting is out of its range, nesterov is asked for without momentum, or an
+            implementation of torch.optim that these optimizers do not have.
     """
     check_lr(group["lr"])
     for name in ("momentum", "dampening", "weight_decay"):
@@ -95,3 +117,6 @@ def check_group(group: Mapping[str, Any]) -> None:
     if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
         expected = "False without a momentum above 0 and a dampening of 0: set momentum=0.9, dampening=0"
         require(False, "nesterov", group["nesterov"], expected)
+    # torch keeps keys that it does not know, and a group that asks for one of these would be none the wiser.
+    for name in _UNSUPPORTED:
+        require(not group.get(name), name, group.get(name), "left out, for there is one implementation")

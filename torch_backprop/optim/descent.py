@@ -8,27 +8,42 @@ Numerator and denominator are summed apart and divided once. Rows after a group'
 are computed at the new theta, so the optimizer hands out the rows. Each row is computed once.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from torch_backprop.optim.arguments import check_choice
-from torch_backprop.optim.evaluate import differentiate, report, run
-from torch_backprop.optim.open_group import Gradients, OpenGroup
-from torch_backprop.optim.rows import Cursor
+from torch_backprop.optim.arguments import Rate, Settings, check_choice
+from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
+from torch_backprop.optim.processes import ENDED, gather, grouped, place, unsynchronised
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
-from torch_backprop.optim.update import Rate, Updater
+from torch_backprop.optim.transaction import Transaction
+from torch_backprop.optim.update import Updater
+from torch_backprop.optim.walk import Walk
 
 Batch = TypeVar("Batch")
+Evaluate = Callable[[], tuple[Any, Gradients]]
 
+DEFAULTS: Settings = {
+    "momentum": 0.0,
+    "dampening": 0.0,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "maximize": False,
+    "max_norm": None,
+    "reduction": "mean",
+    "normalize": "group",
+}
 NO_COST = (
     "step() needs the cost: write optimizer.step(cost, inputs, targets), or optimizer.step(closure) with"
     " optimizer.take(inputs, targets) inside the closure."
 )
+SERIAL = "Stochastic descent over {} processes is exact but serial: one example at a time, each sent to all."
 
 
 class Descent(Updater):
@@ -37,13 +52,18 @@ class Descent(Updater):
     Args:
         params: parameters, named parameters, or dicts of parameter groups with settings of their own.
         lr: learning rate per update: a number, a one-element tensor, or a function of the count of updates.
-        momentum: mu in [0, 1).
-        dampening: tau in [0, 1], of the gradient that enters the momentum.
+        momentum: mu in [0, 1), by default 0.
+        dampening: tau in [0, 1], of the gradient that enters the momentum, by default 0.
         nesterov: use Nesterov's momentum.
-        weight_decay: lambda, the factor of an added L2 penalty lambda/2 ||theta||^2.
+        weight_decay: lambda, the factor of an added L2 penalty lambda/2 ||theta||^2, by default 0.
         maximize: ascend instead.
         max_norm: bound of the 2-norm of each group's mean gradient over all parameters, or None.
         reduction: what the cost of several rows is, their (weighted) "mean" or their "sum".
+        normalize: what divides a group's sum, its own weight ("group"), or its number of examples
+            ("population"), so that weights whose mean over all examples is 1 act in groups of one too.
+
+    Where torch.distributed has several processes, groups span them: each row counts once, in the order of
+    `positions`, and every process makes the same updates.
 
     Attributes:
         updates: the number of parameter updates made.
@@ -56,25 +76,26 @@ class Descent(Updater):
     group_size: float
 
     def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float | Tensor | Rate,
-        *,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        nesterov: bool = False,
-        weight_decay: float = 0.0,
-        maximize: bool = False,
-        max_norm: float | None = None,
-        reduction: str = "mean",
+        self, params: Iterable[Any], lr: float | Tensor | Rate, **settings: Unpack[Settings]
     ) -> None:
-        check_choice("reduction", reduction, ("mean", "sum"))
-        self.reduction = reduction
+        unknown = [name for name in settings if name not in DEFAULTS]
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no argument {unknown[0]!r}.")
+        # What is left of these goes to the parameter groups, which may have their own.
+        chosen: dict[str, Any] = {**DEFAULTS, **settings}
+        self.reduction, self.normalize = chosen.pop("reduction"), chosen.pop("normalize")
+        check_choice("reduction", self.reduction, ("mean", "sum"))
+        check_choice("normalize", self.normalize, ("group", "population"))
+        max_norm = chosen.pop("max_norm")
         self.examples_seen = 0
         self._group = OpenGroup()
-        self._cursor: Cursor | None = None
-        settings = {"lr": lr, "momentum": momentum, "dampening": dampening, "nesterov": nesterov}
-        super().__init__(params, {**settings, "weight_decay": weight_decay, "maximize": maximize}, max_norm)
+        self._walk: Any = None
+        self._transaction: Transaction | None = None
+        # One row is never coupled to another.
+        self._unseen = {"layers"} if self.group_size == 1 else {"layers", "rows"}
+        self._serial = False
+        self._quiet: Callable[[], AbstractContextManager[Any]] | None = None
+        super().__init__(params, {"lr": lr, **chosen}, max_norm)
 
     def epoch(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """Yield the batches of one pass over `loader`, and close the open group at its end.
@@ -102,27 +123,28 @@ class Descent(Updater):
 
         Raises:
             TypeError: if there is no closure, or the rows or the cost are of a wrong kind.
-            ValueError: if the rows, the weights or the cost have a wrong shape.
+            ValueError: if the rows, the weights or the cost have a wrong shape, or the cost is not finite.
             RuntimeError: if a closure does not call `take` or ``backward``, or a gradient is sparse.
+                After any exception parameters and state are as they were before the step; what update
+                hooks have done meanwhile is not.
         """
         if not callable(closure):
             raise TypeError(NO_COST)
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
-        self._cursor = cursor = Cursor()
-        evaluate = partial(self._by_cost, closure, rows) if rows else partial(self._by_closure, closure)
-        costs: list[tuple[Any, float]] = []
-        try:
-            if rows:
-                cursor.admit(rows, weight)
-            # As torch's own optimizers: the caller may be in no_grad.
-            with torch.enable_grad():
-                while not cursor.done:
-                    costs.append((evaluate(cursor), cursor.weight))
-                    cursor.start = cursor.stop
-        finally:
-            self._cursor = None
-        return report(costs, self.reduction)
+        self._check_ready()
+        self._warn_if_serial()
+        self._transaction = self._transaction or Transaction(self, self._progress, self._resume)
+        # As torch's own optimizers: the caller may be in no_grad.
+        with self._transaction, torch.enable_grad():
+            self._walk = walk = Walk(self, closure, rows, self._transaction)
+            try:
+                # In a group of one as well, for DistributedDataParallel would wait for its own backward.
+                with unsynchronised() if grouped() else nullcontext():
+                    walk.run(rows, weight)
+            finally:
+                self._walk = None
+        return walk.report()
 
     def take(self, *rows: Any, weight: Any = None) -> tuple[Any, ...]:
         """Return those rows of the loader batch that belong to the open group, as many values as were given.
@@ -135,10 +157,9 @@ class Descent(Updater):
             RuntimeError: if called outside the closure of a `step`.
             TypeError, ValueError: if the rows or weights are not as in `step`.
         """
-        if self._cursor is None:
+        if self._walk is None:
             raise RuntimeError("take() hands out rows inside the closure given to step(): call it there.")
-        self._cursor.admit(rows, weight)
-        return self._cursor.window(rows, self._room())
+        return self._walk.take(rows, weight)
 
     def flush(self) -> None:
         """Close the open group: update with the examples it has. Does nothing if it has none."""
@@ -146,13 +167,14 @@ class Descent(Updater):
 
     def end_epoch(self) -> None:
         """Do what the end of a pass asks for; `epoch` and DescentMixin call it."""
-        self.flush()
+        # One that goes on with its pass would else wait for the others for ever.
+        if place()[1] > 1:
+            gather(ENDED, self._parameters()[0].device)
+        self._end_pass()
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's state, and under "descent" the variant, the counters and the open group."""
-        counters = {"updates": self.updates, "examples_seen": self.examples_seen}
-        group = pack_open_group(self._group, self._parameters())
-        return {**super().state_dict(), "descent": {**self._identity(), **counters, **group}}
+        return {**super().state_dict(), "descent": {**self._identity(), **self._progress()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`, to the last bit and in the middle of a group too.
@@ -160,48 +182,63 @@ class Descent(Updater):
         Raises:
             ValueError: naming the key, if the state is of another optimizer, batch size or shapes.
         """
-        parameters = self._parameters()
-        refuse_foreign_state(state_dict, self._identity(), parameters)
+        refuse_foreign_state(state_dict, self._identity(), self.param_groups)
         # torch keeps the tensors it is given where dtype and device agree: a copy keeps the two apart.
-        super().load_state_dict(deepcopy(state_dict))
-        descent = state_dict["descent"]
-        self.updates, self.examples_seen = descent["updates"], descent["examples_seen"]
-        self._group = unpack_open_group(descent, parameters)
+        state_dict = deepcopy(state_dict)
+        super().load_state_dict(state_dict)
+        self._resume(state_dict["descent"])
+
+    def set_quiet(self, quiet: Callable[[], AbstractContextManager[Any]] | None) -> None:
+        """Have closures that run again, for a cost at other parameters, do so inside the context `quiet`."""
+        self._quiet = quiet
+
+    def _quietly(self) -> AbstractContextManager[Any]:
+        return self._quiet() if self._quiet else nullcontext()
+
+    def _check_ready(self) -> None:
+        """Raise if no step can be made now."""
 
     def _identity(self) -> dict[str, Any]:
         return {"variant": type(self).__name__}
 
+    def _progress(self) -> dict[str, Any]:
+        counters = {"updates": self.updates, "examples_seen": self.examples_seen}
+        return {**counters, **pack_open_group(self._group, self._parameters())}
+
+    def _resume(self, progress: dict[str, Any]) -> None:
+        self.updates, self.examples_seen = progress["updates"], progress["examples_seen"]
+        self._group = unpack_open_group(progress, self._parameters())
+
+    def _warn_if_serial(self) -> None:
+        processes = place()[1]
+        if processes > 1 and self.group_size == 1 and not self._serial:
+            self._serial = True
+            warnings.warn(SERIAL.format(processes), stacklevel=3)
+
     def _room(self) -> float:
         return self.group_size - self._group.examples
 
-    def _by_cost(self, cost: Callable[..., Any], rows: tuple[Any, ...], cursor: Cursor) -> Any:
-        part = cursor.window(rows, self._room())
-        # Rows without weight are not computed, since their mean is 0 / 0.
-        value, gradients = differentiate(cost, part, self._parameters()) if cursor.weight else (None, {})
-        self._absorb(gradients, cursor)
-        return value
+    def _hand_out(self, rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        return self._walk.hand_out(rows)
 
-    def _by_closure(self, closure: Callable[[], Any], cursor: Cursor) -> Any:
-        value, gradients = run(closure, self._parameters())
-        if cursor.count is None or cursor.start == cursor.stop < cursor.count:
-            raise RuntimeError(
-                "The closure never called take(): start it with x, y = optimizer.take(inputs, targets)."
-            )
-        self._absorb(gradients if cursor.weight else {}, cursor)
-        return value
+    def _differentiate(self, evaluate: Evaluate) -> tuple[Any, Gradients]:
+        """Return the cost and the gradients of the window's rows, by `evaluate`."""
+        return evaluate()
 
-    def _absorb(self, gradients: Gradients, cursor: Cursor) -> None:
-        """Add the gradients of the cursor's rows to the open group, and update if that fills it."""
-        self.examples_seen += cursor.examples
-        share = cursor.weight if self.reduction == "mean" else 1.0
-        if cursor.examples == self.group_size and share == cursor.weight:
-            # These rows are a group by themselves and their gradient is its mean: no sums, no rounding.
-            self._update(gradients)
-            return
-        self._group.add(gradients, share, cursor.weight, cursor.examples)
+    def _absorb(self, part: Part) -> None:
+        """Add a part to the open group, and update if that fills it."""
+        self.examples_seen += part.examples
+        self._group.add(part)
         if self._group.examples == self.group_size:
             self._close()
 
+    def _denominator(self, summed: Part | OpenGroup) -> float:
+        return summed.weight if self.normalize == "group" else summed.examples
+
     def _close(self, fraction: float = 1.0) -> None:
+        """Update with `fraction` of the open group's mean gradient."""
         group, self._group = self._group, OpenGroup()
-        self._update(group.mean(fraction))
+        self._update(group.mean(self._denominator(group) / fraction if group else 1.0))
+
+    def _end_pass(self) -> None:
+        self.flush()

@@ -1,11 +1,10 @@
-"""The rows of one loader batch: counting them, and cutting out those that go to the open group.
+"""The rows of one loader batch: counting, cutting and weighing them.
 
 Rows are tensors whose first dimension runs over examples, alone or nested in tuples, lists and mappings.
 """
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,6 +41,11 @@ def count_rows(rows: Any) -> int:
         >>> count_rows((torch.zeros(3, 2), {"label": torch.zeros(3)}))
         3
     """
+    # Most rows are plain tensors, and this is done in every step.
+    if isinstance(rows, tuple) and all(isinstance(value, Tensor) and value.dim() for value in rows):
+        counts = {value.shape[0] for value in rows}
+        if len(counts) == 1:
+            return counts.pop()
     tensors = dict(named_tensors(rows))
     if not tensors:
         raise TypeError(
@@ -85,51 +89,3 @@ def as_weights(weight: Any, count: int) -> list[float]:
         if not 0 <= value < math.inf:
             raise ValueError(f"weight[{row}]={value} is not possible: weights are finite and at least 0.")
     return weights
-
-
-@dataclass
-class Cursor:
-    """Where a step stands in its loader batch: rows `start` to below `stop` go to the open group."""
-
-    start: int = 0
-    stop: int = 0
-    count: int | None = None
-    weights: list[float] | None = None
-
-    def admit(self, rows: tuple[Any, ...], weight: Any) -> None:
-        """Note how many rows the loader batch has, and their weights.
-
-        Raises:
-            ValueError: if an earlier call in the same step had another number of rows.
-        """
-        count = count_rows(rows)
-        if self.count not in (None, count):
-            raise ValueError(f"take() got {count} rows, and {self.count} before in the same step.")
-        self.count = count
-        # A closure may take inputs and targets apart, the weights with either of them, once for each group.
-        if weight is not None and self.weights is None:
-            self.weights = as_weights(weight, count)
-
-    def window(self, rows: tuple[Any, ...], room: float) -> tuple[Any, ...]:
-        """Move `stop` to where the open group has no more room, and return the rows up to there."""
-        count = self.count or 0
-        self.stop = int(min(count, self.start + room))
-        # Views of whole batches would cost time for nothing, at each step of a loader that cuts the groups.
-        if self.stop - self.start == count:
-            return rows
-        return tuple(cut(value, self.start, self.stop) for value in rows)
-
-    @property
-    def examples(self) -> int:
-        """The number of rows in the window."""
-        return self.stop - self.start
-
-    @property
-    def weight(self) -> float:
-        """The sum of the weights of the rows in the window; without weights their number."""
-        return self.examples if self.weights is None else math.fsum(self.weights[self.start : self.stop])
-
-    @property
-    def done(self) -> bool:
-        """Whether every row of the loader batch has been used."""
-        return self.count is not None and self.start >= self.count

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from torch_backprop.optim.arguments import check_group, check_max_norm, require
+from torch_backprop.optim.arguments import Rate, check_group, check_max_norm, require
 from torch_backprop.optim.open_group import Gradients
 
-Rate = Callable[[int], float]
+# What belongs to a step, or to the Trainer that drives it.
+TRANSIENT = ("_walk", "_transaction", "_quiet", "_source")
 
 
 class Updater(torch.optim.Optimizer):
@@ -29,12 +30,16 @@ class Updater(torch.optim.Optimizer):
     The arguments are those of `Descent`; `updates` counts the updates made.
     """
 
+    # Whether `rate` says each group's lr, from its initial one in "eta0".
+    scheduled = False
+
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], max_norm: float | None) -> None:
         check_max_norm(max_norm)
         self.max_norm = max_norm
         self.updates = 0
-        self._rates: list[Callable[[int], Any] | None] = []
+        self._rates: list[Rate | None] = []
         self._update_hooks: OrderedDict[int, Callable[[Any], None]] = OrderedDict()
+        self._update_pre_hooks: OrderedDict[int, Callable[[Any, Gradients], None]] = OrderedDict()
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -43,29 +48,42 @@ class Updater(torch.optim.Optimizer):
         Raises:
             ValueError: if a setting is out of its range.
         """
-        settings = {**self.defaults, **param_group}
+        settings: dict[str, Any] = {**self.defaults, **param_group}
         check_group(settings)
         # The group holds the present number, for repr, for schedulers and for a state dict without functions.
-        rate = settings["lr"] if callable(settings["lr"]) else None
-        super().add_param_group({**settings, "lr": rate(self.updates)} if rate else param_group)
-        self._rates.append(rate)
+        lr: Any = settings["lr"]
+        function: Any = lr if callable(lr) else None
+        if function:
+            require(not self.scheduled, "lr", function, "a number where the optimizer has a schedule")
+            param_group = {**settings, "lr": lr(self.updates)}
+        super().add_param_group(param_group)
+        self._rates.append(function)
+        if self.scheduled:
+            self.param_groups[-1]["eta0"] = float(settings["lr"])
 
     def register_update_hook(self, hook: Callable[[Any], None]) -> RemovableHandle:
         """Call ``hook(optimizer)`` after every update; ``.remove()`` on the returned handle ends that."""
-        handle = RemovableHandle(self._update_hooks)
-        self._update_hooks[handle.id] = hook
-        return handle
+        return _register(self._update_hooks, hook)
+
+    def register_update_pre_hook(self, hook: Callable[[Any, Gradients], None]) -> RemovableHandle:
+        """Call ``hook(optimizer, gradients)`` before every update, with the group's mean gradients."""
+        return _register(self._update_pre_hooks, hook)
+
+    def rate(self, group: Mapping[str, Any]) -> float:
+        """Return the lr of a parameter group for the next update, if the optimizer has a schedule."""
+        raise NotImplementedError
 
     def __getstate__(self) -> dict[str, Any]:
         # torch keeps hooks, and what a scheduler wraps around step, out of copies and pickles; so do we.
         own = {
-            key: value for key, value in vars(self).items() if key != "step" and not key.endswith("_hooks")
+            key: value for key, value in vars(self).items() if not key.endswith("_hooks") and key != "step"
         }
-        return {**own, **super().__getstate__()}
+        return {**own, **{key: None for key in TRANSIENT if key in own}, **super().__getstate__()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.__dict__.setdefault("_update_hooks", OrderedDict())
+        for hooks in ("_update_hooks", "_update_pre_hooks"):
+            self.__dict__.setdefault(hooks, OrderedDict())
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
@@ -76,38 +94,58 @@ class Updater(torch.optim.Optimizer):
         if not gradients:
             return
         self._set_rates()
+        # Over copies: a hook may remove itself.
+        for before in list(self._update_pre_hooks.values()):
+            before(self, gradients)
         with torch.no_grad():
             if self.max_norm is not None:
                 gradients = clipped(gradients, self.max_norm)
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    if parameter in gradients:
-                        move(parameter, gradients[parameter], group, self.state)
+            self._move(gradients)
         self.updates += 1
-        # Over a copy: a hook may remove itself.
         for hook in list(self._update_hooks.values()):
             hook(self)
 
+    def _move(self, gradients: Gradients) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter in gradients:
+                    move(parameter, gradients[parameter], group, self.state)
+
     def _set_rates(self) -> None:
-        for group, rate in zip(self.param_groups, self._rates, strict=True):
-            if rate is not None:
-                scheduled = "initial_lr" in group
-                require(not scheduled, "lr", rate, "a number where a scheduler sets it: use one of the two")
-                lr = rate(self.updates)
-                require(0 <= lr < math.inf, f"lr({self.updates})", lr, "a finite number of at least 0")
-                group["lr"] = lr
+        if not (self.scheduled or any(self._rates)):
+            return
+        for group, function in zip(self.param_groups, self._rates, strict=True):
+            if function is None and not self.scheduled:
+                continue
+            free, setter = "initial_lr" not in group, function or "schedule"
+            require(free, "lr", setter, "set by this or by a scheduler: use one of the two")
+            lr = function(self.updates) if function else self.rate(group)
+            require(0 <= lr < math.inf, f"lr({self.updates})", lr, "a finite number of at least 0")
+            group["lr"] = lr
+
+
+def _register(hooks: OrderedDict[int, Any], hook: Callable[..., None]) -> RemovableHandle:
+    handle = RemovableHandle(hooks)
+    hooks[handle.id] = hook
+    return handle
 
 
 def move(theta: Tensor, gradient: Tensor, group: Mapping[str, Any], state: Mapping[Tensor, dict]) -> None:
     """Update `theta` in place; `group` has the settings and ``state[theta]`` keeps the momentum buffer."""
-    # Out of place as far as the buffer: autograd may hand the same tensor to two parameters.
+    gradient = decayed(theta, gradient, group)
+    if group["momentum"] != 0:
+        gradient = _with_momentum(gradient, group, state[theta])
+    theta.add_(gradient, alpha=-float(group["lr"]))
+
+
+def decayed(theta: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> Tensor:
+    """Return the gradient of what is minimized: with its sign by `maximize`, and the weight decay."""
+    # Out of place: autograd may hand the same tensor to two parameters.
     if group["maximize"]:
         gradient = -gradient
     if group["weight_decay"] != 0:
         gradient = gradient.add(theta, alpha=group["weight_decay"])
-    if group["momentum"] != 0:
-        gradient = _with_momentum(gradient, group, state[theta])
-    theta.add_(gradient, alpha=-float(group["lr"]))
+    return gradient
 
 
 def _with_momentum(gradient: Tensor, group: Mapping[str, Any], state: dict[str, Tensor]) -> Tensor:

@@ -1,18 +1,15 @@
 """Batch, stochastic and mini-batch gradient descent as the optimizers of a LightningModule."""
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy, deepcopy
 from typing import Any
 
-from torch import nn
+from lightning.pytorch import LightningModule
+from torch.nn.parallel import DistributedDataParallel
+from torchmetrics import Metric
 
-from torch_backprop.optim import Descent
-
-try:
-    from lightning.pytorch import LightningModule
-    from lightning.pytorch.callbacks import GradientAccumulationScheduler
-except ImportError as error:
-    raise ImportError('DescentMixin needs Lightning: pip install "torch_backprop[lightning]"') from error
+from torch_backprop.lightning.guards import find_descent, refuse_conflicts, warn_of_padding
 
 
 class DescentMixin(LightningModule):
@@ -24,6 +21,9 @@ class DescentMixin(LightningModule):
     mean cost over the rows of the loader batch as ``outputs["loss"]``; in `training_step`, ``self.log`` sees
     one group at a time, so pass it ``batch_size=len(x)``. In manual optimization call, once per loader batch,
     ``self.optimizers().step(closure)`` with `take` and `manual_backward` in the closure.
+
+    With several processes use ``Trainer(strategy="ddp", use_distributed_sampler=False)`` and
+    ``DataLoader(batch_sampler=WindowSampler(...))``, which neither repeats nor drops an example.
 
     Example:
         >>> import torch
@@ -44,7 +44,7 @@ class DescentMixin(LightningModule):
 
     def take(self, *rows: Any, weight: Any = None) -> tuple[Any, ...]:
         """Return those rows of the loader batch that belong to the open group; see `Descent.take`."""
-        return self._descent().take(*rows, weight=weight)
+        return find_descent(self.trainer).take(*rows, weight=weight)
 
     def optimizer_step(
         self,
@@ -74,81 +74,60 @@ class DescentMixin(LightningModule):
             ValueError: naming the Trainer's argument that interferes, and what to use instead.
         """
         super().on_fit_start()
-        trainer, descent = self.trainer, self._descent()
-        clip, accumulate = trainer.gradient_clip_val, trainer.accumulate_grad_batches
-        callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
-        schedulers = [
-            callback for callback in callbacks if isinstance(callback, GradientAccumulationScheduler)
+        descent = find_descent(self.trainer)
+        refuse_conflicts(self.trainer, self)
+        descent.set_quiet(self._without_log)
+        self._hooks = [
+            descent.register_step_pre_hook(self._hold_exchange),
+            descent.register_step_post_hook(self._end_epoch_after_last_batch),
         ]
-        scaler = getattr(trainer.precision_plugin, "scaler", None)
-        # Each of these acts on the gradient of a part of a group, or calls step without a closure.
-        refuse(clip, f"gradient_clip_val={clip}", "it clips parts of groups; give the optimizer max_norm")
-        refuse(
-            accumulate != 1, f"accumulate_grad_batches={accumulate}", "use MiniBatchGD with that batch_size"
-        )
-        refuse(schedulers, f"callbacks={schedulers}", "use MiniBatchGD with that batch_size")
-        refuse(scaler, "precision='16-mixed'", "GradScaler takes no closure; use precision='bf16-mixed'")
-        refuse(
-            trainer.world_size > 1,
-            f"devices={trainer.num_devices}",
-            "groups form in one process; use devices=1",
-        )
-        self._hook = descent.register_step_post_hook(self._end_epoch_after_last_batch)
 
     def on_fit_end(self) -> None:
         """Leave the optimizer as it was found."""
         super().on_fit_end()
-        self._hook.remove()
+        find_descent(self.trainer).set_quiet(None)
+        for hook in self._hooks:
+            hook.remove()
 
     def on_train_start(self) -> None:
-        """Warn if the model has layers that make the trajectory depend on how groups are cut."""
+        """Warn if a sampler repeats or drops examples."""
         super().on_train_start()
-        inexact = sorted({type(module).__name__ for module in self.modules() if couples_or_draws(module)})
-        if inexact:
-            warnings.warn(
-                f"{', '.join(inexact)} in training mode: the trajectory depends on the loader's batch size,"
-                " since these layers couple the rows of a forward pass or draw random numbers for it.",
-                stacklevel=2,
-            )
+        warn_of_padding(self.trainer)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the counters."""
         super().on_train_batch_end(outputs, batch, batch_idx)
-        descent = self._descent()
+        descent = find_descent(self.trainer)
         # Floats, for Lightning warns of integers.
         self.log("updates", float(descent.updates))
         self.log("examples_seen", float(descent.examples_seen))
 
+    def _hold_exchange(self, *_: Any) -> None:
+        # In manual optimization the model's own forward pass has begun before the step.
+        model: Any = self.trainer.strategy.model
+        if isinstance(model, DistributedDataParallel):
+            model.require_backward_grad_sync = False
+
     def _end_epoch_after_last_batch(self, descent: Any, *_: Any) -> None:
+        model: Any = self.trainer.strategy.model
+        if isinstance(model, DistributedDataParallel):
+            model.require_backward_grad_sync = True
         # A hook of the step comes before any callback: what they validate or save has the last group in it.
         if self.trainer.training and self.trainer.is_last_batch:
             descent.end_epoch()
 
-    def _descent(self) -> Descent:
-        found = [optimizer for optimizer in self.trainer.optimizers if isinstance(optimizer, Descent)]
-        if len(found) != 1:
-            raise TypeError(
-                f"configure_optimizers returned {len(found)} optimizers of torch_backprop.optim:"
-                " DescentMixin needs exactly one BatchGD, StochasticGD or MiniBatchGD."
-            )
-        return found[0]
-
-
-def refuse(conflict: object, argument: str, instead: str) -> None:
-    """Raise where an argument of the Trainer is in conflict with groups that the optimizer forms.
-
-    Raises:
-        ValueError: if there is a `conflict`, naming the argument and what to use instead.
-    """
-    if conflict:
-        raise ValueError(f"Trainer({argument}) cannot work with DescentMixin: {instead}.")
-
-
-def couples_or_draws(module: nn.Module) -> bool:
-    """Whether the output of `module` for a row depends on the other rows, or on random numbers."""
-    rate = 0.0
-    if isinstance(module, nn.modules.dropout._DropoutNd):
-        rate = module.p
-    elif isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
-        rate = module.dropout
-    return module.training and (rate > 0 or isinstance(module, (nn.RReLU, nn.modules.batchnorm._BatchNorm)))
+    @contextmanager
+    def _without_log(self) -> Iterator[None]:
+        """Keep what `training_step` does at other parameters out of the log and out of the metrics."""
+        # Instance attributes hide the methods for the while.
+        metrics = [module for module in self.modules() if isinstance(module, Metric)]
+        kept = [(copy(vars(metric)), deepcopy(metric.metric_state)) for metric in metrics]
+        vars(self)["log"] = vars(self)["log_dict"] = lambda *_, **__: None
+        try:
+            yield
+        finally:
+            del vars(self)["log"], vars(self)["log_dict"]
+            for metric, (plain, state) in zip(metrics, kept, strict=True):
+                vars(metric).update(plain)
+                for name, value in state.items():
+                    setattr(metric, name, value)

@@ -1,0 +1,61 @@
+"""Several processes for the optimizers' tests: spawned once, each hands back a result."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.multiprocessing.spawn import spawn as start_processes
+
+TIMEOUT = 60
+TURN = count()
+
+
+def spawn(function: Callable[..., Any], size: int, folder: Path, *arguments: Any) -> list[Any]:
+    """Run ``function(rank, *arguments)`` in `size` processes of one gloo group; return what each returns.
+
+    A process that raises fails the test with its traceback; one that hangs is ended.
+    """
+    settings = (function, size, str(folder), arguments)
+    context: Any = start_processes(_run, settings, nprocs=size, join=False)
+    try:
+        # Raises the traceback of the first process that fails, and ends the others.
+        finished = context.join(TIMEOUT)
+        while not finished and any(process.is_alive() for process in context.processes):
+            finished = context.join(TIMEOUT, 5)
+    finally:
+        for process in context.processes:
+            process.kill()
+    return [torch.load(folder / f"result{rank}", weights_only=False) for rank in range(size)]
+
+
+def _run(rank: int, function: Callable[..., Any], size: int, folder: str, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    _join(rank, size, f"{folder}/group")
+    try:
+        torch.save(function(rank, *arguments), f"{folder}/result{rank}")
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def regroup(rank: int, size: int, folder: str) -> bool:
+    """Make a new group of the first `size` processes; return whether this one is in it."""
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+    if rank >= size:
+        return False
+    _join(rank, size, f"{folder}/group{next(TURN)}")
+    return True
+
+
+def _join(rank: int, size: int, file: str) -> None:
+    # A file and no port: nothing else on the machine can be in the way.
+    timeout = timedelta(seconds=TIMEOUT)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{file}", rank=rank, world_size=size, timeout=timeout
+    )

@@ -1,0 +1,37 @@
+"""The benchmark of the optimizers: its table, its CSV, and that an update costs no more than it may."""
+
+import csv
+
+from experiments.benchmark import main
+from experiments.benchmark_optimizers import Case, cases, measure
+
+
+def test_benchmark_writes_what_it_measures(tmp_path, capsys):
+    path = tmp_path / "figures" / "optimizers.csv"
+    assert main(["--optimizers", "--quick", "--only", "linear [sb]*", "--csv", str(path)]) == 0
+    assert "plain us" in capsys.readouterr().out
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["variant"], row["form"]) for row in rows} == {
+        (variant, form) for variant in ("stochastic", "batch") for form in ("cost", "closure")
+    }
+    assert all(float(row["ratio"]) > 0 for row in rows)
+
+
+def test_a_pattern_that_fits_nothing_is_refused(capsys):
+    assert main(["--optimizers", "--only", "nothing"]) == 2
+    assert "'nothing' is the name of no case" in capsys.readouterr().err
+
+
+def test_an_update_costs_no_more_than_it_may():
+    # The bounds are 1.15 and 1; what a busy machine adds to either loop must not fail the test.
+    for group, loader, bound in ((32, 32, 1.15), (1, 64, 1.0)):
+        variant = "stochastic" if group == 1 else "mini-batch"
+        case = Case("perceptron 10^6", variant, group, loader, 64 // group * (2 if group > 1 else 1))
+        ratios = []
+        for _ in range(8):
+            ratios += [row["ratio"] for row in measure(case, 6) if row["form"] == "cost"]
+            if min(ratios) <= bound:
+                break
+        assert min(ratios) <= bound, ratios
+    assert len({case.name for case in cases()}) == len(cases())

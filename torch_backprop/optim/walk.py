@@ -1,0 +1,164 @@
+"""One step: the windows of one loader batch in turn, each evaluated, added up and given to the open group."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.optim.cursor import Cursor
+from torch_backprop.optim.evaluate import Closure, Cost, check_finite
+from torch_backprop.optim.exactness import Observation
+from torch_backprop.optim.open_group import Gradients, Part, mean_cost
+from torch_backprop.optim.processes import FAILED, OtherProcessError, add_up, gather, place
+from torch_backprop.optim.transaction import Transaction
+
+if TYPE_CHECKING:
+    from torch_backprop.optim.descent import Descent
+
+NO_TAKE = "The closure never called take(): start it with x, y = optimizer.take(inputs, targets)."
+
+
+class Walk:
+    """A walk of `optimizer` through one loader batch.
+
+    Args:
+        optimizer: takes the parts in, by its `_absorb`.
+        closure, rows: as `Descent.step` has them.
+        transaction: is told to save before the first update that may have to be undone.
+    """
+
+    def __init__(
+        self,
+        optimizer: "Descent",
+        closure: Callable[..., Any],
+        rows: tuple[Any, ...],
+        transaction: Transaction,
+    ) -> None:
+        self.optimizer, self.transaction = optimizer, transaction
+        self.source = Cost(closure, lambda: optimizer._hand_out(rows)) if rows else Closure(closure)
+        self.parameters = [theta for theta in optimizer._parameters() if theta.requires_grad]
+        self.device = optimizer._parameters()[0].device
+        self.rank, self.processes = place()
+        self.cursor = Cursor()
+        self.costs: list[tuple[float, float]] = []
+        self.handed: list[tuple[Any, ...]] = []
+        self.observation: Observation | None = None
+        self.last_cost: Any = None
+
+    def run(self, rows: tuple[Any, ...], weight: Any) -> None:
+        """Go through all windows; `rows` and `weight` are those of a function of the rows, if it is one."""
+        if rows:
+            self._guarded(lambda: self._admit(rows, weight))
+        while not self.cursor.done:
+            if self.cursor.count is not None:
+                self.cursor.open(self.optimizer._room())
+            # Not through a variable, which would keep the gradients while the next ones are computed.
+            self._finish(self._guarded(self._evaluate))
+
+    def take(self, rows: tuple[Any, ...], weight: Any) -> tuple[Any, ...]:
+        """Return the window's rows to a closure, in its first call after the rows before its own are done."""
+        if self.cursor.count is None:
+            self._admit(rows, weight)
+            self.cursor.open(self.optimizer._room())
+            while not self.cursor.own and not self.cursor.done:
+                self._finish(Part())
+                self.cursor.open(self.optimizer._room())
+        else:
+            self.cursor.admit(rows, weight)
+        return self.hand_out(rows)
+
+    def hand_out(self, rows: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the window's rows."""
+        part = self.cursor.part(rows)
+        self.handed.append(part)
+        if self.observation and self.cursor.weights is None and self.cursor.own > 1:
+            return self.observation.watched(part)
+        return part
+
+    def report(self) -> Tensor | None:
+        """Return the mean (or sum) of the cost over all rows, in float32 or wider."""
+        mean = mean_cost(self.costs, self.optimizer.reduction)
+        if mean is None:
+            return None
+        wide = isinstance(self.last_cost, Tensor) and self.last_cost.dtype in (torch.float32, torch.float64)
+        if wide and self.processes == len(self.costs) == 1:
+            return self.last_cost
+        like = self.last_cost if isinstance(self.last_cost, Tensor) else torch.empty(())
+        return torch.tensor(mean, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+
+    def _admit(self, rows: tuple[Any, ...], weight: Any) -> None:
+        self.cursor.admit(rows, weight)
+        if self.processes > 1:
+            self.cursor.share(gather(self.cursor.count or 0, self.device), self.rank)
+
+    def _evaluate(self) -> Part:
+        cursor = self.cursor
+        self.handed = []
+        # Rows without weight are not computed by a cost, since their mean is 0 / 0.
+        needless = not cursor.own or (isinstance(self.source, Cost) and not cursor.weight)
+        if cursor.count is not None and needless:
+            return Part()
+        value, gradients = self.optimizer._differentiate(self._gradients)
+        if not cursor.taken:
+            raise RuntimeError(NO_TAKE)
+        weight = cursor.weight
+        # A closure that returns nothing, as Lightning's for a training_step that skips, has nothing to add.
+        if not weight or (value is None and not gradients):
+            return Part()
+        self.last_cost = value
+        share = weight if self.optimizer.reduction == "mean" else 1.0
+        cost = math.nan if value is None else check_finite(value) * share
+        return Part(gradients, share, weight, cost)
+
+    def _gradients(self) -> tuple[Any, Gradients]:
+        unseen = self.optimizer._unseen
+        alone = self.cursor.count is not None and self.cursor.own == 1
+        if not unseen or (alone and "layers" not in unseen):
+            return self.source.gradients(self.parameters, None)
+        self.observation = observation = Observation(unseen)
+        try:
+            with observation.layers():
+                look = observation.look if observation.watches else None
+                found = self.source.gradients(self.parameters, look)
+        except OtherProcessError:
+            raise
+        except Exception:
+            if not observation.rows:
+                raise
+            # Once more with plain rows: the user's function may not bear rows that require grad.
+            self.handed, self.observation = [], None
+            found = self.source.gradients(self.parameters, None)
+        finally:
+            self.observation = None
+        observation.warn()
+        return found
+
+    def _finish(self, part: Part) -> None:
+        cursor = self.cursor
+        # A closure may learn only from take that no row is left for it.
+        if cursor.done:
+            return
+        part.examples = cursor.examples
+        if self.processes > 1:
+            part = add_up(part, self.parameters, cursor.examples)
+        if cursor.last < cursor.total and not self.transaction.saved:
+            self.transaction.save()
+        self.optimizer._absorb(part)
+        # Not the part, whose gradients would stay in memory up to the end of the step.
+        self.costs.append((part.cost, part.weight))
+        cursor.advance()
+
+    def _guarded(self, function: Callable[[], Any]) -> Any:
+        """Call `function`, and if it fails tell the other processes, which would wait for this one."""
+        try:
+            return function()
+        except OtherProcessError:
+            raise
+        except Exception:
+            if self.processes > 1 and self.cursor.places is None:
+                gather(FAILED, self.device)
+            elif self.processes > 1:
+                add_up(Part(), self.parameters, 0, failed=True)
+            raise
