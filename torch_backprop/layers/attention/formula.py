@@ -1,0 +1,149 @@
+"""Attention at once: the formulas as they stand, in differentiable operators."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torch_backprop.layers.bits import unpack
+from torch_backprop.layers.loss.reduction import sum_to
+from torch_backprop.rule import widen
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a call is given beside its tensors.
+
+    Attributes:
+        p: the probability with which dropout zeroes a weight.
+        causal: whether row i sees columns 0 to i alone.
+        c: the factor of Q K^T.
+        weights: whether W is wanted; then rows that see nothing are undefined, as in torch, and not zero.
+    """
+
+    p: float
+    causal: bool
+    c: float
+    weights: bool
+
+    @property
+    def keep(self) -> float:
+        """1 / m where m is not zero; infinite if it is zero everywhere."""
+        return 1 - self.p or math.inf
+
+
+class Saved(NamedTuple):
+    """What the backward pass is given: see :class:`AttentionRule`. ``v_shape`` is there when v is not."""
+
+    q: Tensor
+    k: Tensor
+    mask: Tensor | None
+    kept: Tensor
+    lse: Tensor
+    v: Tensor | None
+    o: Tensor | None
+    v_shape: torch.Size
+
+
+Four = tuple[Tensor, Tensor, Tensor, Tensor]
+Grads = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
+"""Of q, k, v and the mask."""
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options) -> Four:
+    """O, W or nothing, nothing, and what dropout keeps."""
+    w = probabilities(q, k, mask, options)
+    kept = q.new_empty(0)
+    if options.p:
+        kept = (w.new_empty(w.shape).bernoulli_(1 - options.p) if options.p < 1 else w.new_zeros(w.shape)) != 0
+        w = w * factor(kept, w, options)
+    o = (w @ repeated(v, q)).to(v.dtype)
+    return o, w.to(v.dtype) if options.weights else q.new_empty(0), q.new_empty(0), kept
+
+
+def pull(
+    saved: Saved, needs: tuple[bool, ...], options: Options, grad_o: Tensor, grad_w: Tensor | None
+) -> Grads:
+    """The gradients that are needed, from those of O and W; only that of v if v is not saved."""
+    q, k, mask, v = saved.q, saved.k, saved.mask, saved.v
+    needs_q, needs_k, needs_v, needs_mask = needs
+    p, g = probabilities(q, k, mask, options), widen(grad_o)
+    m = factor(saved.kept, p, options)
+    grad_v = _onto((m * p).mT @ g, saved.v_shape, q.dtype) if needs_v else None
+    if v is None:
+        return None, None, grad_v, None
+    grad_p = g @ repeated(v, q).mT
+    weighted = p * (m * (grad_p if grad_w is None else grad_p + widen(grad_w)))
+    grad_s = weighted - p * weighted.sum(-1, keepdim=True)
+    return (
+        _onto(options.c * (grad_s @ repeated(k, q)), q.shape, q.dtype) if needs_q else None,
+        _onto(options.c * (grad_s.mT @ widen(q)), k.shape, q.dtype) if needs_k else None,
+        grad_v,
+        _onto(grad_s, mask.shape, q.dtype) if mask is not None and needs_mask else None,
+    )
+
+
+def push(
+    saved: Saved, options: Options, tangents: tuple[Tensor | None, ...]
+) -> tuple[Tensor, Tensor]:
+    """The tangents of O and W, from those of q, k, v and the mask."""
+    q, k, v = saved.q, saved.k, saved.v
+    tangent_q, tangent_k, tangent_v, tangent_mask = tangents
+    p = probabilities(q, k, saved.mask, options)
+    m = factor(saved.kept, p, options)
+    tangent_s = torch.zeros_like(p) if tangent_mask is None else widen(tangent_mask)
+    if tangent_q is not None:
+        tangent_s = tangent_s + options.c * (widen(tangent_q) @ repeated(k, q).mT)
+    if tangent_k is not None:
+        tangent_s = tangent_s + options.c * (widen(q) @ repeated(tangent_k, q).mT)
+    weighted = p * tangent_s
+    tangent_w = m * (weighted - p * weighted.sum(-1, keepdim=True))
+    tangent_o = tangent_w @ repeated(v, q)
+    if tangent_v is not None:
+        tangent_o = tangent_o + (m * p) @ repeated(tangent_v, q)
+    tangent_w = tangent_w if options.weights else q.new_zeros(0)
+    return tangent_o.to(q.dtype), tangent_w.to(q.dtype)
+
+
+def probabilities(q: Tensor, k: Tensor, mask: Tensor | None, options: Options) -> Tensor:
+    """P, from Q and K."""
+    s = options.c * (widen(q) @ repeated(k, q).mT)
+    if options.causal:
+        future = torch.ones(s.shape[-2:], dtype=torch.bool, device=s.device).triu(1)
+        s = s.masked_fill(future, -math.inf)
+    if mask is None:
+        return s.softmax(-1)
+    s = s.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else s + widen(mask)
+    if options.weights:
+        return s.softmax(-1)
+    blind = (s == -math.inf).all(-1, keepdim=True)
+    return s.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
+
+
+def factor(kept: Tensor, p: Tensor, options: Options) -> Tensor | float:
+    """m, from what dropout keeps."""
+    if not options.p or not p.numel():
+        return 1.0
+    kept = unpack(kept, p.shape) if kept.dtype == torch.uint8 else kept
+    return kept.to(p.dtype) / options.keep
+
+
+def is_grouped(q: Tensor, k: Tensor) -> bool:
+    """Whether a head of k is for several of q."""
+    return q.dim() > 2 and k.dim() > 2 and q.shape[-3] != 1 and k.shape[-3] not in (1, q.shape[-3])
+
+
+def repeated(x: Tensor, q: Tensor) -> Tensor:
+    """k or v with a matrix for every head of q."""
+    return widen(x.repeat_interleave(q.shape[-3] // x.shape[-3], -3) if is_grouped(q, x) else x)
+
+
+def _onto(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Sums a gradient over the heads of each group and over the dimensions that were broadcast."""
+    if len(shape) > 2 and shape[-3] not in (1, grad.shape[-3]):
+        grad = grad.reshape(*grad.shape[:-3], shape[-3], -1, *grad.shape[-2:]).sum(-3)
+    return sum_to(grad, shape).to(dtype)

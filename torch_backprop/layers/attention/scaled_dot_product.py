@@ -1,0 +1,165 @@
+r"""Scaled dot-product attention. Vaswani et al. (2017), arXiv:1706.03762, eq. 1.
+
+For the rows i of queries and j of keys and values of one head, with g = dL/dO and a factor m_ij that is 1, or
+under dropout with probability p is 0, else 1 / (1 - p):
+
+    forward   S = c Q K^T + M     P_ij = exp(S_ij) / sum_k exp(S_ik)     W = m P     O = W V
+    backward  dL/dV = W^T g       dP = m (g V^T)      D_i = sum_j P_ij dP_ij
+              dS = P (dP - D) = dL/dM                 dL/dQ = c dS K     dL/dK = c dS^T Q
+
+since d P_ij / d S_ik = P_ij (delta_jk - P_ik), as of any softmax. Of the size of S only the bits of m are
+saved: P is computed again from Q and K; where derivatives end with the first, a tile at a time (blockwise.py),
+else at once (formula.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_backprop.layers.attention import blockwise, formula
+from torch_backprop.layers.attention.formula import Four, Options, Saved, is_grouped
+from torch_backprop.rule import LOWER, Rule, first_order, is_plain
+
+FLASH = 1
+"""torch's number for its fused kernel."""
+
+
+class AttentionRule(Rule):
+    """Saves q, k, v, the mask, o, the logarithm of the sum of each row of scores, and the bits of m.
+
+    Returns ``(o, w, lse, kept)``: the weights W if asked for, else nothing; those logarithms, or nothing
+    where no fast path could use them; and what dropout keeps, or nothing.
+    """
+
+    autocast = {"cpu": LOWER, "cuda": LOWER}
+
+    @staticmethod
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, causal: bool, c: float, weights: bool
+    ) -> Four:
+        options = Options(p, causal, c, weights)
+        plain = all(x.device.type == "cpu" and is_plain(x) for x in (q, k, v, mask) if x is not None)
+        if plain and all(x.numel() for x in (q, k, v)):
+            return blockwise.attend(q, k, v, mask, options) if weights else _attend(q, k, v, mask, options)
+        return formula.attend(q, k, v, mask, options) if weights or p else _torchs(q, k, v, mask, options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Four) -> None:
+        q, k, v, mask, *ctx.options = inputs
+        o, _, lse, kept = output
+        ctx.mark_non_differentiable(lse, kept)
+        needs_q, needs_k, _, needs_mask = ctx.needs_input_grad[:4]
+        # the gradient of v alone takes neither v nor o
+        rest = (v, o) if needs_q or needs_k or needs_mask else (None, None)
+        ctx.save_for_backward(q, k, mask, kept, lse, *rest)
+        ctx.save_for_forward(q, k, mask, kept, lse, v, o)
+        ctx.v_shape = v.shape
+
+    @staticmethod
+    def backward(ctx: Any, grad_o: Tensor, grad_w: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        saved, options = Saved(*ctx.saved_tensors, ctx.v_shape), Options(*ctx.options)
+        above = grad_w if options.weights else None
+        tensors = (x for x in (*saved[:-1], grad_o, above) if x is not None)
+        pull = blockwise.pull if saved.lse.numel() and first_order(*tensors) else formula.pull
+        return *pull(saved, ctx.needs_input_grad[:4], options, grad_o, above), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
+        saved, options = Saved(*ctx.saved_tensors, ctx.v_shape), Options(*ctx.options)
+        return *formula.push(saved, options, tangents[:4]), None, None
+
+
+def scaled_dot_product_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """softmax(c Q K^T + M) V; as :func:`torch.nn.functional.scaled_dot_product_attention`.
+
+    Args:
+        query: ``(*, H, L, E)``.
+        key: ``(*, H, S, E)``.
+        value: ``(*, H, S, Ev)``.
+        attn_mask: broadcastable to ``(*, H, L, S)``: true where a query may see a key, or what is added to
+            the score.
+        dropout_p: the probability with which a weight is zeroed, in training or not.
+        is_causal: whether query i sees keys 0 to i alone.
+        scale: c; 1 / sqrt(E) if None.
+        enable_gqa: whether keys and values may have fewer heads, each for a group of the query's.
+
+    Returns:
+        ``(*, H, L, Ev)``; zero where a query sees no key.
+
+    Raises:
+        RuntimeError: shapes or dtypes that do not fit, or a probability that is none, in torch's words.
+
+    >>> query, key = torch.zeros(1, 1), torch.zeros(2, 1)
+    >>> scaled_dot_product_attention(query, key, torch.tensor([[1.0], [3.0]]))
+    tensor([[2.]])
+    """
+    grouped = is_grouped(query, key) or is_grouped(query, value)
+    if query.is_nested or not 0 <= dropout_p <= 1 or not (query.dim() and query.shape[-1]) or (
+        grouped and not (enable_gqa and _groups_fit(query, key, value))
+    ):
+        # torch refuses it, in its own words
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    c = query.shape[-1] ** -0.5 if scale is None else scale
+    return AttentionRule.call(query, key, value, attn_mask, dropout_p, is_causal, c, False)[0]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options) -> Four:
+    """By torch's fused kernel where torch would take it, else by tiles."""
+    if not _fits(q, k, v, mask):
+        return _torchs(q, k, v, mask, options)
+    grouped = is_grouped(q, k)
+    if options.p == 0 and FLASH == torch._fused_sdp_choice(
+        q, k, v, mask, 0.0, options.causal, scale=options.c, enable_gqa=grouped
+    ):
+        added = None if mask is None else blockwise.added(mask, q.dtype)
+        o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, 0.0, options.causal, attn_mask=added, scale=options.c
+        )
+        return o, q.new_empty(0), lse, q.new_empty(0)
+    # outside its fused kernel torch refuses one mask on another
+    both = mask is not None and options.causal
+    return (_torchs if both else blockwise.attend)(q, k, v, mask, options)
+
+
+def _torchs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options) -> Four:
+    """torch's own output, without what a fast path could use, or its words where arguments do not fit."""
+    o = F.scaled_dot_product_attention(
+        q, k, v, mask, options.p, options.causal, scale=options.c, enable_gqa=is_grouped(q, k)
+    )
+    return o, *(q.new_empty(0) for _ in range(3))
+
+
+def _groups_fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    return k.shape[-3] == v.shape[-3] and q.shape[-3] % k.shape[-3] == 0
+
+
+def _fits(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
+    """Whether these are arguments of the derivation above, as far as torch would have to say otherwise."""
+    if any(x.dim() < 2 or x.dtype != q.dtype for x in (q, k, v)) or not q.is_floating_point():
+        return False
+    if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        return False
+    try:
+        shape = blockwise.batch_of(q, k, v) + (q.shape[-2], k.shape[-2])
+        return mask is None or (
+            mask.dim() > 1
+            and mask.dtype in (torch.bool, q.dtype)
+            and torch.broadcast_shapes(mask.shape, shape) == shape
+        )
+    except RuntimeError:
+        return False
