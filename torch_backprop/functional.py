@@ -26,6 +26,7 @@ from torch_backprop.layers.activation.smooth import (
     tanh,
     tanhshrink,
 )
+from torch_backprop.layers.attention.scaled_dot_product import scaled_dot_product_attention
 from torch_backprop.layers.dropout import (
     alpha_dropout,
     dropout,
@@ -72,6 +73,7 @@ __all__ = [
     "relu",
     "relu6",
     "rrelu",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

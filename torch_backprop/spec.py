@@ -73,7 +73,8 @@ class LayerSpec:
     """A layer, the built-in that it must equal, and the cases on which it is held against it.
 
     ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
-    ``"view"``, it moves no numbers and may return its input.
+    ``"view"``, it moves no numbers and may return its input; ``"quadratic"``, its work grows with the square
+    of the inputs' first dimension.
     """
 
     layer: type[torch.nn.Module]

@@ -1,11 +1,9 @@
-r"""Attention a tile of scores at a time, on plain tensors. Dao et al. (2022), arXiv:2205.14135, algorithms 1, 4.
+"""Attention a tile of scores at a time, on plain tensors. After Dao et al. (2022), arXiv:2205.14135.
 
-Of the scores S of a row only the logarithm L of the sum of their exponentials is kept. With that and O, which
-are saved, the backward pass finds everything again tile by tile:
-
-    P = exp(S - L)     dS = P (dP - D)     D = rowsum(P dP) = rowsum(g O)
-
-The last step is sum_j P_ij m_ij (sum_e g_ie V_je) = sum_e g_ie (sum_j P_ij m_ij V_je): D needs no tile.
+Whole rows of scores fit the cache, so that nothing has to be carried from tile to tile: no logarithm of a sum
+of exponentials, and not O, of which D = rowsum(g O) could be had too. With those saved the backward pass is no
+faster, since a softmax of scores in the cache costs less than their exponentials by an operator of its own;
+and where one key has all the weight of a row, D = rowsum(P dP) is its dP to the last digit, and dP - D is 0.
 """
 
 from __future__ import annotations
@@ -16,43 +14,42 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torch_backprop.layers.attention.formula import Four, Grads, Options, Saved, is_grouped
+from torch_backprop.layers.attention.formula import Grads, Options, Saved, is_grouped
 from torch_backprop.layers.attention.tiling import Operand, Scores, Tile
 from torch_backprop.layers.bits import pack, unpack
-from torch_backprop.rule import widen
+from torch_backprop.rule import owned, widen
+
+UNCAST = torch.autocast("cpu", enabled=False)
+"""Autocast has cast the arguments already, and is not to cast what is computed from them."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options) -> Four:
-    """O, W or nothing, L, and the bits of what dropout keeps."""
+@UNCAST
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options
+) -> tuple[Tensor, Tensor, Tensor]:
+    """O, W or nothing, and the bits of what dropout keeps."""
     scores = _scores(q, k, mask, batch_of(q, k, v), options)
     noise, kept = None, q.new_empty(0)
-    if options.p and math.prod(scores.shape):
-        noise = torch.zeros(scores.shape, dtype=torch.bool)
+    if options.p:
+        noise = torch.zeros(scores.shape, dtype=torch.bool, device=q.device)
         kept = pack(noise if options.p == 1 else noise.bernoulli_(1 - options.p))
     count, length, columns = scores.shape
     values = Operand.of(v, scores.batch)
     o = values.matrices.new_empty(count, length, v.shape[-1])
-    lse = o.new_empty(count, length, 1)
     w = o.new_empty((count, length, columns) if options.weights else 0)
     for tile in scores.tiles():
-        s = tile.scored()
-        top = s.amax(-1, keepdim=True).clamp_(min=torch.finfo(s.dtype).min)
-        total = s.sub_(top).exp_().sum(-1, keepdim=True)
-        if not options.weights:
-            # a row that sees nothing has no weights in torch's attention, undefined ones in its softmax
-            total.masked_fill_(total == 0, 1)
-        lse[tile.place] = top + total.log()
+        p = tile.probabilities()
         if noise is not None:
-            s *= tile.of(noise[tile.heads])
-            total *= options.keep
+            p.mul_(tile.of(noise)).div_(options.keep)
         if options.weights:
-            torch.div(s, total, out=w[tile.place])
-        o[tile.place] = torch.bmm(s, tile.seen(values)).div_(total)
+            w[tile.place] = p
+        o[tile.place] = torch.bmm(p, tile.seen(values))
     shape = (*scores.batch, length)
     w = w.view(*shape, columns) if options.weights else w
-    return o.view(*shape, v.shape[-1]).to(v.dtype), w.to(v.dtype), lse, kept
+    return owned(o.view(*shape, v.shape[-1])).to(v.dtype), owned(w).to(v.dtype), kept
 
 
+@UNCAST
 def pull(
     saved: Saved, needs: tuple[bool, ...], options: Options, grad_o: Tensor, grad_w: Tensor | None
 ) -> Grads:
@@ -60,17 +57,19 @@ def pull(
     batch = tuple(grad_o.shape[:-2])
     scores = _scores(saved.q, saved.k, saved.mask, batch, options)
     noise = unpack(saved.kept, torch.Size(scores.shape)) if saved.kept.numel() else None
-    shapes = (saved.q.shape, saved.k.shape, saved.v_shape, None if saved.mask is None else saved.mask.shape)
-    grads = [
-        Operand.of(grad_o.new_zeros(shape), batch) if need and shape is not None else None
-        for need, shape in zip(needs, shapes, strict=True)
+    likes = saved.q, saved.k, grad_o.new_empty(saved.v_shape) if saved.v is None else saved.v, saved.mask
+    zeros = [
+        Operand.of(torch.zeros_like(like, memory_format=torch.contiguous_format), batch)
+        if need and like is not None
+        else None
+        for need, like in zip(needs, likes, strict=True)
     ]
-    _Pullback(scores, noise, options.keep, *grads).run(saved, _heads(grad_o), grad_w)
-    results = (None if grad is None else grad.matrices for grad in grads)
-    return tuple(
-        None if result is None or shape is None else result.reshape(shape).to(grad_o.dtype)
-        for result, shape in zip(results, shapes, strict=True)
+    _Pullback(scores, noise, options.keep, *zeros).run(saved.v, _heads(grad_o), _heads(grad_w))
+    q, k, v, mask = (
+        None if zero is None or like is None else _laid_out(zero.matrices, like)
+        for zero, like in zip(zeros, likes, strict=True)
     )
+    return q, k, v, mask
 
 
 @dataclass(frozen=True)
@@ -85,29 +84,23 @@ class _Pullback:
     grad_v: Operand | None
     grad_mask: Operand | None
 
-    def run(self, saved: Saved, grad_o: Tensor, grad_w: Tensor | None) -> None:
-        lse = saved.lse.reshape(*grad_o.shape[:2], 1)
-        above = None if grad_w is None else _heads(grad_w)
-        v = d = None
-        if saved.v is not None and saved.o is not None:
-            v = Operand.of(saved.v, self.scores.batch)
-            d = torch.linalg.vecdot(grad_o, _heads(saved.o)).unsqueeze(-1)
+    def run(self, v: Tensor | None, grad_o: Tensor, grad_w: Tensor | None) -> None:
+        values = None if v is None else Operand.of(v, self.scores.batch)
         for tile in self.scores.tiles():
-            p, g = tile.scored(lse).exp_(), grad_o[tile.place]
-            noise = None if self.noise is None else tile.of(self.noise[tile.heads])
+            p, g = tile.probabilities(), grad_o[tile.place]
+            noise = None if self.noise is None else tile.of(self.noise)
             if self.grad_v is not None:
-                w = p if noise is None else torch.mul(p, noise, out=tile.buffer(1, p.shape))
+                w = p if noise is None else p * noise
                 self.grad_v.add_product(tile.heads, tile.columns, w.mT, g, 1 / self.keep)
-            if v is None or d is None:
+            if values is None:
                 continue
-            ds = tile.product(1, g, tile.seen(v).mT, 1 / self.keep)
-            if above is not None:
-                ds.add_(tile.of(above[tile.heads]), alpha=1 / self.keep)
+            # over the scores, which are not needed any more
+            ds = tile.product(g, tile.seen(values).mT, 1 / self.keep)
+            if grad_w is not None:
+                ds.add_(grad_w[tile.place], alpha=1 / self.keep)
             if noise is not None:
                 ds *= noise
-            # W has a gradient of its own, of which O knows nothing
-            ds -= d[tile.place] if above is None else torch.linalg.vecdot(p, ds).unsqueeze(-1)
-            self._spread(tile, ds.mul_(p))
+            self._spread(tile, ds.sub_(torch.linalg.vecdot(p, ds).unsqueeze(-1)).mul_(p))
 
     def _spread(self, tile: Tile, ds: Tensor) -> None:
         """From the scores of a tile to what they are made of."""
@@ -129,16 +122,22 @@ def batch_of(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:
     return tuple(torch.broadcast_shapes(q.shape[:-2], *leads))
 
 
-def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as what is added to the scores: the logarithm of whether a key may be seen."""
-    return mask.to(dtype).log() if mask.dtype == torch.bool else mask
-
-
 def _scores(q: Tensor, k: Tensor, mask: Tensor | None, batch: tuple[int, ...], options: Options) -> Scores:
-    masks = None if mask is None else Operand.of(added(mask, q.dtype), batch)
-    return Scores(Operand.of(q, batch), Operand.of(k, batch), masks, batch, options.c, options.causal)
+    if mask is not None and mask.dtype == torch.bool:
+        # what is added to the scores is the logarithm of whether a key may be seen
+        mask = mask.to(widen(q).dtype).log()
+    masks = None if mask is None else Operand.of(mask, batch)
+    blind = mask is not None and not options.weights
+    return Scores(Operand.of(q, batch), Operand.of(k, batch), masks, batch, options.c, options.causal, blind)
 
 
-def _heads(x: Tensor) -> Tensor:
+def _heads(x: Tensor | None) -> Tensor | None:
     """``(*, rows, columns)`` as ``(heads, rows, columns)``, in the precision of the tiles."""
-    return widen(x).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    return None if x is None else widen(x).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+
+
+def _laid_out(grad: Tensor, like: Tensor) -> Tensor:
+    """A gradient in the shape, dtype and layout of ``like``."""
+    grad = grad.view(like.shape)
+    same = grad.dtype == like.dtype and grad.stride() == like.stride()
+    return grad if same else torch.empty_like(like).copy_(grad)

@@ -43,26 +43,25 @@ class Saved(NamedTuple):
     k: Tensor
     mask: Tensor | None
     kept: Tensor
-    lse: Tensor
     v: Tensor | None
-    o: Tensor | None
     v_shape: torch.Size
 
 
-Four = tuple[Tensor, Tensor, Tensor, Tensor]
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 """Of q, k, v and the mask."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options) -> Four:
-    """O, W or nothing, nothing, and what dropout keeps."""
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options
+) -> tuple[Tensor, Tensor, Tensor]:
+    """O, W or nothing, and what dropout keeps."""
     w = probabilities(q, k, mask, options)
     kept = q.new_empty(0)
     if options.p:
         kept = (w.new_empty(w.shape).bernoulli_(1 - options.p) if options.p < 1 else w.new_zeros(w.shape)) != 0
         w = w * factor(kept, w, options)
     o = (w @ repeated(v, q)).to(v.dtype)
-    return o, w.to(v.dtype) if options.weights else q.new_empty(0), q.new_empty(0), kept
+    return o, w.to(v.dtype) if options.weights else q.new_empty(0), kept
 
 
 def pull(
@@ -70,6 +69,8 @@ def pull(
 ) -> Grads:
     """The gradients that are needed, from those of O and W; only that of v if v is not saved."""
     q, k, mask, v = saved.q, saved.k, saved.mask, saved.v
+    if not grad_o.numel():
+        return _zeros(saved, needs)
     needs_q, needs_k, needs_v, needs_mask = needs
     p, g = probabilities(q, k, mask, options), widen(grad_o)
     m = factor(saved.kept, p, options)
@@ -145,5 +146,11 @@ def repeated(x: Tensor, q: Tensor) -> Tensor:
 def _onto(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Sums a gradient over the heads of each group and over the dimensions that were broadcast."""
     if len(shape) > 2 and shape[-3] not in (1, grad.shape[-3]):
-        grad = grad.reshape(*grad.shape[:-3], shape[-3], -1, *grad.shape[-2:]).sum(-3)
+        grad = grad.reshape(*grad.shape[:-3], shape[-3], grad.shape[-3] // shape[-3], *grad.shape[-2:]).sum(-3)
     return sum_to(grad, shape).to(dtype)
+
+
+def _zeros(saved: Saved, needs: tuple[bool, ...]) -> Grads:
+    q, k, v, mask = saved.q, saved.k, saved.q.new_zeros(saved.v_shape), saved.mask
+    zeros = (None if x is None or not need else torch.zeros_like(x) for x, need in zip((q, k, v, mask), needs, strict=True))
+    return tuple(zeros)

@@ -21,18 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.attention import blockwise, formula
-from torch_backprop.layers.attention.formula import Four, Options, Saved, is_grouped
-from torch_backprop.rule import LOWER, Rule, first_order, is_plain
-
-FLASH = 1
-"""torch's number for its fused kernel."""
-
+from torch_backprop.layers.attention.formula import Options, Saved, is_grouped
+from torch_backprop.rule import LOWER, Rule, first_order, is_plain, owned
 
 class AttentionRule(Rule):
-    """Saves q, k, v, the mask, o, the logarithm of the sum of each row of scores, and the bits of m.
+    """Saves q, k, the mask, the bits of m, and v unless it alone needs a gradient.
 
-    Returns ``(o, w, lse, kept)``: the weights W if asked for, else nothing; those logarithms, or nothing
-    where no fast path could use them; and what dropout keeps, or nothing.
+    Returns ``(o, w, kept)``: the weights W if asked for, else nothing; and what dropout keeps.
     """
 
     autocast = {"cpu": LOWER, "cuda": LOWER}
@@ -40,37 +35,38 @@ class AttentionRule(Rule):
     @staticmethod
     def forward(
         q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, causal: bool, c: float, weights: bool
-    ) -> Four:
-        options = Options(p, causal, c, weights)
-        plain = all(x.device.type == "cpu" and is_plain(x) for x in (q, k, v, mask) if x is not None)
-        if plain and all(x.numel() for x in (q, k, v)):
-            return blockwise.attend(q, k, v, mask, options) if weights else _attend(q, k, v, mask, options)
-        return formula.attend(q, k, v, mask, options) if weights or p else _torchs(q, k, v, mask, options)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if not weights and (p == 0 or not _fits(q, k, v, mask, causal)):
+            # by a fused kernel where there is one; or what does not fit is refused in torch's words
+            o = F.scaled_dot_product_attention(q, k, v, mask, p, causal, scale=c, enable_gqa=is_grouped(q, k))
+            return owned(o), q.new_empty(0), q.new_empty(0)
+        tensors = [x for x in (q, k, v, mask) if x is not None]
+        by_tiles = all(is_plain(x) and x.numel() for x in tensors)
+        return (blockwise if by_tiles else formula).attend(q, k, v, mask, Options(p, causal, c, weights))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Four) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         q, k, v, mask, *ctx.options = inputs
-        o, _, lse, kept = output
-        ctx.mark_non_differentiable(lse, kept)
+        kept = output[2]
+        ctx.mark_non_differentiable(kept)
         needs_q, needs_k, _, needs_mask = ctx.needs_input_grad[:4]
-        # the gradient of v alone takes neither v nor o
-        rest = (v, o) if needs_q or needs_k or needs_mask else (None, None)
-        ctx.save_for_backward(q, k, mask, kept, lse, *rest)
-        ctx.save_for_forward(q, k, mask, kept, lse, v, o)
+        ctx.save_for_backward(q, k, mask, kept, v if needs_q or needs_k or needs_mask else None)
+        ctx.save_for_forward(q, k, mask, kept, v)
         ctx.v_shape = v.shape
 
     @staticmethod
-    def backward(ctx: Any, grad_o: Tensor, grad_w: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_o: Tensor, grad_w: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         saved, options = Saved(*ctx.saved_tensors, ctx.v_shape), Options(*ctx.options)
         above = grad_w if options.weights else None
-        tensors = (x for x in (*saved[:-1], grad_o, above) if x is not None)
-        pull = blockwise.pull if saved.lse.numel() and first_order(*tensors) else formula.pull
+        tensors = [x for x in (*saved[:-1], grad_o, above) if x is not None]
+        by_tiles = first_order(*tensors) and all(x.numel() for x in (saved.q, saved.k, grad_o))
+        pull = (blockwise if by_tiles else formula).pull
         return *pull(saved, ctx.needs_input_grad[:4], options, grad_o, above), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
         saved, options = Saved(*ctx.saved_tensors, ctx.v_shape), Options(*ctx.options)
-        return *formula.push(saved, options, tangents[:4]), None, None
+        return *formula.push(saved, options, tangents[:4]), None
 
 
 def scaled_dot_product_attention(
@@ -118,46 +114,20 @@ def scaled_dot_product_attention(
     return AttentionRule.call(query, key, value, attn_mask, dropout_p, is_causal, c, False)[0]
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options) -> Four:
-    """By torch's fused kernel where torch would take it, else by tiles."""
-    if not _fits(q, k, v, mask):
-        return _torchs(q, k, v, mask, options)
-    grouped = is_grouped(q, k)
-    if options.p == 0 and FLASH == torch._fused_sdp_choice(
-        q, k, v, mask, 0.0, options.causal, scale=options.c, enable_gqa=grouped
-    ):
-        added = None if mask is None else blockwise.added(mask, q.dtype)
-        o, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            q, k, v, 0.0, options.causal, attn_mask=added, scale=options.c
-        )
-        return o, q.new_empty(0), lse, q.new_empty(0)
-    # outside its fused kernel torch refuses one mask on another
-    both = mask is not None and options.causal
-    return (_torchs if both else blockwise.attend)(q, k, v, mask, options)
-
-
-def _torchs(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options) -> Four:
-    """torch's own output, without what a fast path could use, or its words where arguments do not fit."""
-    o = F.scaled_dot_product_attention(
-        q, k, v, mask, options.p, options.causal, scale=options.c, enable_gqa=is_grouped(q, k)
-    )
-    return o, *(q.new_empty(0) for _ in range(3))
-
-
 def _groups_fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return k.shape[-3] == v.shape[-3] and q.shape[-3] % k.shape[-3] == 0
 
 
-def _fits(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> bool:
-    """Whether these are arguments of the derivation above, as far as torch would have to say otherwise."""
+def _fits(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> bool:
+    """Whether torch would take these arguments."""
     if any(x.dim() < 2 or x.dtype != q.dtype for x in (q, k, v)) or not q.is_floating_point():
         return False
     if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         return False
     try:
-        shape = blockwise.batch_of(q, k, v) + (q.shape[-2], k.shape[-2])
+        shape = (*blockwise.batch_of(q, k, v), q.shape[-2], k.shape[-2])
         return mask is None or (
-            mask.dim() > 1
+            not causal
             and mask.dtype in (torch.bool, q.dtype)
             and torch.broadcast_shapes(mask.shape, shape) == shape
         )

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from torch_backprop.rule import widen
 
-TILE = 1 << 18
-"""Scores of a tile: two of them stay in the cache."""
+TILE = 1 << 17
+"""Scores of a tile: two of them stay in a core.s cache."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Scores:
         batch: the dimensions that the heads stand for.
         scale: the factor of Q K^T.
         causal: whether row i sees columns 0 to i alone.
+        blind: whether a row that sees nothing has the probabilities 0, and not undefined ones.
     """
 
     q: Operand
@@ -85,6 +86,7 @@ class Scores:
     batch: tuple[int, ...]
     scale: float
     causal: bool
+    blind: bool
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -102,7 +104,7 @@ class Scores:
             seen = min(last, columns) if self.causal else columns
             future = None
             if self.causal:
-                future = torch.full((last - first, seen), -math.inf, dtype=buffers.dtype).triu_(first + 1)
+                future = buffers.new_full((last - first, seen), -math.inf).triu_(first + 1)
             for head in range(0, count, heads):
                 across = slice(head, min(head + heads, count))
                 yield Tile(self, across, slice(first, last), slice(0, seen), future, buffers)
@@ -124,13 +126,9 @@ class Tile:
         """Where the rows are in ``(heads, L, *)``."""
         return self.heads, self.rows
 
-    def buffer(self, which: int, shape: tuple[int, ...]) -> Tensor:
-        """The buffer ``which`` as a tensor of ``shape``."""
-        return self.buffers[which, : math.prod(shape)].view(shape)
-
-    def product(self, which: int, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        """scale a b, in buffer ``which``."""
-        return self.buffer(which, (*a.shape[:2], b.shape[2])).baddbmm_(a, b, beta=0, alpha=scale)
+    def product(self, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        """scale a b, in the first buffer."""
+        return self._buffer(0, (*a.shape[:2], b.shape[2])).baddbmm_(a, b, beta=0, alpha=scale)
 
     def asked(self, x: Operand) -> Tensor:
         """The rows of ``x`` that are the rows of this tile."""
@@ -141,21 +139,24 @@ class Tile:
         return self._matrices(x)[:, self.columns]
 
     def of(self, x: Tensor) -> Tensor:
-        """The part in this tile of these heads' ``(L or 1, S or 1)``."""
-        rows = self.rows if x.shape[1] > 1 else slice(None)
-        return x[:, rows, self.columns if x.shape[2] > 1 else slice(None)]
+        """The part of ``(heads, L, S)`` in this tile."""
+        return x[self.heads, self.rows, self.columns]
 
-    def scored(self, lse: Tensor | None = None) -> Tensor:
-        """S, or S - L, in buffer 0."""
-        scores = self.scores
-        s = self.product(0, self.asked(scores.q), self.seen(scores.k).mT, scores.scale)
-        if lse is not None:
-            s -= lse[self.place]
-        if scores.mask is not None:
-            s += self.of(scores.mask.of_heads(self.heads))
+    def probabilities(self) -> Tensor:
+        """P, in the second buffer."""
+        q, k, mask = self.asked(self.scores.q), self.seen(self.scores.k), self.scores.mask
+        s = self.product(q, k.mT, self.scores.scale)
+        if mask is not None:
+            wide = mask.of_heads(self.heads)
+            rows = self.rows if wide.shape[1] > 1 else slice(None)
+            s += wide[:, rows, self.columns if wide.shape[2] > 1 else slice(None)]
         if self.future is not None:
             s += self.future
-        return s
+        p = torch.softmax(s, -1, out=self._buffer(1, s.shape))
+        return p.masked_fill_(s.amax(-1, keepdim=True) == -math.inf, 0) if self.scores.blind else p
+
+    def _buffer(self, which: int, shape: tuple[int, ...]) -> Tensor:
+        return self.buffers[which, : math.prod(shape)].view(shape)
 
     def _matrices(self, x: Operand) -> Tensor:
         return x.of_heads(self.heads).expand(self.heads.stop - self.heads.start, -1, -1)
