@@ -131,6 +131,12 @@ def is_plain(tensor: Tensor) -> bool:
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 
+def is_batched(tensor: Tensor) -> bool:
+    """Whether ``tensor`` stands for one of many, under ``vmap`` in eager mode."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    return not torch.compiler.is_compiling() and functorch.is_batchedtensor(tensor)
+
+
 def owned(y: Tensor) -> Tensor:
     """The tensor of a view made inside ``forward``, which may be written into after it is returned."""
     if torch.compiler.is_compiling() or not y._is_view():

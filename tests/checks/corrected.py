@@ -5,6 +5,7 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
+* Attention by torch's fused kernel has no second derivative and no forward mode; by its formula it has both.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Hardsigmoid(torch.nn.Hardsigmoid):
@@ -42,6 +44,17 @@ class BCELoss(torch.nn.BCELoss):
         loss = -(target * torch.log(input) + (1 - target) * torch.log1p(-input))
         loss = loss if self.weight is None else loss * self.weight
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
+
+
+def with_attention_by_formula(kind: Any) -> type[torch.nn.Module]:
+    """The module ``kind``, in which attention is never computed by the fused kernel."""
+
+    class Corrected(kind):
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            with sdpa_kernel(SDPBackend.MATH):
+                return super().forward(*args, **kwargs)
+
+    return Corrected
 
 
 Corrections = dict[Any, type[torch.nn.Module]]

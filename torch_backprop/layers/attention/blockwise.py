@@ -116,9 +116,9 @@ class _Pullback:
             self.grad_mask.add(tile.heads, tile.rows if rows > 1 else slice(None), ds)
 
 
-def batch_of(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, ...]:
-    """The leading dimensions of O."""
-    leads = (x.shape[:-3] + q.shape[-3:-2] if is_grouped(q, x) else x.shape[:-2] for x in (k, v))
+def batch_of(q: Tensor, *others: Tensor) -> tuple[int, ...]:
+    """The leading dimensions of the scores of q and k; with v too, those of O."""
+    leads = (x.shape[:-3] + q.shape[-3:-2] if is_grouped(q, x) else x.shape[:-2] for x in others)
     return tuple(torch.broadcast_shapes(q.shape[:-2], *leads))
 
 

@@ -69,9 +69,11 @@ def pull(
 ) -> Grads:
     """The gradients that are needed, from those of O and W; only that of v if v is not saved."""
     q, k, mask, v = saved.q, saved.k, saved.mask, saved.v
-    if not grad_o.numel():
-        return _zeros(saved, needs)
     needs_q, needs_k, needs_v, needs_mask = needs
+    if not grad_o.numel():
+        # torch returns before it meets a mask, which need not even fit
+        likes = zip((q, k, q.new_empty(saved.v_shape)), needs, strict=False)
+        return *(torch.zeros_like(like) if need else None for like, need in likes), None
     p, g = probabilities(q, k, mask, options), widen(grad_o)
     m = factor(saved.kept, p, options)
     grad_v = _onto((m * p).mT @ g, saved.v_shape, q.dtype) if needs_v else None
@@ -82,7 +84,7 @@ def pull(
     grad_s = weighted - p * weighted.sum(-1, keepdim=True)
     return (
         _onto(options.c * (grad_s @ repeated(k, q)), q.shape, q.dtype) if needs_q else None,
-        _onto(options.c * (grad_s.mT @ widen(q)), k.shape, q.dtype) if needs_k else None,
+        _onto(options.c * (widen(q).mT @ grad_s).mT, k.shape, q.dtype) if needs_k else None,
         grad_v,
         _onto(grad_s, mask.shape, q.dtype) if mask is not None and needs_mask else None,
     )
@@ -148,9 +150,3 @@ def _onto(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     if len(shape) > 2 and shape[-3] not in (1, grad.shape[-3]):
         grad = grad.reshape(*grad.shape[:-3], shape[-3], grad.shape[-3] // shape[-3], *grad.shape[-2:]).sum(-3)
     return sum_to(grad, shape).to(dtype)
-
-
-def _zeros(saved: Saved, needs: tuple[bool, ...]) -> Grads:
-    q, k, v, mask = saved.q, saved.k, saved.q.new_zeros(saved.v_shape), saved.mask
-    zeros = (None if x is None or not need else torch.zeros_like(x) for x, need in zip((q, k, v, mask), needs, strict=True))
-    return tuple(zeros)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from torch_backprop.layers.attention import blockwise, formula
 from torch_backprop.layers.attention.formula import Options, Saved, is_grouped
-from torch_backprop.rule import LOWER, Rule, first_order, is_plain, owned
+from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, owned
 
 class AttentionRule(Rule):
     """Saves q, k, the mask, the bits of m, and v unless it alone needs a gradient.
@@ -36,12 +36,16 @@ class AttentionRule(Rule):
     def forward(
         q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, causal: bool, c: float, weights: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        if not weights and (p == 0 or not _fits(q, k, v, mask, causal)):
-            # by a fused kernel where there is one; or what does not fit is refused in torch's words
+        tensors = [x for x in (q, k, v, mask) if x is not None]
+        # the fused kernel cannot be batched
+        fused = p == 0 and not any(map(is_batched, tensors))
+        if not weights and (fused or not _fits(q, k, v, mask, causal)):
+            # what does not fit is refused, in torch's words
             o = F.scaled_dot_product_attention(q, k, v, mask, p, causal, scale=c, enable_gqa=is_grouped(q, k))
             return owned(o), q.new_empty(0), q.new_empty(0)
-        tensors = [x for x in (q, k, v, mask) if x is not None]
         by_tiles = all(is_plain(x) and x.numel() for x in tensors)
+        # values of more heads than there are scores share what dropout keeps
+        by_tiles = by_tiles and blockwise.batch_of(q, k) == blockwise.batch_of(q, k, v)
         return (blockwise if by_tiles else formula).attend(q, k, v, mask, Options(p, causal, c, weights))
 
     @staticmethod
@@ -60,6 +64,7 @@ class AttentionRule(Rule):
         above = grad_w if options.weights else None
         tensors = [x for x in (*saved[:-1], grad_o, above) if x is not None]
         by_tiles = first_order(*tensors) and all(x.numel() for x in (saved.q, saved.k, grad_o))
+        by_tiles = by_tiles and saved.kept.dtype != torch.bool
         pull = (blockwise if by_tiles else formula).pull
         return *pull(saved, ctx.needs_input_grad[:4], options, grad_o, above), None, None, None, None
 
@@ -125,7 +130,8 @@ def _fits(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) ->
     if q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         return False
     try:
-        shape = (*blockwise.batch_of(q, k, v), q.shape[-2], k.shape[-2])
+        blockwise.batch_of(q, k, v)
+        shape = (*blockwise.batch_of(q, k), q.shape[-2], k.shape[-2])
         return mask is None or (
             not causal
             and mask.dtype in (torch.bool, q.dtype)
