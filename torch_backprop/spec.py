@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,16 +39,21 @@ class Draw:
 
 @dataclass(frozen=True)
 class Case:
-    """One way to build and call a layer: its inputs, its constructor's options, its training flag."""
+    """One way to build and call a layer: its inputs, its constructor's options, its training flag.
+
+    ``call`` maps the layer and the inputs to the output, where calling the layer with them is not enough.
+    """
 
     inputs: tuple[Draw, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     train: bool = True
+    call: Callable[..., Any] | None = None
 
     def __str__(self) -> str:
         shapes = " ".join("x".join(map(str, draw.shape)) or "0-dim" for draw in self.inputs)
         options = ",".join(f"{name}={_text(value)}" for name, value in self.options.items())
-        return " ".join(filter(None, (shapes, options, "" if self.train else "eval")))
+        call = self.call.__name__ if self.call else ""
+        return " ".join(filter(None, (shapes, options, call, "" if self.train else "eval")))
 
     def build(self, module: type[torch.nn.Module], dtype: torch.dtype, seed: int = 0) -> torch.nn.Module:
         """The module in ``dtype``, with the same parameters whatever class is built from the same seed."""
@@ -83,14 +88,16 @@ class LayerSpec:
     properties: frozenset[str] = frozenset()
 
 
-def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) -> Case:
+def case(
+    *inputs: Draw | tuple[int, ...], train: bool = True, call: Callable[..., Any] | None = None, **options: Any
+) -> Case:
     """A :class:`Case`; an input given as a shape is drawn normal.
 
     >>> str(case((4, 8), in_features=8, out_features=3))
     '4x8 in_features=8,out_features=3'
     """
     draws = tuple(item if isinstance(item, Draw) else Draw(item) for item in inputs)
-    return Case(draws, options, train)
+    return Case(draws, options, train, call)
 
 
 def _text(value: Any) -> str:

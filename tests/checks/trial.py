@@ -20,6 +20,19 @@ Layout = Callable[[Tensor], Tensor]
 Gradients = dict[str, "Tensor | None"]
 
 
+class Called(torch.nn.Module):
+    """A layer that is called in a way of its own."""
+
+    def __init__(self, layer: torch.nn.Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.call = call
+        self.training = layer.training
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.call(self.layer, *inputs)
+
+
 @dataclass(frozen=True)
 class Trial:
     """A module and its inputs. ``grain`` is the dtype in which cotangents are rounded."""
@@ -29,6 +42,11 @@ class Trial:
     inputs: tuple[Tensor, ...]
     grain: torch.dtype
     inplace: bool = False
+
+    @property
+    def layer(self) -> Any:
+        """The layer itself, in whatever way it is called."""
+        return self.module.layer if isinstance(self.module, Called) else self.module
 
     @property
     def leaves(self) -> dict[str, Tensor]:
@@ -99,7 +117,7 @@ def trials(
     ours, builtin = (
         Trial(
             title=f"{spec.layer.__name__}({case})",
-            module=case.build(module, dtype),
+            module=called(case.build(module, dtype), case),
             inputs=case.draw(dtype),
             grain=dtype,
             inplace=bool(case.options.get("inplace")),
@@ -107,6 +125,10 @@ def trials(
         for module in (spec.layer, reference)
     )
     return ours, builtin
+
+
+def called(layer: torch.nn.Module, case: Case) -> torch.nn.Module:
+    return layer if case.call is None else Called(layer, case.call)
 
 
 def draw_like(tensor: Tensor, grain: torch.dtype, seed: int = SEED) -> Tensor:

@@ -76,7 +76,7 @@ def dtypes(spec: LayerSpec, case: Case) -> None:
 def state(spec: LayerSpec, case: Case) -> None:
     """Constructor, parameters, buffers and text are the built-in's."""
     ours, builtin = trials(spec, case, corrected={})
-    assert isinstance(ours.module, spec.reference), f"{ours.title} is no {spec.reference.__name__}"
+    assert isinstance(ours.layer, spec.reference), f"{ours.title} is no {spec.reference.__name__}"
     equal(repr(ours.module), repr(builtin.module), f"{ours.title}: repr")
     equal(dict(ours.module.state_dict()), dict(builtin.module.state_dict()), f"{ours.title}: state_dict")
     equal(dict(ours.module.named_buffers()), dict(builtin.module.named_buffers()), f"{ours.title}: buffers")
