@@ -26,6 +26,7 @@ from torch_backprop.layers.activation.smooth import (
     tanh,
     tanhshrink,
 )
+from torch_backprop.layers.attention.multihead import multi_head_attention_forward
 from torch_backprop.layers.attention.scaled_dot_product import scaled_dot_product_attention
 from torch_backprop.layers.dropout import (
     alpha_dropout,
@@ -68,6 +69,7 @@ __all__ = [
     "logsigmoid",
     "mish",
     "mse_loss",
+    "multi_head_attention_forward",
     "nll_loss",
     "prelu",
     "relu",

@@ -28,6 +28,8 @@ from torch_backprop.layers.activation.smooth import (
     Tanh,
     Tanhshrink,
 )
+from torch_backprop.layers.attention import multihead
+from torch_backprop.layers.attention.multihead import MultiheadAttention
 from torch_backprop.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -74,6 +76,7 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "Mish",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "RReLU",
@@ -101,6 +104,7 @@ SPECS = (
     *parametric.SPECS,
     *softmax.SPECS,
     *dropout.SPECS,
+    *multihead.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,
     *cross_entropy.SPECS,

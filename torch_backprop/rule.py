@@ -131,6 +131,11 @@ def is_plain(tensor: Tensor) -> bool:
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 
+def tracked(x: Tensor) -> bool:
+    """Whether a derivative of what is done to ``x`` may be asked for; if not, there is nothing to save."""
+    return not is_plain(x) or forward_ad._current_level >= 0 or (x.requires_grad and torch.is_grad_enabled())
+
+
 def is_batched(tensor: Tensor) -> bool:
     """Whether ``tensor`` stands for one of many, under ``vmap`` in eager mode."""
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]

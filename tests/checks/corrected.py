@@ -5,7 +5,7 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
-* Attention by torch's fused kernel has no second derivative and no forward mode; by its formula it has both.
+* Attention by torch's fused kernels has no second derivative and no forward mode; by its formula it has both.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.backends import mha
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -47,17 +48,24 @@ class BCELoss(torch.nn.BCELoss):
 
 
 def with_attention_by_formula(kind: Any) -> type[torch.nn.Module]:
-    """The module ``kind``, in which attention is never computed by the fused kernel."""
+    """The module ``kind``, in which attention is never computed by a fused kernel."""
 
     class Corrected(kind):
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             with sdpa_kernel(SDPBackend.MATH):
-                return super().forward(*args, **kwargs)
+                enabled = mha.get_fastpath_enabled()
+                mha.set_fastpath_enabled(False)
+                try:
+                    return super().forward(*args, **kwargs)
+                finally:
+                    mha.set_fastpath_enabled(enabled)
 
     return Corrected
 
 
 Corrections = dict[Any, type[torch.nn.Module]]
 
+ATTENTIVE = (torch.nn.MultiheadAttention,)
 CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
+CORRECTED |= {kind: with_attention_by_formula(kind) for kind in ATTENTIVE}
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}

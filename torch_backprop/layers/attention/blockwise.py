@@ -1,9 +1,9 @@
 """Attention a tile of scores at a time, on plain tensors. After Dao et al. (2022), arXiv:2205.14135.
 
-Whole rows of scores fit the cache, so that nothing has to be carried from tile to tile: no logarithm of a sum
-of exponentials, and not O, of which D = rowsum(g O) could be had too. With those saved the backward pass is no
-faster, since a softmax of scores in the cache costs less than their exponentials by an operator of its own;
-and where one key has all the weight of a row, D = rowsum(P dP) is its dP to the last digit, and dP - D is 0.
+Whole rows of scores fit the cache, so that nothing has to be carried from tile to tile: no logarithm of a
+sum of exponentials, and not O, of which D = rowsum(g O) could be had too. With those saved the backward pass
+is no faster, since a softmax of scores in the cache costs less than their exponentials by an operator of its
+own; and where one key has all the weight of a row, rowsum(P dP) is its dP to the last digit, and dP - D is 0.
 """
 
 from __future__ import annotations
@@ -27,44 +27,41 @@ UNCAST = torch.autocast("cpu", enabled=False)
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """O, W or nothing, and the bits of what dropout keeps."""
+    """O, nothing, and the bits of what dropout keeps."""
     scores = _scores(q, k, mask, batch_of(q, k, v), options)
     noise, kept = None, q.new_empty(0)
     if options.p:
         noise = torch.zeros(scores.shape, dtype=torch.bool, device=q.device)
         kept = pack(noise if options.p == 1 else noise.bernoulli_(1 - options.p))
-    count, length, columns = scores.shape
     values = Operand.of(v, scores.batch)
-    o = values.matrices.new_empty(count, length, v.shape[-1])
-    w = o.new_empty((count, length, columns) if options.weights else 0)
+    o = values.matrices.new_empty(*scores.shape[:2], v.shape[-1])
     for tile in scores.tiles():
         p = tile.probabilities()
         if noise is not None:
             p.mul_(tile.of(noise)).div_(options.keep)
-        if options.weights:
-            w[tile.place] = p
         o[tile.place] = torch.bmm(p, tile.seen(values))
-    shape = (*scores.batch, length)
-    w = w.view(*shape, columns) if options.weights else w
-    return owned(o.view(*shape, v.shape[-1])).to(v.dtype), owned(w).to(v.dtype), kept
+    o = o.view(*scores.batch, *o.shape[1:])
+    return owned(o).to(v.dtype), q.new_empty(0), kept
 
 
 @UNCAST
 def pull(
     saved: Saved, needs: tuple[bool, ...], options: Options, grad_o: Tensor, grad_w: Tensor | None
 ) -> Grads:
-    """The gradients that are needed, from those of O and W; only that of v if v is not saved."""
+    """The gradients that are needed, from that of O; only that of v if v is not saved."""
+    assert saved.q is not None
+    assert saved.k is not None
     batch = tuple(grad_o.shape[:-2])
     scores = _scores(saved.q, saved.k, saved.mask, batch, options)
     noise = unpack(saved.kept, torch.Size(scores.shape)) if saved.kept.numel() else None
-    likes = saved.q, saved.k, grad_o.new_empty(saved.v_shape) if saved.v is None else saved.v, saved.mask
+    likes = saved.q, saved.k, grad_o.new_empty(saved.shapes[2]) if saved.v is None else saved.v, saved.mask
     zeros = [
         Operand.of(torch.zeros_like(like, memory_format=torch.contiguous_format), batch)
         if need and like is not None
         else None
         for need, like in zip(needs, likes, strict=True)
     ]
-    _Pullback(scores, noise, options.keep, *zeros).run(saved.v, _heads(grad_o), _heads(grad_w))
+    _Pullback(scores, noise, options.keep, *zeros).run(saved.v, _heads(grad_o))
     q, k, v, mask = (
         None if zero is None or like is None else _laid_out(zero.matrices, like)
         for zero, like in zip(zeros, likes, strict=True)
@@ -84,7 +81,7 @@ class _Pullback:
     grad_v: Operand | None
     grad_mask: Operand | None
 
-    def run(self, v: Tensor | None, grad_o: Tensor, grad_w: Tensor | None) -> None:
+    def run(self, v: Tensor | None, grad_o: Tensor) -> None:
         values = None if v is None else Operand.of(v, self.scores.batch)
         for tile in self.scores.tiles():
             p, g = tile.probabilities(), grad_o[tile.place]
@@ -96,8 +93,6 @@ class _Pullback:
                 continue
             # over the scores, which are not needed any more
             ds = tile.product(g, tile.seen(values).mT, 1 / self.keep)
-            if grad_w is not None:
-                ds.add_(grad_w[tile.place], alpha=1 / self.keep)
             if noise is not None:
                 ds *= noise
             self._spread(tile, ds.sub_(torch.linalg.vecdot(p, ds).unsqueeze(-1)).mul_(p))
@@ -127,13 +122,12 @@ def _scores(q: Tensor, k: Tensor, mask: Tensor | None, batch: tuple[int, ...], o
         # what is added to the scores is the logarithm of whether a key may be seen
         mask = mask.to(widen(q).dtype).log()
     masks = None if mask is None else Operand.of(mask, batch)
-    blind = mask is not None and not options.weights
-    return Scores(Operand.of(q, batch), Operand.of(k, batch), masks, batch, options.c, options.causal, blind)
+    return Scores(Operand.of(q, batch), Operand.of(k, batch), masks, batch, options.c, options.causal)
 
 
-def _heads(x: Tensor | None) -> Tensor | None:
+def _heads(x: Tensor) -> Tensor:
     """``(*, rows, columns)`` as ``(heads, rows, columns)``, in the precision of the tiles."""
-    return None if x is None else widen(x).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
+    return widen(x).reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
 
 
 def _laid_out(grad: Tensor, like: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torch_backprop.layers.bits import unpack
+from torch_backprop.layers.bits import pack, unpack
 from torch_backprop.layers.loss.reduction import sum_to
-from torch_backprop.rule import widen
+from torch_backprop.rule import is_plain, widen
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,22 @@ class Options:
         """1 / m where m is not zero; infinite if it is zero everywhere."""
         return 1 - self.p or math.inf
 
+    @property
+    def is_p(self) -> bool:
+        """Whether W is wanted, and is P."""
+        return self.weights and not self.p
+
 
 class Saved(NamedTuple):
-    """What the backward pass is given: see :class:`AttentionRule`. ``v_shape`` is there when v is not."""
+    """What the backward pass is given: see :class:`AttentionRule`, and the shapes of q, k, v and the mask."""
 
-    q: Tensor
-    k: Tensor
+    q: Tensor | None
+    k: Tensor | None
     mask: Tensor | None
     kept: Tensor
     v: Tensor | None
-    v_shape: torch.Size
+    w: Tensor | None
+    shapes: tuple[torch.Size, ...]
 
 
 Grads = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
@@ -54,13 +60,14 @@ Grads = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """O, W or nothing, and what dropout keeps."""
-    w = probabilities(q, k, mask, options)
-    kept = q.new_empty(0)
+    """O, W or nothing, and what dropout keeps, as bits where they can be seen."""
+    w, kept = probabilities(q, k, mask, options), q.new_empty(0)
     if options.p:
-        kept = (w.new_empty(w.shape).bernoulli_(1 - options.p) if options.p < 1 else w.new_zeros(w.shape)) != 0
-        w = w * factor(kept, w, options)
+        noise = w.new_zeros(w.shape) if options.p == 1 else w.new_empty(w.shape).bernoulli_(1 - options.p)
+        kept = noise != 0
+        w = w * (noise / options.keep)
     o = (w @ repeated(v, q)).to(v.dtype)
+    kept = pack(kept) if is_plain(kept) and kept.dtype == torch.bool else kept
     return o, w.to(v.dtype) if options.weights else q.new_empty(0), kept
 
 
@@ -68,35 +75,37 @@ def pull(
     saved: Saved, needs: tuple[bool, ...], options: Options, grad_o: Tensor, grad_w: Tensor | None
 ) -> Grads:
     """The gradients that are needed, from those of O and W; only that of v if v is not saved."""
-    q, k, mask, v = saved.q, saved.k, saved.mask, saved.v
+    q_shape, k_shape, v_shape, mask_shape = saved.shapes
     needs_q, needs_k, needs_v, needs_mask = needs
+    g, dtype = widen(grad_o), grad_o.dtype
     if not grad_o.numel():
-        # torch returns before it meets a mask, which need not even fit
-        likes = zip((q, k, q.new_empty(saved.v_shape)), needs, strict=False)
-        return *(torch.zeros_like(like) if need else None for like, need in likes), None
-    p, g = probabilities(q, k, mask, options), widen(grad_o)
+        # torch's fused kernel returns before it meets a mask, which need not even fit
+        needs = (*needs[:3], needs_mask and options.weights)
+        q, k, v, mask = (grad_o.new_zeros(s) if need else None for s, need in zip(saved.shapes, needs, strict=True))
+        return q, k, v, mask
+    p = _again(saved, options)
     m = factor(saved.kept, p, options)
-    grad_v = _onto((m * p).mT @ g, saved.v_shape, q.dtype) if needs_v else None
-    if v is None:
+    grad_v = _onto((m * p).mT @ g, v_shape, dtype) if needs_v else None
+    if saved.v is None:
         return None, None, grad_v, None
-    grad_p = g @ repeated(v, q).mT
+    grad_p = g @ repeated(saved.v, g).mT
     weighted = p * (m * (grad_p if grad_w is None else grad_p + widen(grad_w)))
     grad_s = weighted - p * weighted.sum(-1, keepdim=True)
     return (
-        _onto(options.c * (grad_s @ repeated(k, q)), q.shape, q.dtype) if needs_q else None,
-        _onto(options.c * (widen(q).mT @ grad_s).mT, k.shape, q.dtype) if needs_k else None,
+        _onto(options.c * (grad_s @ repeated(saved.k, g)), q_shape, dtype) if saved.k is not None and needs_q else None,
+        _onto(options.c * (widen(saved.q).mT @ grad_s).mT, k_shape, dtype) if saved.q is not None and needs_k else None,
         grad_v,
-        _onto(grad_s, mask.shape, q.dtype) if mask is not None and needs_mask else None,
+        _onto(grad_s, mask_shape, dtype) if needs_mask else None,
     )
 
 
 def push(
     saved: Saved, options: Options, tangents: tuple[Tensor | None, ...]
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None]:
     """The tangents of O and W, from those of q, k, v and the mask."""
     q, k, v = saved.q, saved.k, saved.v
     tangent_q, tangent_k, tangent_v, tangent_mask = tangents
-    p = probabilities(q, k, saved.mask, options)
+    p = _again(saved, options)
     m = factor(saved.kept, p, options)
     tangent_s = torch.zeros_like(p) if tangent_mask is None else widen(tangent_mask)
     if tangent_q is not None:
@@ -108,13 +117,15 @@ def push(
     tangent_o = tangent_w @ repeated(v, q)
     if tangent_v is not None:
         tangent_o = tangent_o + (m * p) @ repeated(tangent_v, q)
+    if tangent_q is tangent_k is tangent_mask is None:
+        return tangent_o.to(q.dtype), None
     tangent_w = tangent_w if options.weights else q.new_zeros(0)
     return tangent_o.to(q.dtype), tangent_w.to(q.dtype)
 
 
 def probabilities(q: Tensor, k: Tensor, mask: Tensor | None, options: Options) -> Tensor:
     """P, from Q and K."""
-    s = options.c * (widen(q) @ repeated(k, q).mT)
+    s = (options.c * widen(q)) @ repeated(k, q).mT
     if options.causal:
         future = torch.ones(s.shape[-2:], dtype=torch.bool, device=s.device).triu(1)
         s = s.masked_fill(future, -math.inf)
@@ -125,6 +136,15 @@ def probabilities(q: Tensor, k: Tensor, mask: Tensor | None, options: Options) -
         return s.softmax(-1)
     blind = (s == -math.inf).all(-1, keepdim=True)
     return s.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
+
+
+def _again(saved: Saved, options: Options) -> Tensor:
+    """P, from what is saved."""
+    if saved.w is not None:
+        return widen(saved.w)
+    assert saved.q is not None
+    assert saved.k is not None
+    return probabilities(saved.q, saved.k, saved.mask, options)
 
 
 def factor(kept: Tensor, p: Tensor, options: Options) -> Tensor | float:
@@ -148,5 +168,6 @@ def repeated(x: Tensor, q: Tensor) -> Tensor:
 def _onto(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Sums a gradient over the heads of each group and over the dimensions that were broadcast."""
     if len(shape) > 2 and shape[-3] not in (1, grad.shape[-3]):
-        grad = grad.reshape(*grad.shape[:-3], shape[-3], grad.shape[-3] // shape[-3], *grad.shape[-2:]).sum(-3)
+        heads, *matrix = grad.shape[-3:]
+        grad = grad.reshape(*grad.shape[:-3], shape[-3], heads // shape[-3], *matrix).sum(-3)
     return sum_to(grad, shape).to(dtype)

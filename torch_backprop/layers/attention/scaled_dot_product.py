@@ -8,12 +8,13 @@ under dropout with probability p is 0, else 1 / (1 - p):
               dS = P (dP - D) = dL/dM                 dL/dQ = c dS K     dL/dK = c dS^T Q
 
 since d P_ij / d S_ik = P_ij (delta_jk - P_ik), as of any softmax. Of the size of S only the bits of m are
-saved: P is computed again from Q and K; where derivatives end with the first, a tile at a time (blockwise.py),
-else at once (formula.py).
+saved: P is computed again from Q and K; where derivatives end with the first, by blockwise.py a tile at a
+time, else by formula.py at once.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,10 +25,11 @@ from torch_backprop.layers.attention import blockwise, formula
 from torch_backprop.layers.attention.formula import Options, Saved, is_grouped
 from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, owned
 
+
 class AttentionRule(Rule):
     """Saves q, k, the mask, the bits of m, and v unless it alone needs a gradient.
 
-    Returns ``(o, w, kept)``: the weights W if asked for, else nothing; and what dropout keeps.
+    Where W is returned and is P, it is saved, and of the others what the needed gradients multiply. Returns ``(o, w, kept)``: the weights W if asked for, else nothing; and what dropout keeps.
     """
 
     autocast = {"cpu": LOWER, "cuda": LOWER}
@@ -43,7 +45,7 @@ class AttentionRule(Rule):
             # what does not fit is refused, in torch's words
             o = F.scaled_dot_product_attention(q, k, v, mask, p, causal, scale=c, enable_gqa=is_grouped(q, k))
             return owned(o), q.new_empty(0), q.new_empty(0)
-        by_tiles = all(is_plain(x) and x.numel() for x in tensors)
+        by_tiles = not weights and all(is_plain(x) and x.numel() for x in tensors)
         # values of more heads than there are scores share what dropout keeps
         by_tiles = by_tiles and blockwise.batch_of(q, k) == blockwise.batch_of(q, k, v)
         return (blockwise if by_tiles else formula).attend(q, k, v, mask, Options(p, causal, c, weights))
@@ -51,26 +53,31 @@ class AttentionRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         q, k, v, mask, *ctx.options = inputs
-        kept = output[2]
+        _, w, kept = output
         ctx.mark_non_differentiable(kept)
+        ctx.shapes = (q.shape, k.shape, v.shape, () if mask is None else mask.shape)
         needs_q, needs_k, _, needs_mask = ctx.needs_input_grad[:4]
-        ctx.save_for_backward(q, k, mask, kept, v if needs_q or needs_k or needs_mask else None)
-        ctx.save_for_forward(q, k, mask, kept, v)
-        ctx.v_shape = v.shape
+        saved_v = v if needs_q or needs_k or needs_mask else None
+        if Options(*ctx.options).is_p:
+            ctx.save_for_backward(q if needs_k else None, k if needs_q else None, None, kept, saved_v, w)
+            ctx.save_for_forward(q, k, mask, kept, v, w)
+        else:
+            ctx.save_for_backward(q, k, mask, kept, saved_v, None)
+            ctx.save_for_forward(q, k, mask, kept, v, None)
 
     @staticmethod
     def backward(ctx: Any, grad_o: Tensor, grad_w: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        saved, options = Saved(*ctx.saved_tensors, ctx.v_shape), Options(*ctx.options)
+        saved, options = Saved(*ctx.saved_tensors, ctx.shapes), Options(*ctx.options)
         above = grad_w if options.weights else None
         tensors = [x for x in (*saved[:-1], grad_o, above) if x is not None]
-        by_tiles = first_order(*tensors) and all(x.numel() for x in (saved.q, saved.k, grad_o))
-        by_tiles = by_tiles and saved.kept.dtype != torch.bool
+        by_tiles = not options.weights and saved.kept.dtype != torch.bool and first_order(*tensors)
+        by_tiles = by_tiles and all(math.prod(shape) for shape in (*ctx.shapes[:2], grad_o.shape))
         pull = (blockwise if by_tiles else formula).pull
         return *pull(saved, ctx.needs_input_grad[:4], options, grad_o, above), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
-        saved, options = Saved(*ctx.saved_tensors, ctx.v_shape), Options(*ctx.options)
+        saved, options = Saved(*ctx.saved_tensors, ctx.shapes), Options(*ctx.options)
         return *formula.push(saved, options, tangents[:4]), None
 
 

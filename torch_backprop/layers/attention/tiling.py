@@ -33,7 +33,7 @@ class Operand:
 
     @classmethod
     def of(cls, x: Tensor, batch: tuple[int, ...]) -> Operand:
-        """``x`` ``(*, rows, columns)`` for heads ``batch``, to which it is broadcast or repeated in groups."""
+        """``x`` ``(*, rows, columns)`` for heads ``batch``: broadcast, or repeated in groups."""
         lead, count = x.shape[:-2], math.prod(x.shape[:-2])
         matrices = widen(x).reshape(count, *x.shape[-2:])
         if count in (1, math.prod(batch)):
@@ -77,7 +77,6 @@ class Scores:
         batch: the dimensions that the heads stand for.
         scale: the factor of Q K^T.
         causal: whether row i sees columns 0 to i alone.
-        blind: whether a row that sees nothing has the probabilities 0, and not undefined ones.
     """
 
     q: Operand
@@ -86,7 +85,6 @@ class Scores:
     batch: tuple[int, ...]
     scale: float
     causal: bool
-    blind: bool
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -153,7 +151,10 @@ class Tile:
         if self.future is not None:
             s += self.future
         p = torch.softmax(s, -1, out=self._buffer(1, s.shape))
-        return p.masked_fill_(s.amax(-1, keepdim=True) == -math.inf, 0) if self.scores.blind else p
+        if mask is not None:
+            # a row that sees nothing
+            p.masked_fill_(s.amax(-1, keepdim=True) == -math.inf, 0)
+        return p
 
     def _buffer(self, which: int, shape: tuple[int, ...]) -> Tensor:
         return self.buffers[which, : math.prod(shape)].view(shape)
