@@ -36,7 +36,7 @@ def signature_of(function: Any) -> inspect.Signature:
     try:
         return inspect.signature(function)
     except ValueError:
-        described = re.search(r"\((.*)\) -> Tensor", function.__doc__)
+        described = re.search(r"\((.*?)\) -> Tensor", function.__doc__, re.DOTALL)
         assert described
         return inspect.signature(eval(f"lambda {described[1]}: None"))
 

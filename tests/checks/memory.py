@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
@@ -11,17 +9,16 @@ from torch.utils import _pytree as pytree
 from torch_backprop.spec import Case, LayerSpec
 
 from .gradients import nodes_of
-from .trial import Trial, trials
+from .trial import Trial, subsets, trials
 
 
 def memory(spec: LayerSpec, case: Case) -> None:
     """For every subset of the leaves that need a gradient."""
     names = tuple(trials(spec, case)[0].leaves)
-    for count in range(1, len(names) + 1):
-        for subset in combinations(names, count):
-            ours, builtin = trials(spec, case, corrected={})
-            held, allowed = bytes_held(ours, subset), bytes_held(builtin, subset)
-            assert held <= allowed, f"{ours.title}: holds {held} bytes for {subset}, the built-in {allowed}"
+    for subset in subsets(names):
+        ours, builtin = trials(spec, case, corrected={})
+        held, allowed = bytes_held(ours, subset), bytes_held(builtin, subset)
+        assert held <= allowed, f"{ours.title}: holds {held} bytes for {subset}, the built-in {allowed}"
 
 
 def bytes_held(trial: Trial, needs: tuple[str, ...]) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch_backprop.spec import Case, LayerSpec
 from .corrected import CORRECTED, Corrections
 
 SEED = 11
+FEW = 5
+"""Leaves of which every subset is tried: of more there are too many."""
 
 Layout = Callable[[Tensor], Tensor]
 Gradients = dict[str, "Tensor | None"]
@@ -129,6 +132,14 @@ def trials(
 
 def called(layer: torch.nn.Module, case: Case) -> torch.nn.Module:
     return layer if case.call is None else Called(layer, case.call)
+
+
+def subsets(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every subset; of more than FEW names those of none, of one, of all but one, and of all."""
+    few = len(names) <= FEW
+    for count in range(len(names) + 1):
+        if few or count in (0, 1, len(names) - 1, len(names)):
+            yield from combinations(names, count)
 
 
 def draw_like(tensor: Tensor, grain: torch.dtype, seed: int = SEED) -> Tensor:
