@@ -38,7 +38,7 @@ def signature_of(function: Any) -> inspect.Signature:
     except ValueError:
         described = re.search(r"\((.*?)\) -> Tensor", function.__doc__, re.DOTALL)
         assert described
-        return inspect.signature(eval(f"lambda {described[1]}: None"))
+        return inspect.signature(eval(f"(lambda {described[1]}: None)"))
 
 
 @pytest.mark.parametrize("name", LAYERS)

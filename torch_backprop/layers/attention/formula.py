@@ -89,8 +89,8 @@ def pull(
     if saved.v is None:
         return None, None, grad_v, None
     grad_p = g @ repeated(saved.v, g).mT
-    weighted = p * (m * (grad_p if grad_w is None else grad_p + widen(grad_w)))
-    grad_s = weighted - p * weighted.sum(-1, keepdim=True)
+    grad_p = m * (grad_p if grad_w is None else grad_p + widen(grad_w))
+    grad_s = p * (grad_p - (p * grad_p).sum(-1, keepdim=True))
     return (
         _onto(options.c * (grad_s @ repeated(saved.k, g)), q_shape, dtype) if saved.k is not None and needs_q else None,
         _onto(options.c * (widen(saved.q).mT @ grad_s).mT, k_shape, dtype) if saved.q is not None and needs_k else None,
@@ -112,8 +112,7 @@ def push(
         tangent_s = tangent_s + options.c * (widen(tangent_q) @ repeated(k, q).mT)
     if tangent_k is not None:
         tangent_s = tangent_s + options.c * (widen(q) @ repeated(tangent_k, q).mT)
-    weighted = p * tangent_s
-    tangent_w = m * (weighted - p * weighted.sum(-1, keepdim=True))
+    tangent_w = m * (p * (tangent_s - (p * tangent_s).sum(-1, keepdim=True)))
     tangent_o = tangent_w @ repeated(v, q)
     if tangent_v is not None:
         tangent_o = tangent_o + (m * p) @ repeated(tangent_v, q)

@@ -14,7 +14,6 @@ time, else by formula.py at once.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -45,9 +44,7 @@ class AttentionRule(Rule):
             # what does not fit is refused, in torch's words
             o = F.scaled_dot_product_attention(q, k, v, mask, p, causal, scale=c, enable_gqa=is_grouped(q, k))
             return owned(o), q.new_empty(0), q.new_empty(0)
-        by_tiles = not weights and all(is_plain(x) and x.numel() for x in tensors)
-        # values of more heads than there are scores share what dropout keeps
-        by_tiles = by_tiles and blockwise.batch_of(q, k) == blockwise.batch_of(q, k, v)
+        by_tiles = all(map(is_plain, tensors)) and not weights and _has_tiles(q, k, v)
         return (blockwise if by_tiles else formula).attend(q, k, v, mask, Options(p, causal, c, weights))
 
     @staticmethod
@@ -55,6 +52,7 @@ class AttentionRule(Rule):
         q, k, v, mask, *ctx.options = inputs
         _, w, kept = output
         ctx.mark_non_differentiable(kept)
+        ctx.has_tiles = _has_tiles(q, k, v)
         ctx.shapes = (q.shape, k.shape, v.shape, () if mask is None else mask.shape)
         needs_q, needs_k, _, needs_mask = ctx.needs_input_grad[:4]
         saved_v = v if needs_q or needs_k or needs_mask else None
@@ -70,8 +68,7 @@ class AttentionRule(Rule):
         saved, options = Saved(*ctx.saved_tensors, ctx.shapes), Options(*ctx.options)
         above = grad_w if options.weights else None
         tensors = [x for x in (*saved[:-1], grad_o, above) if x is not None]
-        by_tiles = not options.weights and saved.kept.dtype != torch.bool and first_order(*tensors)
-        by_tiles = by_tiles and all(math.prod(shape) for shape in (*ctx.shapes[:2], grad_o.shape))
+        by_tiles = first_order(*tensors) and not options.weights and ctx.has_tiles
         pull = (blockwise if by_tiles else formula).pull
         return *pull(saved, ctx.needs_input_grad[:4], options, grad_o, above), None, None, None, None
 
@@ -124,6 +121,12 @@ def scaled_dot_product_attention(
         )
     c = query.shape[-1] ** -0.5 if scale is None else scale
     return AttentionRule.call(query, key, value, attn_mask, dropout_p, is_causal, c, False)[0]
+
+
+def _has_tiles(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Whether there are scores; values of more heads than those have share what dropout keeps."""
+    sizes = q.numel(), k.numel(), v.numel()
+    return all(sizes) and blockwise.batch_of(q, k) == blockwise.batch_of(q, k, v)
 
 
 def _groups_fit(q: Tensor, k: Tensor, v: Tensor) -> bool:
