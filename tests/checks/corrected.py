@@ -6,6 +6,8 @@
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
 * Attention by torch's fused kernels has no second derivative and no forward mode; by its formula it has both.
+* ``LayerNorm`` takes its mean and deviation for constants in the third derivative, and, where ``vmap`` or
+  forward mode meets them, in the second.
 """
 
 from __future__ import annotations
@@ -47,10 +49,34 @@ class BCELoss(torch.nn.BCELoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
+class LayerNorm(torch.nn.LayerNorm):
+    def forward(self, input: Tensor) -> Tensor:
+        if tuple(input.shape[-len(self.normalized_shape) :]) != self.normalized_shape:
+            return super().forward(input)
+        dims = tuple(range(-len(self.normalized_shape), 0))
+        return scaled(standardized(input, dims, self.eps), self.weight, self.bias)
+
+
+def standardized(x: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    deviation = x - x.mean(dims, keepdim=True)
+    return deviation / (deviation.square().mean(dims, keepdim=True) + eps).sqrt()
+
+
+def scaled(h: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    y = h if weight is None else h * weight
+    return y if bias is None else y + bias
+
+
 def with_attention_by_formula(kind: Any) -> type[torch.nn.Module]:
-    """The module ``kind``, in which attention is never computed by a fused kernel."""
+    """The module ``kind``, in which attention is never computed by a fused kernel; nor is its LayerNorm."""
 
     class Corrected(kind):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            for module in self.modules():
+                if type(module) is torch.nn.LayerNorm:
+                    module.__class__ = LayerNorm
+
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             with sdpa_kernel(SDPBackend.MATH):
                 enabled = mha.get_fastpath_enabled()
@@ -65,7 +91,17 @@ def with_attention_by_formula(kind: Any) -> type[torch.nn.Module]:
 
 Corrections = dict[Any, type[torch.nn.Module]]
 
-ATTENTIVE = (torch.nn.MultiheadAttention,)
+ATTENTIVE = (
+    torch.nn.MultiheadAttention,
+    torch.nn.Transformer,
+    torch.nn.TransformerDecoder,
+    torch.nn.TransformerDecoderLayer,
+    torch.nn.TransformerEncoder,
+    torch.nn.TransformerEncoderLayer,
+)
 CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
 CORRECTED |= {kind: with_attention_by_formula(kind) for kind in ATTENTIVE}
-CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
+CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
+    torch.nn.BCELoss: BCELoss,
+    torch.nn.LayerNorm: LayerNorm,
+}

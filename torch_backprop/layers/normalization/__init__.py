@@ -1,0 +1,1 @@
+"""Normalizations, a file a derivation."""

@@ -1,0 +1,104 @@
+"""Standardization, which layer, batch and group norm share: they differ in what they average over.
+
+With mean m, variance v and r = (v + eps)^(-1/2) over n elements, and any vector t:
+
+    forward   h = (x - m) r
+    Jacobian  d h_i / d x_j = r (delta_ij - 1/n - h_i h_j / n)
+    product   J t = r (t - mean(t) - h mean(t h))
+
+The one non-obvious step is that of r: d r / d x_j = -r^2 h_j / n, since d v / d x_j = 2 (x_j - m) / n. J is
+symmetric, so that J t is the forward-mode rule as well as, with t = w g, the pullback of y = w h + b:
+
+    backward  dL/dx = J (w g)    dL/dw = sum g h    dL/db = sum g
+
+Without centering (root mean square) m = 0 and mean(t) is missing. Over the complex numbers h is holomorphic
+in x, and the pullback has the conjugates of x and w.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.layers.loss.reduction import sum_to
+from torch_backprop.rule import widen
+
+Dims = tuple[int, ...]
+Arguments = tuple[Tensor, Tensor | None, Tensor | None]
+
+
+def keep(ctx: Any, arguments: Arguments, *statistics: Tensor) -> None:
+    """Saves x, and w if x needs a gradient; statistics too, which only the first-order path may use."""
+    x, w, _ = arguments
+    needs_x, needs_w, *_ = ctx.needs_input_grad
+    ctx.mark_non_differentiable(*statistics)
+    residuals = (x, w if needs_x else None, *statistics)
+    ctx.save_for_backward(*(residuals if needs_x or needs_w else (None for _ in residuals)))
+    ctx.save_for_forward(x, w, *statistics)
+    ctx.like = tuple(None if a is None else (a.shape, a.dtype) for a in arguments)
+
+
+def returned(ctx: Any, grads: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
+    """The needed gradients by x, w and b, in their shapes and dtypes, and None for every other argument."""
+    needs = ctx.needs_input_grad
+    found: list[Tensor | None] = [None for _ in needs]
+    for i, (grad, like) in enumerate(zip(grads, ctx.like, strict=True)):
+        if needs[i]:
+            found[i] = grad.reshape(like[0]).to(like[1])
+    return tuple(found)
+
+
+def standardized(x: Tensor, dims: Dims, eps: float, centered: bool = True) -> tuple[Tensor, Tensor]:
+    """h and r over the dimensions ``dims``, in differentiable operators."""
+    x = x - x.mean(dims, keepdim=True) if centered else x
+    r = torch.rsqrt((x * x).mean(dims, keepdim=True) + eps)
+    return x * r, r
+
+
+def turned(t: Tensor, h: Tensor, r: Tensor, dims: Dims, centered: bool = True) -> Tensor:
+    """J t."""
+    t = t - t.mean(dims, keepdim=True) if centered else t
+    return r * (t - h * (t * h).mean(dims, keepdim=True))
+
+
+def pull_back(
+    g: Tensor,
+    x: Tensor | None,
+    w: Tensor | None,
+    dims: Dims,
+    eps: float,
+    shape: tuple[int, ...],
+    needs_x: bool,
+    centered: bool = True,
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """The gradients by x and by w and b of ``shape``, broadcastable with x; those that x allows."""
+    g = widen(g)
+    grad_x = grad_w = None
+    if x is not None:
+        h, r = standardized(widen(x.conj()), dims, eps, centered)
+        grad_w = sum_to(g * h, shape)
+        if needs_x:
+            grad_x = turned(g if w is None else g * widen(w.conj()), h, r, dims, centered)
+    return grad_x, grad_w, sum_to(g, shape)
+
+
+def push_forward(
+    tangents: tuple[Tensor | None, ...],
+    x: Tensor,
+    w: Tensor | None,
+    dims: Dims,
+    eps: float,
+    centered: bool = True,
+) -> Tensor:
+    """The tangent of y = w h + b, of the shape and dtype of x; parameters are broadcastable with x."""
+    tangent_x, tangent_w, tangent_b = tangents
+    h, r = standardized(widen(x), dims, eps, centered)
+    tangent: Any = torch.zeros_like(h)
+    if tangent_x is not None:
+        turn = turned(widen(tangent_x), h, r, dims, centered)
+        tangent = turn if w is None else turn * w
+    tangent = tangent if tangent_w is None else tangent + h * tangent_w
+    tangent = tangent if tangent_b is None else tangent + tangent_b
+    return tangent.to(x.dtype)
