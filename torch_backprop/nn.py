@@ -1,6 +1,6 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, linear, shape, softmax
+from torch_backprop.layers import dropout, linear, shape, softmax, transformer
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -48,6 +48,13 @@ from torch_backprop.layers.normalization import layer
 from torch_backprop.layers.normalization.layer import LayerNorm
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+from torch_backprop.layers.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "CELU",
@@ -96,6 +103,11 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
 ]
 
@@ -108,6 +120,7 @@ SPECS = (
     *softmax.SPECS,
     *dropout.SPECS,
     *multihead.SPECS,
+    *transformer.SPECS,
     *layer.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,

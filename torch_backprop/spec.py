@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,6 +66,8 @@ class Case:
         # the caller's random numbers are none of our business
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            # a layer among the options
+            options |= {name: value() for name, value in options.items() if isinstance(value, partial)}
             return module(**options).to(dtype).train(self.train)
 
     def draw(self, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
@@ -101,4 +104,6 @@ def case(
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, partial):
+        return value.func.__name__
     return "x".join(map(str, value.shape)) if isinstance(value, Draw) else str(value)
