@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -58,7 +59,10 @@ def by_name(options: dict[str, Any], names: tuple[str, ...], layer: nn.Module, *
 
 def build(kind: Any, sample: Any) -> nn.Module:
     torch.manual_seed(SEED)
-    return kind(*sample.constructor_input.args, **sample.constructor_input.kwargs)
+    # a constructor that both have may warn of the sample's choices
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return kind(*sample.constructor_input.args, **sample.constructor_input.kwargs)
 
 
 @modules

@@ -8,7 +8,8 @@ from torch.nn import Module
 
 from torch_backprop.nn import SPECS
 
-TWINS = {spec.reference: spec.layer for spec in SPECS}
+# what torch does not have has no twin: its reference is a formula of ours
+TWINS = {spec.reference: spec.layer for spec in SPECS if spec.reference.__module__.startswith("torch.nn.")}
 _ORIGINAL = "_torch_backprop_original"
 
 

@@ -1,6 +1,16 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, linear, shape, softmax, transformer
+from torch_backprop.layers import (
+    dropout,
+    feedforward,
+    linear,
+    lora,
+    reversible,
+    rotary,
+    shape,
+    softmax,
+    transformer,
+)
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -38,7 +48,9 @@ from torch_backprop.layers.dropout import (
     Dropout3d,
     FeatureAlphaDropout,
 )
+from torch_backprop.layers.feedforward import GeGLU, SwiGLU
 from torch_backprop.layers.linear import Bilinear, Linear
+from torch_backprop.layers.lora import LoRALinear
 from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
@@ -46,6 +58,8 @@ from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
 from torch_backprop.layers.normalization import layer
 from torch_backprop.layers.normalization.layer import LayerNorm
+from torch_backprop.layers.reversible import ReversibleBlock
+from torch_backprop.layers.rotary import RotaryEmbedding
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 from torch_backprop.layers.transformer import (
@@ -73,6 +87,7 @@ __all__ = [
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "GeGLU",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
@@ -82,6 +97,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LoRALinear",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -92,6 +108,8 @@ __all__ = [
     "RReLU",
     "ReLU",
     "ReLU6",
+    "ReversibleBlock",
+    "RotaryEmbedding",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -100,6 +118,7 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SwiGLU",
     "Tanh",
     "Tanhshrink",
     "Threshold",
@@ -121,6 +140,10 @@ SPECS = (
     *dropout.SPECS,
     *multihead.SPECS,
     *transformer.SPECS,
+    *feedforward.SPECS,
+    *rotary.SPECS,
+    *lora.SPECS,
+    *reversible.SPECS,
     *layer.SPECS,
     *regression.SPECS,
     *likelihood.SPECS,

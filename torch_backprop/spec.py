@@ -82,7 +82,8 @@ class LayerSpec:
 
     ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
     ``"view"``, it moves no numbers and may return its input; ``"quadratic"``, its work grows with the square
-    of the inputs' first dimension.
+    of the inputs' first dimension; ``"inverted"``, its backward pass recovers the input from the output, which
+    has to be finite.
     """
 
     layer: type[torch.nn.Module]

@@ -150,6 +150,9 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
+        other = None if attn_mask is None else attn_mask.dtype
+        key_padding_mask = _added(key_padding_mask, "key_padding_mask", other, query.dtype)
+        attn_mask = _added(attn_mask, "attn_mask", None, query.dtype)
         turned = self.batch_first and query.dim() == 3
         if turned:
             # the same tensor stays the same: its projections are one product
@@ -212,8 +215,8 @@ def _mask(call: Call) -> Tensor | None:
     """What is added to the scores, ``(N or 1, H or 1, L or 1, S)``, or None if nothing is but by the hint."""
     mask, padding, dtype = call.attn_mask, call.key_padding_mask, call.query.dtype
     other = None if mask is None else mask.dtype
-    padding = F._canonical_mask(padding, "key_padding_mask", other, "attn_mask", dtype)
-    mask = F._canonical_mask(mask, "attn_mask", None, "", dtype, check_other=False)
+    padding = _added(padding, "key_padding_mask", other, dtype)
+    mask = _added(mask, "attn_mask", None, dtype)
     if call.is_causal and padding is None and not call.need_weights:
         return None
     if mask is not None:
@@ -223,6 +226,13 @@ def _mask(call: Call) -> Tensor | None:
     masks = [x for x in (mask, padding) if x is not None]
     added = (call.bias_k is not None) + call.add_zero_attn
     return F.pad(sum(masks[1:], masks[0]), (0, added)) if masks else None
+
+
+def _added(
+    mask: Tensor | None, name: str, other: torch.dtype | None, dtype: torch.dtype
+) -> Tensor | None:
+    """A mask as what is added to the scores; torch checks it, and warns if the other is of another kind."""
+    return F._canonical_mask(mask, name, other, "attn_mask", dtype, check_other=other is not None)
 
 
 def _fits(call: Call) -> bool:
