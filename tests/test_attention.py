@@ -130,7 +130,7 @@ REFUSED = {
     "dtype": ((torch.ones(Q), torch.ones(Q), torch.ones(Q).double()), {}),
     "dimensions": ((torch.ones(3),) * 3, {}),
     "width": ((torch.ones(Q), torch.ones(1, 2, 3, 5), torch.ones(Q)), {}),
-    "groups": ((torch.ones(1, 4, 3, 4), torch.ones(1, 3, 3, 4), torch.ones(1, 3, 3, 4)), {"enable_gqa": True}),
+    "groups": ((torch.ones(1, 4, 3, 4), *(torch.ones(1, 3, 3, 4),) * 2), {"enable_gqa": True}),
     "groups not asked for": ((torch.ones(1, 4, 3, 4), torch.ones(Q), torch.ones(Q)), {}),
     "mask": ((torch.ones(Q),) * 3, {"attn_mask": torch.ones(2, 2)}),
     "mask's dtype": ((torch.ones(Q),) * 3, {"attn_mask": torch.ones(3, 3).long()}),

@@ -82,8 +82,8 @@ class LayerSpec:
 
     ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
     ``"view"``, it moves no numbers and may return its input; ``"quadratic"``, its work grows with the square
-    of the inputs' first dimension; ``"inverted"``, its backward pass recovers the input from the output, which
-    has to be finite.
+    of the inputs' first dimension; ``"inverted"``, its backward pass recovers the input from the output,
+    which has to be finite.
     """
 
     layer: type[torch.nn.Module]
@@ -93,7 +93,10 @@ class LayerSpec:
 
 
 def case(
-    *inputs: Draw | tuple[int, ...], train: bool = True, call: Callable[..., Any] | None = None, **options: Any
+    *inputs: Draw | tuple[int, ...],
+    train: bool = True,
+    call: Callable[..., Any] | None = None,
+    **options: Any,
 ) -> Case:
     """A :class:`Case`; an input given as a shape is drawn normal.
 

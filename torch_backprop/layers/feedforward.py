@@ -6,8 +6,8 @@ With a gate a = x W_a^T, a value b = x W_b^T and an activation f, SiLU (SwiGLU) 
     backward  dL/dh = g W_y                  dL/dW_y = g^T h
               dL/da = f'(a) b dL/dh          dL/db = f(a) dL/dh
 
-and from there as any linear map. Operator by operator, a, b, f(a) and h are held for the backward pass; but f(a)
-and h follow from a and b at the price of two elementwise operators, and are computed again: half is held.
+and from there as any linear map. Operator by operator, a, b, f(a) and h are held for the backward pass; but
+f(a) and h follow from a and b by two elementwise operators, and are computed again: half is held.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from torch_backprop.layers.elementwise import TILE, tiles
 from torch_backprop.layers.linear import linear
-from torch_backprop.rule import LOWER, Rule, first_order, owned, save, widen
+from torch_backprop.rule import LOWER, Rule, first_order, owned, tracked, widen
 from torch_backprop.spec import LayerSpec, case
 
 Slope = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -46,7 +46,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {
 
 
 class GatedRule(Rule):
-    """y of a and b. Saves those two, and w."""
+    """y of a and b. Saves a, and b and w where they are multiplied."""
 
     autocast = {"cpu": LOWER, "cuda": LOWER}
 
@@ -57,19 +57,21 @@ class GatedRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         a, b, w, _, ctx.name = inputs
-        save(ctx, a, b, w)
+        needs_a, needs_b, needs_w, *_ = ctx.needs_input_grad
+        ctx.save_for_backward(a, b if needs_a or needs_w else None, w if needs_a or needs_b else None)
+        ctx.save_for_forward(a, b, w)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        a, b, w = ctx.saved_tensors
+        a, b, w = (None if x is None else x.conj() for x in ctx.saved_tensors)
         needs_a, needs_b, needs_w, needs_bias, _ = ctx.needs_input_grad
         grad_h = grad_y @ w if needs_a or needs_b else None
-        grad_a, grad_b, h = _pull(ctx, a, b, grad_h)
-        g = grad_y.reshape(-1, w.shape[0]) if w.shape[0] else grad_y.new_zeros(h.numel() // h.shape[-1], 0)
+        grad_a, grad_b, h = _pull(FUNCTIONS[ctx.name][1], a, b, grad_h)
+        g = _rows(grad_y)
         return (
             grad_a if needs_a else None,
             grad_b if needs_b else None,
-            g.mT @ h.reshape(g.shape[0], w.shape[1]) if needs_w else None,
+            g.mT @ _rows(h) if needs_w else None,
             g.sum(0) if needs_bias else None,
             None,
         )
@@ -87,23 +89,30 @@ class GatedRule(Rule):
         return y if tangent_bias is None else y + tangent_bias
 
 
-def _pull(ctx: Any, a: Tensor, b: Tensor, grad_h: Tensor | None) -> tuple[Any, Any, Tensor]:
-    """The gradients of a and b, from that of h, and h."""
-    slope = FUNCTIONS[ctx.name][1]
-    g = torch.zeros((), dtype=a.dtype, device=a.device).expand(a.shape) if grad_h is None else grad_h
-    if a.dim() < 2 or a.numel() <= 2 * TILE or not first_order(a, b, g):
+def _pull(slope: Slope, a: Tensor, b: Tensor | None, g: Tensor | None) -> tuple[Any, Any, Any]:
+    """The gradients of a and b, from that of h, and h; as far as b and that are given."""
+    given = [x for x in (a, b, g) if x is not None]
+    if a.dim() < 2 or a.numel() <= 2 * TILE or len(given) < 3 or not first_order(*given):
         return _pulled(slope, a, b, g)
-    results = torch.empty_like(a), torch.empty_like(a), torch.empty_like(a)
-    for a_tile, b_tile, g_tile, *result_tiles in tiles(a, b, g, *results):
+    results = tuple(torch.empty_like(a) for _ in range(3))
+    for a_tile, b_tile, g_tile, *result_tiles in tiles(*given, *results):
         for result, value in zip(result_tiles, _pulled(slope, a_tile, b_tile, g_tile), strict=True):
             result.copy_(value)
     return results
 
 
-def _pulled(slope: Slope, a: Tensor, b: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _pulled(slope: Slope, a: Tensor, b: Tensor | None, g: Tensor | None) -> tuple[Any, Any, Any]:
     f, df = slope(widen(a))
-    b, g = widen(b), widen(g)
-    return (df * b * g).to(a.dtype), (f * g).to(a.dtype), (f * b).to(a.dtype)
+    b, g = (None if x is None else widen(x) for x in (b, g))
+    return (
+        None if b is None or g is None else (df * b * g).to(a.dtype),
+        None if g is None else (f * g).to(a.dtype),
+        None if b is None else (f * b).to(a.dtype),
+    )
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 class PlainFeedForward(torch.nn.Module):
@@ -140,7 +149,11 @@ class PlainGeGLU(PlainFeedForward):
 
 def _feed_forward(layer: PlainFeedForward, x: Tensor) -> Tensor:
     a, b = (linear(x, part.weight, part.bias) for part in (layer.gate, layer.value))
-    return GatedRule.call(a, b, layer.output.weight, layer.output.bias, layer.function)
+    w, bias = layer.output.weight, layer.output.bias
+    if not (tracked(a) or tracked(b)):
+        # frozen up to here: of what the last map is applied to only the product is held
+        return linear(FUNCTIONS[layer.function][0](a) * b, w, bias)
+    return GatedRule.call(a, b, w, bias, layer.function)
 
 
 class SwiGLU(PlainSwiGLU):
@@ -166,6 +179,10 @@ class GeGLU(PlainGeGLU):
 
 
 SPECS = (
-    LayerSpec(SwiGLU, PlainSwiGLU, (case((3, 4), dim=4, hidden_dim=6), case((4,), dim=4, hidden_dim=2, bias=True))),
+    LayerSpec(
+        SwiGLU,
+        PlainSwiGLU,
+        (case((3, 4), dim=4, hidden_dim=6), case((4,), dim=4, hidden_dim=2, bias=True)),
+    ),
     LayerSpec(GeGLU, PlainGeGLU, (case((2, 3, 4), dim=4, hidden_dim=6, bias=True),)),
 )

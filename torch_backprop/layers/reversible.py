@@ -6,9 +6,9 @@ The features are halved, and each half gets a function of the other:
     inverse   x_2 = y_2 - g(y_1)                  x_1 = y_1 - f(x_2)
     backward  u = g_1 + (dg/dy_1)^T g_2           dL/dx_1 = u         dL/dx_2 = g_2 + (df/dx_2)^T u
 
-The output is all that is held: x_2 follows from it, and with x_2 and y_1 the two functions are run again, with the
-random numbers that they drew and on copies of their buffers, so that running statistics are updated once. The
-inverse is one to rounding, and none where the output overflows.
+The output is all that is held: x_2 follows from it, and with x_2 and y_1 the two functions are run again, with
+the random numbers that they drew and on copies of their buffers, so that running statistics are updated once.
+The inverse is one to rounding, and none where the output overflows.
 """
 
 from __future__ import annotations
@@ -57,9 +57,10 @@ class ReversibleRule(Rule):
         count = len(list(block.f.parameters()))
         first, second = y.chunk(2, block.dim)
         grad_first, grad_second = grad_y.chunk(2, block.dim)
-        pulled, grad, g_grads = _pull(block.g, first, grad_second, parameters[count:], needs[count:], between)
-        grad_first = grad_first + grad
-        _, grad, f_grads = _pull(block.f, second - pulled, grad_first, parameters[:count], needs[:count], start)
+        of_f, of_g = slice(count), slice(count, None)
+        pulled, grad, g_grads = _pull(block.g, first, grad_second, parameters[of_g], needs[of_g], between)
+        grad_first, second = grad_first + grad, second - pulled
+        _, grad, f_grads = _pull(block.f, second, grad_first, parameters[of_f], needs[of_f], start)
         grad_x = torch.cat((grad_first, grad_second + grad), block.dim) if needs_x else None
         return grad_x, None, *f_grads, *g_grads
 
@@ -136,14 +137,14 @@ class ReversibleBlock(PlainReversibleBlock):
 
 
 def _network() -> Module:
-    return torch.nn.Sequential(Linear(2, 2), Tanh())
+    return torch.nn.Sequential(Linear(4, 4), Tanh())
 
 
 SPECS = (
     LayerSpec(
         ReversibleBlock,
         PlainReversibleBlock,
-        (case((3, 4), f=partial(_network), g=partial(_network)),),
+        (case((3, 8), f=partial(_network), g=partial(_network)),),
         frozenset({"inverted"}),
     ),
 )

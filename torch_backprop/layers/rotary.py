@@ -6,8 +6,8 @@ theta_i = base^(-2 i / dim). With c and s the cosine and sine of the angle:
     forward   (y_1, y_2) = (c x_1 - s x_2, s x_1 + c x_2)
     backward  dL/d(x_1, x_2) = (c g_1 + s g_2, -s g_1 + c g_2)
 
-A rotation is orthogonal, so that its transpose is the rotation by the opposite angle, and x is not needed. The
-pairs are (0, 1), (2, 3), ... when interleaved, as in the paper, or (0, dim / 2), (1, dim / 2 + 1), ...
+A rotation is orthogonal, so that its transpose is the rotation by the opposite angle, and x is not needed.
+The pairs are (0, 1), (2, 3), ... when interleaved, as in the paper, or (0, dim / 2), (1, dim / 2 + 1), ...
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_backprop.rule import Rule, save, widen
-from torch_backprop.spec import LayerSpec, case
+from torch_backprop.rule import Rule, owned, save, widen
+from torch_backprop.spec import Draw, LayerSpec, case
 
 
 class RotaryRule(Rule):
@@ -26,7 +26,7 @@ class RotaryRule(Rule):
 
     @staticmethod
     def forward(x: Tensor, c: Tensor, s: Tensor, interleaved: bool) -> Tensor:
-        return _turn(x, c, s, interleaved)
+        return owned(_turn(x, c, s, interleaved))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -75,7 +75,7 @@ class PlainRotaryEmbedding(torch.nn.Module):
         if positions is None:
             positions = torch.arange(x.shape[-2], device=x.device)
         pairs = torch.arange(0, self.dim, 2, device=x.device, dtype=dtype)
-        angles = positions.to(dtype).unsqueeze(-1) * self.base ** (-pairs / self.dim)
+        angles = positions.detach().to(dtype).unsqueeze(-1) * self.base ** (-pairs / self.dim)
         return angles.cos(), angles.sin()
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -96,7 +96,7 @@ class RotaryEmbedding(PlainRotaryEmbedding):
     """
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Turns ``(*, L, dim)`` by the angles of ``positions`` ``(L)``, 0 to L - 1 if None."""
+        """Turns ``(*, L, dim)`` by the angles of ``positions`` ``(L)``, 0 to L - 1 if None; not differentiable."""
         return RotaryRule.call(x, *self.turns(x, positions), self.interleaved)
 
 
@@ -104,6 +104,6 @@ SPECS = (
     LayerSpec(
         RotaryEmbedding,
         PlainRotaryEmbedding,
-        (case((2, 3, 4), dim=4), case((3, 6), (3,), dim=6, base=100.0, interleaved=True)),
+        (case((2, 3, 4), dim=4), case((3, 6), Draw((3,), "classes", 9), dim=6, base=100.0, interleaved=True)),
     ),
 )

@@ -6,10 +6,10 @@ adds to its input, and is normalized after (the original) or before:
     encoder layer, after     z = N_1(x + A(x, x))     y = N_2(z + F(z))
     encoder layer, before    z = x + A(N_1 x, N_1 x)  y = z + F(N_2 z)
 
-A decoder layer has a third sublayer between those, attention from its queries to the encoder's output. There is
-no derivation: the sum hands its gradient on to both terms, and all else is a layer with a rule of its own.
-torch's own ``forward`` composes whatever sublayers it finds; ours finds ours, and only has to bring the function
-of the activation, which is no sublayer.
+A decoder layer has a third sublayer between those, attention from its queries to the encoder's output. There
+is no derivation: a sum hands its gradient on to both terms, and all else is a layer with a rule of its own.
+torch's own ``forward`` composes whatever sublayers it finds; ours finds ours, and only has to bring the
+function of the activation, which is no sublayer.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ OURS: dict[type[Module], type[Module]] = {
 
 
 def _make_ours(model: Module) -> None:
-    """Changes the class of every sublayer: parameters, and the random numbers drawn for them, stay torch's."""
+    """Changes the class of every sublayer; its parameters, and the numbers drawn for them, are torch's."""
     for module in model.modules():
         module.__class__ = OURS.get(type(module), type(module))
 
@@ -169,7 +169,12 @@ SPECS = (
         (case((3, 1, 4), (4, 1, 4), call=causal, **STILL),),
         QUADRATIC,
     ),
-    LayerSpec(TransformerDecoderLayer, torch.nn.TransformerDecoderLayer, (case((5, 4), (4, 4), **SMALL),), RANDOM),
+    LayerSpec(
+        TransformerDecoderLayer,
+        torch.nn.TransformerDecoderLayer,
+        (case((5, 4), (4, 4), **SMALL),),
+        RANDOM,
+    ),
     LayerSpec(
         TransformerEncoder,
         torch.nn.TransformerEncoder,

@@ -80,8 +80,8 @@ def pull(
     g, dtype = widen(grad_o), grad_o.dtype
     if not grad_o.numel():
         # torch's fused kernel returns before it meets a mask, which need not even fit
-        needs = (*needs[:3], needs_mask and options.weights)
-        q, k, v, mask = (grad_o.new_zeros(s) if need else None for s, need in zip(saved.shapes, needs, strict=True))
+        wanted = zip(saved.shapes, (*needs[:3], needs_mask and options.weights), strict=True)
+        q, k, v, mask = (grad_o.new_zeros(shape) if need else None for shape, need in wanted)
         return q, k, v, mask
     p = _again(saved, options)
     m = factor(saved.kept, p, options)
@@ -91,17 +91,15 @@ def pull(
     grad_p = g @ repeated(saved.v, g).mT
     grad_p = m * (grad_p if grad_w is None else grad_p + widen(grad_w))
     grad_s = p * (grad_p - (p * grad_p).sum(-1, keepdim=True))
-    return (
-        _onto(options.c * (grad_s @ repeated(saved.k, g)), q_shape, dtype) if saved.k is not None and needs_q else None,
-        _onto(options.c * (widen(saved.q).mT @ grad_s).mT, k_shape, dtype) if saved.q is not None and needs_k else None,
-        grad_v,
-        _onto(grad_s, mask_shape, dtype) if needs_mask else None,
-    )
+    grad_q = grad_k = None
+    if needs_q and saved.k is not None:
+        grad_q = _onto(options.c * (grad_s @ repeated(saved.k, g)), q_shape, dtype)
+    if needs_k and saved.q is not None:
+        grad_k = _onto(options.c * (widen(saved.q).mT @ grad_s).mT, k_shape, dtype)
+    return grad_q, grad_k, grad_v, _onto(grad_s, mask_shape, dtype) if needs_mask else None
 
 
-def push(
-    saved: Saved, options: Options, tangents: tuple[Tensor | None, ...]
-) -> tuple[Tensor, Tensor | None]:
+def push(saved: Saved, options: Options, tangents: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor | None]:
     """The tangents of O and W, from those of q, k, v and the mask."""
     q, k, v = saved.q, saved.k, saved.v
     tangent_q, tangent_k, tangent_v, tangent_mask = tangents

@@ -228,9 +228,7 @@ def _mask(call: Call) -> Tensor | None:
     return F.pad(sum(masks[1:], masks[0]), (0, added)) if masks else None
 
 
-def _added(
-    mask: Tensor | None, name: str, other: torch.dtype | None, dtype: torch.dtype
-) -> Tensor | None:
+def _added(mask: Tensor | None, name: str, other: torch.dtype | None, dtype: torch.dtype) -> Tensor | None:
     """A mask as what is added to the scores; torch checks it, and warns if the other is of another kind."""
     return F._canonical_mask(mask, name, other, "attn_mask", dtype, check_other=other is not None)
 
@@ -266,7 +264,8 @@ def _weights_fit(call: Call) -> bool:
     arguments = call.query, call.key, call.value
     weights = call.q_proj_weight, call.k_proj_weight, call.v_proj_weight
     width = call.query.shape[-1]
-    return all(w is not None and w.shape == (width, x.shape[-1]) for w, x in zip(weights, arguments, strict=True))
+    pairs = zip(weights, arguments, strict=True)
+    return all(w is not None and w.shape == (width, x.shape[-1]) for w, x in pairs)
 
 
 def _has_shape(tensor: Tensor | None, *shapes: tuple[int, ...]) -> bool:
@@ -291,6 +290,7 @@ def masked(layer: Any, query: Tensor, key: Tensor, value: Tensor, padding: Tenso
 
 QUADRATIC = frozenset({"quadratic"})
 TWO = {"embed_dim": 4, "num_heads": 2}
+FIRST = TWO | {"batch_first": True, "add_bias_kv": True}
 
 SPECS = (
     LayerSpec(
@@ -300,7 +300,7 @@ SPECS = (
             case((4, 2, 4), call=itself, **TWO),
             case((3, 2, 4), (3, 2, 4), call=causally, **TWO),
             case((5, 4), (5, 3), (5, 2), kdim=3, vdim=2, bias=False, add_zero_attn=True, **TWO),
-            case((2, 3, 4), (2, 3, 4), (2, 3, 4), (2, 3), (4, 3, 3), call=masked, batch_first=True, add_bias_kv=True, **TWO),
+            case((2, 3, 4), (2, 3, 4), (2, 3, 4), (2, 3), (4, 3, 3), call=masked, **FIRST),
         ),
         QUADRATIC,
     ),

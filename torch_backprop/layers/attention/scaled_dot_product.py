@@ -28,7 +28,8 @@ from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, 
 class AttentionRule(Rule):
     """Saves q, k, the mask, the bits of m, and v unless it alone needs a gradient.
 
-    Where W is returned and is P, it is saved, and of the others what the needed gradients multiply. Returns ``(o, w, kept)``: the weights W if asked for, else nothing; and what dropout keeps.
+    Where W is returned and is P, it is saved, and of the others what the needed gradients multiply.
+    Returns ``(o, w, kept)``: the weights W if asked for, else nothing; and what dropout keeps.
     """
 
     autocast = {"cpu": LOWER, "cuda": LOWER}
@@ -112,8 +113,11 @@ def scaled_dot_product_attention(
     tensor([[2.]])
     """
     grouped = is_grouped(query, key) or is_grouped(query, value)
-    if query.is_nested or not 0 <= dropout_p <= 1 or not (query.dim() and query.shape[-1]) or (
-        grouped and not (enable_gqa and _groups_fit(query, key, value))
+    if (
+        query.is_nested
+        or not 0 <= dropout_p <= 1
+        or not (query.dim() and query.shape[-1])
+        or (grouped and not (enable_gqa and _groups_fit(query, key, value)))
     ):
         # torch refuses it, in its own words
         return F.scaled_dot_product_attention(
