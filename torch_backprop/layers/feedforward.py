@@ -64,8 +64,9 @@ class GatedRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         a, b, w = (None if x is None else x.conj() for x in ctx.saved_tensors)
+        assert a is not None
         needs_a, needs_b, needs_w, needs_bias, _ = ctx.needs_input_grad
-        grad_h = grad_y @ w if needs_a or needs_b else None
+        grad_h = None if w is None else grad_y @ w
         grad_a, grad_b, h = _pull(FUNCTIONS[ctx.name][1], a, b, grad_h)
         g = _rows(grad_y)
         return (
@@ -98,7 +99,8 @@ def _pull(slope: Slope, a: Tensor, b: Tensor | None, g: Tensor | None) -> tuple[
     for a_tile, b_tile, g_tile, *result_tiles in tiles(*given, *results):
         for result, value in zip(result_tiles, _pulled(slope, a_tile, b_tile, g_tile), strict=True):
             result.copy_(value)
-    return results
+    grad_a, grad_b, h = results
+    return grad_a, grad_b, h
 
 
 def _pulled(slope: Slope, a: Tensor, b: Tensor | None, g: Tensor | None) -> tuple[Any, Any, Any]:

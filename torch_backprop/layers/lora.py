@@ -6,7 +6,7 @@ With the weight W frozen, A of rank rows, B of rank columns, and c = alpha / ran
     backward  dL/dx = g W + c (g B) A     dL/dA = c (g B)^T x     dL/dB = c g^T (x A^T)
 
 g B and x A^T have rank columns, so that the gradient of B A, of the size of W, is never formed. All of this
-is three linear maps and their rule, as long as they are taken in this order; what is held is x, once, and x A^T.
+is three linear maps and their rule, as long as they are taken in this order; x and x A^T are held, each once.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ The features are halved, and each half gets a function of the other:
     inverse   x_2 = y_2 - g(y_1)                  x_1 = y_1 - f(x_2)
     backward  u = g_1 + (dg/dy_1)^T g_2           dL/dx_1 = u         dL/dx_2 = g_2 + (df/dx_2)^T u
 
-The output is all that is held: x_2 follows from it, and with x_2 and y_1 the two functions are run again, with
-the random numbers that they drew and on copies of their buffers, so that running statistics are updated once.
-The inverse is one to rounding, and none where the output overflows.
+The output is all that is held: x_2 follows from it, and with x_2 and y_1 the two functions are run again,
+with the random numbers that they drew and on copies of their buffers, so that running statistics are updated
+once. The inverse is one to rounding, and none where the output overflows.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ReversibleRule(Rule):
         ctx.save_for_backward(*output, *parameters)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor, *no_grads: Tensor) -> tuple[Tensor | None, ...]:
         y, start, between, *parameters = ctx.saved_tensors
         block, (needs_x, _, *needs) = ctx.block, ctx.needs_input_grad
         count = len(list(block.f.parameters()))

@@ -96,7 +96,7 @@ class RotaryEmbedding(PlainRotaryEmbedding):
     """
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Turns ``(*, L, dim)`` by the angles of ``positions`` ``(L)``, 0 to L - 1 if None; not differentiable."""
+        """Turns ``(*, L, dim)`` by the angles of ``positions`` ``(L)``, constants; 0 to L - 1 if None."""
         return RotaryRule.call(x, *self.turns(x, positions), self.interleaved)
 
 

@@ -146,12 +146,17 @@ def causal(layer: Any, tgt: Tensor, memory: Tensor) -> Tensor:
     return layer(tgt, memory, tgt_mask=future)
 
 
-SMALL = {"d_model": 4, "nhead": 2, "dim_feedforward": 3}
-STILL = SMALL | {"dropout": 0.0}
-MASKED = STILL | {"batch_first": True, "norm_first": True, "activation": "gelu", "bias": False}
+SMALL: dict[str, Any] = {"d_model": 4, "nhead": 2, "dim_feedforward": 3}
+STILL: dict[str, Any] = SMALL | {"dropout": 0.0}
+MASKED: dict[str, Any] = STILL | {
+    "batch_first": True,
+    "norm_first": True,
+    "activation": "gelu",
+    "bias": False,
+}
 RANDOM = QUADRATIC | {"random"}
 # four features standardized many times over lose more digits than two dtypes differ by
-ONE_EACH = STILL | {"d_model": 6, "num_encoder_layers": 1, "num_decoder_layers": 1}
+ONE_EACH: dict[str, Any] = STILL | {"d_model": 6, "num_encoder_layers": 1, "num_decoder_layers": 1}
 ENCODER_LAYER = functools.partial(torch.nn.TransformerEncoderLayer, batch_first=True, **STILL)
 DECODER_LAYER = functools.partial(torch.nn.TransformerDecoderLayer, **STILL)
 

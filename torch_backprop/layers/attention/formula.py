@@ -102,6 +102,9 @@ def pull(
 def push(saved: Saved, options: Options, tangents: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor | None]:
     """The tangents of O and W, from those of q, k, v and the mask."""
     q, k, v = saved.q, saved.k, saved.v
+    assert q is not None
+    assert k is not None
+    assert v is not None
     tangent_q, tangent_k, tangent_v, tangent_mask = tangents
     p = _again(saved, options)
     m = factor(saved.kept, p, options)

@@ -87,8 +87,7 @@ def multi_head_attention_forward(
         num_heads: H, which divides E.
         in_proj_weight: ``(3 E, E)``, those of queries, keys and values one below the other.
         in_proj_bias: ``(3 E)``.
-        bias_k: ``(1, 1, E)``, one more key after the others.
-        bias_v: ``(1, 1, E)``, its value.
+        bias_k: ``(1, 1, E)``, one more key after the others; ``bias_v`` is its value.
         add_zero_attn: whether there is one more key, and value, of zeros.
         dropout_p: the probability with which a weight is zeroed in training.
         out_proj_weight: ``(E, E)``.
@@ -99,10 +98,8 @@ def multi_head_attention_forward(
         attn_mask: ``(L, S)`` or ``(N H, L, S)``, of the same meaning.
         use_separate_proj_weight: whether the weights are the three that follow, not ``in_proj_weight``.
         q_proj_weight: ``(E, E)``.
-        k_proj_weight: ``(E, Ek)``.
-        v_proj_weight: ``(E, Ev)``.
-        static_k: ``(N H, S, E / H)``, instead of the projected keys.
-        static_v: ``(N H, S, E / H)``, instead of the projected values.
+        k_proj_weight: ``(E, Ek)``; ``v_proj_weight`` is ``(E, Ev)``.
+        static_k: ``(N H, S, E / H)``, instead of the projected keys; ``static_v`` for the values.
         average_attn_weights: whether the weights are averaged over the heads.
         is_causal: a hint that ``attn_mask`` is causal.
 
@@ -110,9 +107,7 @@ def multi_head_attention_forward(
         ``(L, N, E)`` or ``(L, E)``, and the weights ``(N, L, S)``, ``(N, H, L, S)`` or without N, or None.
 
     Raises:
-        AssertionError: shapes that do not fit, in torch's words.
-        RuntimeError: the same.
-        ValueError: a probability that is none, in torch's words.
+        AssertionError, RuntimeError, ValueError: what does not fit, in torch's words.
     """
     call = Call(
         query, key, value, embed_dim_to_check, num_heads, in_proj_weight, in_proj_bias, bias_k, bias_v,
@@ -140,10 +135,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Attention of several heads; shapes as those of :func:`multi_head_attention_forward`.
-
-        With ``batch_first`` they are ``(N, L, E)`` and ``(N, S, E)``.
-        """
+        """As :func:`multi_head_attention_forward`; with ``batch_first`` N comes first."""
         tensors = (query, key, value, key_padding_mask, attn_mask, *self.parameters())
         if query.is_nested or not (self.training or any(tracked(x) for x in tensors if x is not None)):
             # there is nothing to derive, and torch has a kernel of its own for that
@@ -191,24 +183,20 @@ def _attend(call: Call) -> tuple[Tensor, Tensor | None]:
     return y, w.squeeze(0) if y.dim() == 2 else w
 
 
-def _projected(call: Call) -> tuple[Tensor, Tensor, Tensor]:
+def _projected(call: Call) -> tuple[Tensor, ...]:
     """Q, K and V; of one tensor by one product."""
-    bias = call.in_proj_bias
-    biases = (None, None, None) if bias is None else bias.chunk(3)
-    if call.in_proj_weight is None or call.use_separate_proj_weight:
-        weights = call.q_proj_weight, call.k_proj_weight, call.v_proj_weight
-    elif call.query is call.key is call.value:
-        q, k, v = linear(call.query, call.in_proj_weight, bias).chunk(3, -1)
-        return q, k, v
-    elif call.key is call.value:
-        width = call.query.shape[-1]
-        w_q, w_kv = call.in_proj_weight.split([width, 2 * width])
-        b_q, b_kv = (None, None) if bias is None else bias.split([width, 2 * width])
-        return linear(call.query, w_q, b_q), *linear(call.key, w_kv, b_kv).chunk(2, -1)
-    else:
+    bias, width = call.in_proj_bias, call.query.shape[-1]
+    weights: Any = call.q_proj_weight, call.k_proj_weight, call.v_proj_weight
+    if call.in_proj_weight is not None and not call.use_separate_proj_weight:
+        if call.query is call.key is call.value:
+            return linear(call.query, call.in_proj_weight, bias).chunk(3, -1)
+        if call.key is call.value:
+            w_q, w_kv = call.in_proj_weight.split([width, 2 * width])
+            b_q, b_kv = (None, None) if bias is None else bias.split([width, 2 * width])
+            return linear(call.query, w_q, b_q), *linear(call.key, w_kv, b_kv).chunk(2, -1)
         weights = call.in_proj_weight.chunk(3)
-    q, k, v = map(linear, (call.query, call.key, call.value), weights, biases)
-    return q, k, v
+    biases = (None, None, None) if bias is None else bias.chunk(3)
+    return tuple(map(linear, (call.query, call.key, call.value), weights, biases))
 
 
 def _mask(call: Call) -> Tensor | None:
@@ -216,9 +204,9 @@ def _mask(call: Call) -> Tensor | None:
     mask, padding, dtype = call.attn_mask, call.key_padding_mask, call.query.dtype
     other = None if mask is None else mask.dtype
     padding = _added(padding, "key_padding_mask", other, dtype)
-    mask = _added(mask, "attn_mask", None, dtype)
     if call.is_causal and padding is None and not call.need_weights:
         return None
+    mask = _added(mask, "attn_mask", None, dtype)
     if mask is not None:
         mask = mask[None, None] if mask.dim() == 2 else mask.unflatten(0, (-1, call.num_heads))
     if padding is not None:
@@ -238,12 +226,11 @@ def _fits(call: Call) -> bool:
     q, k, v, heads = call.query, call.key, call.value, call.num_heads
     if not (2 <= q.dim() <= 3 and q.dim() == k.dim() == v.dim() and q.shape[1:-1] == k.shape[1:-1]):
         return False
-    length, keys, width = q.shape[0], k.shape[0], q.shape[-1]
-    lead = q.shape[1:-1]
+    length, lead, width, keys = q.shape[0], q.shape[1:-1], q.shape[-1], k.shape[0]
     count = math.prod(lead)
     if width != call.embed_dim_to_check or width % heads or k.shape[:-1] != v.shape[:-1]:
         return False
-    shapes = ((count * heads, keys, width // heads),)
+    static = (count * heads, keys, width // heads)
     masks = ((length, keys), (count * heads, length, keys))
     paired = (call.bias_k is None) == (call.bias_v is None)
     return (
@@ -251,8 +238,8 @@ def _fits(call: Call) -> bool:
         and 0 <= call.dropout_p <= 1
         and _has_shape(call.attn_mask, *masks)
         and _has_shape(call.key_padding_mask, (*lead, keys))
-        and _has_shape(call.static_k, *shapes)
-        and _has_shape(call.static_v, *shapes)
+        and _has_shape(call.static_k, static)
+        and _has_shape(call.static_v, static)
         and (paired and (call.bias_k is None or call.static_k is call.static_v is None))
         and not (call.is_causal and call.attn_mask is None)
     )
@@ -289,8 +276,8 @@ def masked(layer: Any, query: Tensor, key: Tensor, value: Tensor, padding: Tenso
 
 
 QUADRATIC = frozenset({"quadratic"})
-TWO = {"embed_dim": 4, "num_heads": 2}
-FIRST = TWO | {"batch_first": True, "add_bias_kv": True}
+TWO: dict[str, Any] = {"embed_dim": 4, "num_heads": 2}
+FIRST: dict[str, Any] = TWO | {"batch_first": True, "add_bias_kv": True}
 
 SPECS = (
     LayerSpec(

@@ -66,7 +66,7 @@ class AttentionRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_o: Tensor, grad_w: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        saved, options = Saved(*ctx.saved_tensors, ctx.shapes), Options(*ctx.options)
+        saved, options = Saved(*ctx.saved_tensors, shapes=ctx.shapes), Options(*ctx.options)
         above = grad_w if options.weights else None
         tensors = [x for x in (*saved[:-1], grad_o, above) if x is not None]
         by_tiles = first_order(*tensors) and not options.weights and ctx.has_tiles
@@ -75,7 +75,7 @@ class AttentionRule(Rule):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:
-        saved, options = Saved(*ctx.saved_tensors, ctx.shapes), Options(*ctx.options)
+        saved, options = Saved(*ctx.saved_tensors, shapes=ctx.shapes), Options(*ctx.options)
         return *formula.push(saved, options, tangents[:4]), None
 
 
