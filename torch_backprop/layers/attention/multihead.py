@@ -87,7 +87,7 @@ def multi_head_attention_forward(
         num_heads: H, which divides E.
         in_proj_weight: ``(3 E, E)``, those of queries, keys and values one below the other.
         in_proj_bias: ``(3 E)``.
-        bias_k: ``(1, 1, E)``, one more key after the others; ``bias_v`` is its value.
+        bias_k, bias_v: ``(1, 1, E)``, one more key after the others, and its value.
         add_zero_attn: whether there is one more key, and value, of zeros.
         dropout_p: the probability with which a weight is zeroed in training.
         out_proj_weight: ``(E, E)``.
@@ -98,8 +98,8 @@ def multi_head_attention_forward(
         attn_mask: ``(L, S)`` or ``(N H, L, S)``, of the same meaning.
         use_separate_proj_weight: whether the weights are the three that follow, not ``in_proj_weight``.
         q_proj_weight: ``(E, E)``.
-        k_proj_weight: ``(E, Ek)``; ``v_proj_weight`` is ``(E, Ev)``.
-        static_k: ``(N H, S, E / H)``, instead of the projected keys; ``static_v`` for the values.
+        k_proj_weight, v_proj_weight: ``(E, Ek)`` and ``(E, Ev)``.
+        static_k, static_v: ``(N H, S, E / H)``, instead of the projected keys and values.
         average_attn_weights: whether the weights are averaged over the heads.
         is_causal: a hint that ``attn_mask`` is causal.
 
