@@ -42,11 +42,24 @@ def test_every_listed_layer_is_swapped_and_the_rest_named() -> None:
 
 
 def test_a_module_with_parameters_of_its_own_is_named_though_it_has_children() -> None:
-    conversion = torch_backprop.convert(nn.Sequential(nn.MultiheadAttention(4, 2)))
-    assert conversion.left_alone == {
-        "0": "MultiheadAttention",
-        "0.out_proj": "NonDynamicallyQuantizableLinear",
-    }
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.scale = nn.Linear(2, 2), nn.Parameter(torch.ones(2))
+
+    conversion = torch_backprop.convert(nn.Sequential(Scaled()))
+    assert conversion.left_alone == {"0": "Scaled"}
+
+
+def test_a_transformer_is_converted_whole() -> None:
+    model = nn.Transformer(4, 2, 1, 1, 8, batch_first=True)
+    left = torch_backprop.convert(model).left_alone
+    # of which attention takes the weights alone
+    assert set(left.values()) == {"NonDynamicallyQuantizableLinear"}
+    ours = torch_backprop.nn.Transformer(4, 2, 1, 1, 8, batch_first=True)
+    assert [type(module) for module in model.modules()] == [type(module) for module in ours.modules()]
+    torch_backprop.revert(model)
+    assert all(type(module).__module__.startswith("torch.nn") for module in model.modules())
 
 
 def test_parameters_hooks_training_flag_and_state_dict_survive() -> None:

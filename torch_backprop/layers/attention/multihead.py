@@ -87,7 +87,8 @@ def multi_head_attention_forward(
         num_heads: H, which divides E.
         in_proj_weight: ``(3 E, E)``, those of queries, keys and values one below the other.
         in_proj_bias: ``(3 E)``.
-        bias_k, bias_v: ``(1, 1, E)``, one more key after the others, and its value.
+        bias_k: ``(1, 1, E)``, one more key after the others.
+        bias_v: ``(1, 1, E)``, its value.
         add_zero_attn: whether there is one more key, and value, of zeros.
         dropout_p: the probability with which a weight is zeroed in training.
         out_proj_weight: ``(E, E)``.
@@ -98,8 +99,10 @@ def multi_head_attention_forward(
         attn_mask: ``(L, S)`` or ``(N H, L, S)``, of the same meaning.
         use_separate_proj_weight: whether the weights are the three that follow, not ``in_proj_weight``.
         q_proj_weight: ``(E, E)``.
-        k_proj_weight, v_proj_weight: ``(E, Ek)`` and ``(E, Ev)``.
-        static_k, static_v: ``(N H, S, E / H)``, instead of the projected keys and values.
+        k_proj_weight: ``(E, Ek)``.
+        v_proj_weight: ``(E, Ev)``.
+        static_k: ``(N H, S, E / H)``, instead of the projected keys.
+        static_v: ``(N H, S, E / H)``, instead of the projected values.
         average_attn_weights: whether the weights are averaged over the heads.
         is_causal: a hint that ``attn_mask`` is causal.
 
@@ -116,7 +119,6 @@ def multi_head_attention_forward(
         average_attn_weights, is_causal,
     )  # fmt: skip
     if not _fits(call):
-        # torch refuses it, in its own words
         return F.multi_head_attention_forward(*call)
     return _attend(call)
 
@@ -231,12 +233,11 @@ def _fits(call: Call) -> bool:
     if width != call.embed_dim_to_check or width % heads or k.shape[:-1] != v.shape[:-1]:
         return False
     static = (count * heads, keys, width // heads)
-    masks = ((length, keys), (count * heads, length, keys))
     paired = (call.bias_k is None) == (call.bias_v is None)
     return (
         _weights_fit(call)
         and 0 <= call.dropout_p <= 1
-        and _has_shape(call.attn_mask, *masks)
+        and _has_shape(call.attn_mask, (length, keys), (count * heads, length, keys))
         and _has_shape(call.key_padding_mask, (*lead, keys))
         and _has_shape(call.static_k, static)
         and _has_shape(call.static_v, static)
@@ -278,7 +279,6 @@ def masked(layer: Any, query: Tensor, key: Tensor, value: Tensor, padding: Tenso
 QUADRATIC = frozenset({"quadratic"})
 TWO: dict[str, Any] = {"embed_dim": 4, "num_heads": 2}
 FIRST: dict[str, Any] = TWO | {"batch_first": True, "add_bias_kv": True}
-
 SPECS = (
     LayerSpec(
         MultiheadAttention,
