@@ -138,7 +138,7 @@ class _Passes:
     """A module on its inputs, with cotangents ready."""
 
     def __init__(self, case: Case, kind: type[nn.Module]) -> None:
-        self.module = case.build(kind, torch.float32)
+        self.module = case.called(case.build(kind, torch.float32))
         self.inputs = tuple(self._needed(x) for x in case.draw(torch.float32))
         self.inplace = bool(case.options.get("inplace"))
         self.call: Callable[..., Any] = self.module

@@ -35,10 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
     rows = [_row(HEADS), _row("---" for _ in HEADS)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for spec in track(SPECS, "Trying", console=Console(stderr=True), transient=True):
+        for spec in track(list(layers().values()), "Trying", console=Console(stderr=True), transient=True):
             rows.append(_row(cells(spec)))
     (file.write if file else print)("\n".join(rows))
     return 0
+
+
+def layers() -> dict[type[nn.Module], LayerSpec]:
+    """The first spec of each layer."""
+    first = {spec.layer: spec for spec in reversed(SPECS)}
+    return dict(reversed(first.items()))
 
 
 def cells(spec: LayerSpec) -> Iterator[str]:
@@ -85,7 +91,7 @@ def _outcome(ability: Ability, function: Function, leaves: Leaves) -> Sequence[T
 
 def _function(case: Case, kind: type[nn.Module]) -> tuple[Function, Leaves]:
     """The layer as a function of its inputs and parameters that can have a gradient."""
-    module = case.build(kind, torch.float32)
+    module = case.called(case.build(kind, torch.float32))
     parameters = dict(module.named_parameters())
     inputs = case.draw(torch.float32)
     places = [i for i, x in enumerate(inputs) if x.is_floating_point()]

@@ -61,6 +61,18 @@ def test_a_module_with_parameters_of_its_own_is_named_though_it_has_children() -
     assert left_alone == {"0": "Scaled: computes in a forward of its own; what it calls can be patched()"}
 
 
+def test_a_transformer_is_converted_whole() -> None:
+    options: dict[str, Any] = {"d_model": 4, "nhead": 2, "num_encoder_layers": 1, "num_decoder_layers": 1}
+    model = nn.Transformer(**options, batch_first=True)
+    left = torch_backprop.convert(model).left_alone
+    # of which attention takes the weights alone
+    assert all(name.endswith(".out_proj") for name in left)
+    ours = torch_backprop.nn.Transformer(**options, batch_first=True)
+    assert [type(module) for module in model.modules()] == [type(module) for module in ours.modules()]
+    torch_backprop.revert(model)
+    assert all(type(module).__module__.startswith("torch.nn") for module in model.modules())
+
+
 def test_parameters_hooks_training_flag_and_state_dict_survive() -> None:
     model = classifier().eval()
     seen: list[str] = []

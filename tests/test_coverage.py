@@ -8,7 +8,7 @@ import torch
 
 from experiments import coverage
 from experiments.marked import Marked
-from torch_backprop.nn import SPECS, Linear, ReLU
+from torch_backprop.nn import Linear, ReLU
 from torch_backprop.spec import LayerSpec, case
 
 README = Path(__file__).parent.parent / "README.md"
@@ -18,7 +18,7 @@ def test_the_readme_lists_every_layer_and_its_derivation() -> None:
     table = Marked(str(README), "coverage").text.splitlines()[2:]
     listed = [tuple(cell.strip() for cell in row.split("|")[1:3]) for row in table]
     expected = []
-    for spec in SPECS:
+    for spec in coverage.layers().values():
         path = spec.layer.__module__.removeprefix("torch_backprop.layers.").replace(".", "/")
         expected.append((spec.layer.__name__, f"[{path}](torch_backprop/layers/{path}.py)"))
     assert listed == expected, "run: python -m experiments coverage --write README.md"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from checks.corrected import CORRECTED, CORRECTED_SECOND_ORDER, Corrections
 from checks.gradients import gradients_and_state
 from checks.numerics import as_precise, widened
 from checks.second_order import gradients_of_order
-from checks.trial import SEED, Trial
+from checks.trial import SEED, Called, Trial
 from checks.values import forward
 from torch import nn
 from torch.testing._internal.common_modules import ModuleInfo, module_db
@@ -40,17 +42,29 @@ def samples(function: Any, info: ModuleInfo, dtype: torch.dtype, training: bool)
 
 def trial(kind: Any, sample: Any, dtype: torch.dtype, training: bool = True) -> Trial:
     """The module that the sample describes, on the sample's inputs."""
-    given = sample.forward_input
-    inputs = copy.deepcopy((*given.args, *given.kwargs.values()))
+    given = copy.deepcopy(sample.forward_input)
+    named = {name: value for name, value in given.kwargs.items() if isinstance(value, torch.Tensor)}
     torch.manual_seed(SEED)
-    module = materialized(build(kind, sample).to(dtype).train(training), *inputs)
+    module = materialized(build(kind, sample).to(dtype).train(training), *given.args)
     title = f"{kind.__name__}({sample.constructor_input.kwargs})"
-    return Trial(title, module, inputs, dtype, getattr(module, "inplace", False))
+    inplace = getattr(module, "inplace", False)
+    if given.kwargs:
+        module = Called(module, partial(by_name, given.kwargs, tuple(named)))
+    return Trial(title, module, (*given.args, *named.values()), dtype, inplace)
+
+
+def by_name(options: dict[str, Any], names: tuple[str, ...], layer: nn.Module, *inputs: Any) -> Any:
+    """Calls the layer with the last inputs by these names, and with the options that are no tensors."""
+    first = len(inputs) - len(names)
+    return layer(*inputs[:first], **(options | dict(zip(names, inputs[first:], strict=True))))
 
 
 def build(kind: Any, sample: Any) -> nn.Module:
     torch.manual_seed(SEED)
-    return kind(*sample.constructor_input.args, **sample.constructor_input.kwargs)
+    # a constructor that both have may warn of the sample's choices
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return kind(*sample.constructor_input.args, **sample.constructor_input.kwargs)
 
 
 @modules

@@ -16,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch_backprop import functional
 from torch_backprop.nn import SPECS
 
-TWINS = {spec.reference: spec.layer for spec in SPECS}
+# what torch does not have has no twin: its reference is a formula of ours
+TWINS = {spec.reference: spec.layer for spec in SPECS if spec.reference.__module__.startswith("torch.nn.")}
 ORIGINALS = {twin: original for original, twin in TWINS.items()}
 _CONVERTED = "_torch_backprop_converted"
 

@@ -26,6 +26,8 @@ from torch_backprop.layers.activation.smooth import (
     tanh,
     tanhshrink,
 )
+from torch_backprop.layers.attention.multihead import multi_head_attention_forward
+from torch_backprop.layers.attention.scaled_dot_product import scaled_dot_product_attention
 from torch_backprop.layers.convolution.conv import conv1d, conv2d, conv3d
 from torch_backprop.layers.convolution.fold import fold, unfold
 from torch_backprop.layers.convolution.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
@@ -157,6 +159,7 @@ __all__ = [
     "max_unpool3d",
     "mish",
     "mse_loss",
+    "multi_head_attention_forward",
     "nll_loss",
     "normalize",
     "pad",
@@ -167,6 +170,7 @@ __all__ = [
     "relu6",
     "rms_norm",
     "rrelu",
+    "scaled_dot_product_attention",
     "selu",
     "sigmoid",
     "silu",

@@ -1,6 +1,17 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
-from torch_backprop.layers import dropout, linear, shape, shuffle, softmax
+from torch_backprop.layers import (
+    dropout,
+    feedforward,
+    linear,
+    lora,
+    reversible,
+    rotary,
+    shape,
+    shuffle,
+    softmax,
+    transformer,
+)
 from torch_backprop.layers.activation import parametric, piecewise, smooth
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
@@ -28,6 +39,8 @@ from torch_backprop.layers.activation.smooth import (
     Tanh,
     Tanhshrink,
 )
+from torch_backprop.layers.attention import multihead
+from torch_backprop.layers.attention.multihead import MultiheadAttention
 from torch_backprop.layers.convolution import conv, fold, transposed
 from torch_backprop.layers.convolution.conv import Conv1d, Conv2d, Conv3d, LazyConv1d, LazyConv2d, LazyConv3d
 from torch_backprop.layers.convolution.fold import Fold, Unfold
@@ -50,7 +63,9 @@ from torch_backprop.layers.dropout import (
 from torch_backprop.layers.embedding import bag, table
 from torch_backprop.layers.embedding.bag import EmbeddingBag
 from torch_backprop.layers.embedding.table import Embedding
+from torch_backprop.layers.feedforward import GeGLU, SwiGLU
 from torch_backprop.layers.linear import Bilinear, LazyLinear, Linear
+from torch_backprop.layers.lora import LoRALinear
 from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
@@ -114,9 +129,18 @@ from torch_backprop.layers.recurrent.gru import GRU
 from torch_backprop.layers.recurrent.lstm import LSTM
 from torch_backprop.layers.resample import interpolate
 from torch_backprop.layers.resample.interpolate import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
+from torch_backprop.layers.reversible import ReversibleBlock
+from torch_backprop.layers.rotary import RotaryEmbedding
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.shuffle import ChannelShuffle, PixelShuffle, PixelUnshuffle
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
+from torch_backprop.layers.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 
 __all__ = [
     "CELU",
@@ -170,6 +194,7 @@ __all__ = [
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
     "GRUCell",
+    "GeGLU",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
@@ -200,6 +225,7 @@ __all__ = [
     "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LoRALinear",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
@@ -211,6 +237,7 @@ __all__ = [
     "MaxUnpool2d",
     "MaxUnpool3d",
     "Mish",
+    "MultiheadAttention",
     "NLLLoss",
     "PReLU",
     "PixelShuffle",
@@ -226,6 +253,8 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "ReplicationPad3d",
+    "ReversibleBlock",
+    "RotaryEmbedding",
     "SiLU",
     "Sigmoid",
     "Softmax",
@@ -234,10 +263,16 @@ __all__ = [
     "Softplus",
     "Softshrink",
     "Softsign",
+    "SwiGLU",
     "SyncBatchNorm",
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
     "Unflatten",
     "Unfold",
     "Upsample",
@@ -287,4 +322,10 @@ SPECS = (
     *gru.SPECS,
     *lstm.SPECS,
     *cells.SPECS,
+    *multihead.SPECS,
+    *transformer.SPECS,
+    *feedforward.SPECS,
+    *rotary.SPECS,
+    *lora.SPECS,
+    *reversible.SPECS,
 )

@@ -10,7 +10,7 @@ every derivation needs and none should repeat:
   stripped of the tangent of this level: what remains are the tangents of the outer levels, and
   ``jvp`` of ``jvp`` is right;
 * compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
-  a compiled ``torch.func.grad`` Dynamo takes only ``forward`` and differentiates its operators itself.)
+  a compiled ``torch.func.grad`` only ``forward`` is taken, and Dynamo differentiates its operators itself.)
 """
 
 from __future__ import annotations
@@ -141,9 +141,10 @@ def tracked(x: Tensor) -> bool:
 
 
 def is_batched(argument: Any) -> bool:
-    """Whether vmap batches ``argument``: inside ``forward``, for operators that it cannot batch."""
-    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
-    return isinstance(argument, Tensor) and functorch.is_batchedtensor(argument)
+    """Whether vmap batches ``argument``, in eager mode: for operators that it cannot batch."""
+    if torch.compiler.is_compiling() or not isinstance(argument, Tensor):
+        return False
+    return torch._C._functorch.is_batchedtensor(argument)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def owned(y: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,18 +43,37 @@ class Draw:
         return drawn.to(dtype)
 
 
+class Called(torch.nn.Module):
+    """A layer that is called in a way of its own: ``call(layer, *inputs)``."""
+
+    def __init__(self, layer: torch.nn.Module, call: Callable[..., Any]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.call = call
+        self.training = layer.training
+
+    def forward(self, *inputs: Any) -> Any:
+        """What ``call`` returns."""
+        return self.call(self.layer, *inputs)
+
+
 @dataclass(frozen=True)
 class Case:
-    """One way to build and call a layer: its inputs, its constructor's options, its training flag."""
+    """One way to build and call a layer: its inputs, its constructor's options, its training flag.
+
+    ``call`` maps the layer and the inputs to the output, where calling the layer with them is not enough.
+    """
 
     inputs: tuple[Draw, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     train: bool = True
+    call: Callable[..., Any] | None = None
 
     def __str__(self) -> str:
         shapes = " ".join("x".join(map(str, draw.shape)) or "0-dim" for draw in self.inputs)
         options = ",".join(f"{name}={_text(value)}" for name, value in self.options.items())
-        return " ".join(filter(None, (shapes, options, "" if self.train else "eval")))
+        call = self.call.__name__ if self.call else ""
+        return " ".join(filter(None, (shapes, options, call, "" if self.train else "eval")))
 
     def build(self, module: type[torch.nn.Module], dtype: torch.dtype, seed: int = 0) -> torch.nn.Module:
         """The module in ``dtype``, with the same parameters whatever class is built from the same seed."""
@@ -65,8 +85,14 @@ class Case:
         # the caller's random numbers are none of our business
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            # a layer among the options
+            options |= {name: value() for name, value in options.items() if isinstance(value, partial)}
             built = module(**options).to(dtype).train(self.train)
             return materialized(built, *self.draw(dtype, seed))
+
+    def called(self, layer: torch.nn.Module) -> torch.nn.Module:
+        """The layer as a module that is called with the inputs alone."""
+        return layer if self.call is None else Called(layer, self.call)
 
     def draw(self, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, ...]:
         """The inputs in ``dtype``, the same for the same seed."""
@@ -79,8 +105,10 @@ class LayerSpec:
     """A layer, the built-in that it must equal, and the cases on which it is held against it.
 
     ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
-    ``"view"``, it moves no numbers and may return its input. ``large`` is the case on which it is measured,
-    at a million elements or more; without it, the first case with that many rows.
+    ``"view"``, it moves no numbers and may return its input; ``"quadratic"``, its work grows with the square
+    of the inputs' first dimension; ``"inverted"``, its backward pass recovers the input from the output,
+    which has to be finite. ``large`` is the case on which it is measured, at a million elements or more;
+    without it, the first case with that many rows.
     """
 
     layer: type[torch.nn.Module]
@@ -90,14 +118,19 @@ class LayerSpec:
     large: Case | None = None
 
 
-def case(*inputs: Draw | tuple[int, ...], train: bool = True, **options: Any) -> Case:
+def case(
+    *inputs: Draw | tuple[int, ...],
+    train: bool = True,
+    call: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Case:
     """A :class:`Case`; an input given as a shape is drawn normal.
 
     >>> str(case((4, 8), in_features=8, out_features=3))
     '4x8 in_features=8,out_features=3'
     """
     draws = tuple(item if isinstance(item, Draw) else Draw(item) for item in inputs)
-    return Case(draws, options, train)
+    return Case(draws, options, train, call)
 
 
 def materialized(module: torch.nn.Module, *inputs: Tensor) -> torch.nn.Module:
@@ -110,4 +143,6 @@ def materialized(module: torch.nn.Module, *inputs: Tensor) -> torch.nn.Module:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, partial):
+        return value.func.__name__
     return "x".join(map(str, value.shape)) if isinstance(value, Draw) else str(value)

@@ -55,7 +55,7 @@ def outcome(probe: Probe, trial: Trial, may_raise: bool = False) -> tuple[Any, s
         warnings.simplefilter("always")
         try:
             result = probe(trial)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             if not may_raise:
                 raise
             result = Raised(type(error), _words(error))

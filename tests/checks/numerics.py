@@ -31,6 +31,8 @@ UNIT = (0.0, 1.0, 1e-30, 0.5, 1 - 1e-7)
 
 def extremes(spec: LayerSpec, case: Case) -> None:
     """Kinks, saturation, overflow, infinities and NaN: what the built-in gives, NaN for NaN."""
+    if "inverted" in spec.properties:
+        return
     for dtype in (torch.float64, torch.float32):
         for numbers in (REAL, TINY, *((number,) for number in NOT_FINITE)):
             for cotangent in (None, float("inf")):
@@ -112,7 +114,7 @@ def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:
             _small_error(f"{ours.title}: {name} in {compared[0].dtype}", *compared)
         else:
             # indices, which rounding may make others than the truth's
-            equal(*compared[:2], f"{ours.title}: {name}")
+            equal(compared[0], compared[1], f"{ours.title}: {name}")
 
 
 def _by_name(values: tuple[Any, Gradients]) -> dict[str, Any]:

@@ -68,7 +68,13 @@ def _push_forward(trial: Trial, names: tuple[str, ...]) -> Any:
         torch.manual_seed(SEED)
         # plain dual numbers, because torch.func.jvp gives every argument a tangent and a rule may get None
         output = function(*duals)
-        return pytree.tree_map_only(Tensor, lambda y: tuple(forward_ad.unpack_dual(y)), output)
+        return pytree.tree_map_only(Tensor, _unpacked, output)
+
+
+def _unpacked(y: Tensor) -> tuple[Tensor, Tensor]:
+    primal, tangent = forward_ad.unpack_dual(y)
+    # of several outputs one that does not move has no tangent, or zero
+    return primal, torch.zeros_like(primal) if tangent is None else tangent
 
 
 def _one(trial: Trial, transform: Any, inputs: tuple[Tensor, ...], parameters: tuple[Tensor, ...]) -> Any:

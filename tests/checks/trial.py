@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from torch_backprop.spec import Case, LayerSpec
+from torch_backprop.spec import Called, Case, LayerSpec
 
 from .corrected import CORRECTED, Corrections
 
@@ -29,6 +29,11 @@ class Trial:
     inputs: tuple[Any, ...]
     grain: torch.dtype
     inplace: bool = False
+
+    @property
+    def layer(self) -> Any:
+        """The layer itself, in whatever way it is called."""
+        return self.module.layer if isinstance(self.module, Called) else self.module
 
     @property
     def leaves(self) -> dict[str, Tensor]:
@@ -101,7 +106,7 @@ def trials(
     ours, builtin = (
         Trial(
             title=f"{spec.layer.__name__}({case})",
-            module=case.build(module, dtype),
+            module=case.called(case.build(module, dtype)),
             inputs=case.draw(dtype),
             grain=dtype,
             inplace=bool(case.options.get("inplace")),

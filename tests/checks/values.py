@@ -77,9 +77,8 @@ def state(spec: LayerSpec, case: Case) -> None:
     """Constructor, parameters, buffers and text are the built-in's."""
     ours, builtin = trials(spec, case, corrected={})
     # a lazy layer has become another, as the built-in has
-    assert isinstance(ours.module, type(builtin.module)), (
-        f"{ours.title} is no {type(builtin.module).__name__}"
-    )
+    reference = type(builtin.layer)
+    assert isinstance(ours.layer, reference), f"{ours.title} is no {reference.__name__}"
     equal(repr(ours.module), repr(builtin.module), f"{ours.title}: repr")
     equal(dict(ours.module.state_dict()), dict(builtin.module.state_dict()), f"{ours.title}: state_dict")
     equal(dict(ours.module.named_buffers()), dict(builtin.module.named_buffers()), f"{ours.title}: buffers")

@@ -40,7 +40,8 @@ def _verification(
 ) -> Callable[[], Report]:
     def verify() -> Report:
         ours, builtin = (
-            case.build(module, torch.float64).to(device) for module in (spec.layer, spec.reference)
+            case.called(case.build(module, torch.float64)).to(device)
+            for module in (spec.layer, spec.reference)
         )
         inputs = [x.to(device) for x in case.draw(torch.float64)]
         # compiled once a layer: it takes seconds, and its cases differ in options alone

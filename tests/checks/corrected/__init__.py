@@ -4,12 +4,12 @@ Each file says what is at fault, and lists under ``FIRST`` what stands in for th
 ``SECOND`` what does so for derivatives of higher order alone.
 """
 
-from . import activation, convolution, embedding, loss, normalization, window
+from . import activation, attention, convolution, embedding, loss, normalization, window
 from .table import Corrections
 
 __all__ = ["CORRECTED", "CORRECTED_SECOND_ORDER", "Corrections"]
 
-_FILES = activation, convolution, embedding, loss, normalization, window
+_FILES = activation, attention, convolution, embedding, loss, normalization, window
 
 CORRECTED: Corrections = {kind: stand_in for file in _FILES for kind, stand_in in file.FIRST.items()}
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {

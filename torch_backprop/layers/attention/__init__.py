@@ -1,0 +1,1 @@
+"""Attention: of given queries, keys and values, and with its projections."""

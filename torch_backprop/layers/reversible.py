@@ -1,0 +1,150 @@
+r"""Reversible residual block. Gomez, Ren, Urtasun & Grosse (2017), arXiv:1707.04585, eq. 8 and algorithm 1.
+
+The features are halved, and each half gets a function of the other:
+
+    forward   y_1 = x_1 + f(x_2)                  y_2 = x_2 + g(y_1)
+    inverse   x_2 = y_2 - g(y_1)                  x_1 = y_1 - f(x_2)
+    backward  u = g_1 + (dg/dy_1)^T g_2           dL/dx_1 = u         dL/dx_2 = g_2 + (df/dx_2)^T u
+
+The output is all that is held: x_2 follows from it, and with x_2 and y_1 the two functions are run again,
+with the random numbers that they drew and on copies of their buffers, so that running statistics are updated
+once. The inverse is one to rounding, and none where the output overflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.func import functional_call
+from torch.nn import Module
+
+from torch_backprop.layers.activation.smooth import Tanh
+from torch_backprop.layers.linear import Linear
+from torch_backprop.rule import Rule, is_plain
+from torch_backprop.spec import LayerSpec, case
+
+
+class ReversibleRule(Rule):
+    """Saves y, the parameters, and the states of the random generator if random numbers were drawn."""
+
+    @staticmethod
+    def forward(x: Tensor, block: ReversibleBlock, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first, second = x.chunk(2, block.dim)
+        start = torch.get_rng_state()
+        first = first + block.f(second)
+        between = torch.get_rng_state()
+        second = second + block.g(first)
+        drawn = not torch.equal(start, torch.get_rng_state())
+        states = (start, between) if drawn else (start.new_empty(0), start.new_empty(0))
+        return torch.cat((first, second), block.dim), *states
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, ctx.block, *parameters = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output, *parameters)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor, *no_grads: Tensor) -> tuple[Tensor | None, ...]:
+        y, start, between, *parameters = ctx.saved_tensors
+        block, (needs_x, _, *needs) = ctx.block, ctx.needs_input_grad
+        count = len(list(block.f.parameters()))
+        first, second = y.chunk(2, block.dim)
+        grad_first, grad_second = grad_y.chunk(2, block.dim)
+        of_f, of_g = slice(count), slice(count, None)
+        pulled, grad, g_grads = _pull(block.g, first, grad_second, parameters[of_g], needs[of_g], between)
+        grad_first, second = grad_first + grad, second - pulled
+        _, grad, f_grads = _pull(block.f, second, grad_first, parameters[of_f], needs[of_f], start)
+        grad_x = torch.cat((grad_first, grad_second + grad), block.dim) if needs_x else None
+        return grad_x, None, *f_grads, *g_grads
+
+
+def _pull(
+    function: Module,
+    x: Tensor,
+    grad: Tensor,
+    parameters: list[Tensor],
+    needs: list[bool],
+    state: Tensor,
+) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+    """The value of a function again, and the gradients of its input and parameters."""
+    # a graph is recorded, that of the first run's inputs, only if this pass is to be differentiated itself
+    again = torch.is_grad_enabled()
+    if not again:
+        x = x.detach().requires_grad_()
+        parameters = [p.detach().requires_grad_(need) for p, need in zip(parameters, needs, strict=True)]
+    names = [name for name, _ in function.named_parameters()]
+    values = dict(zip(names, parameters, strict=True))
+    values |= {name: buffer.clone() for name, buffer in function.named_buffers()}
+    with torch.enable_grad(), _replayed(state):
+        y = functional_call(function, values, (x,))
+    wanted = [p for p, need in zip(parameters, needs, strict=True) if need]
+    found = torch.autograd.grad(y, [x, *wanted], grad, create_graph=again, materialize_grads=True)
+    grads = iter(found[1:])
+    return y if again else y.detach(), found[0], [next(grads) if need else None for need in needs]
+
+
+@contextmanager
+def _replayed(state: Tensor) -> Iterator[None]:
+    """The random numbers drawn from this state, and afterwards the state as it was."""
+    with torch.random.fork_rng(devices=[], enabled=state.numel() > 0):
+        if state.numel():
+            torch.set_rng_state(state)
+        yield
+
+
+class PlainReversibleBlock(Module):
+    """The reference: autograd holds what f and g hold."""
+
+    def __init__(self, f: Module, g: Module, dim: int = -1) -> None:
+        super().__init__()
+        self.f, self.g, self.dim = f, g, dim
+
+    def _get_name(self) -> str:
+        return "ReversibleBlock"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(*, 2 C, *)`` to the same shape."""
+        first, second = x.chunk(2, self.dim)
+        first = first + self.f(second)
+        return torch.cat((first, second + self.g(first)), self.dim)
+
+
+class ReversibleBlock(PlainReversibleBlock):
+    """A residual block that holds its output alone, from which its input is recovered.
+
+    Under ``torch.func``, forward mode and compilation it is an ordinary block. Random numbers are replayed
+    that f and g draw from the CPU's default generator.
+
+    Args:
+        f: maps ``(*, C, *)`` to the same shape.
+        g: the same.
+        dim: the dimension of the features, which is halved.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps ``(*, 2 C, *)`` to the same shape."""
+        parameters = (*self.f.parameters(), *self.g.parameters())
+        if forward_ad._current_level >= 0 or not all(map(is_plain, (x, *parameters))):
+            return super().forward(x)
+        return ReversibleRule.call(x, self, *parameters)[0]
+
+
+def _network() -> Module:
+    return torch.nn.Sequential(Linear(4, 4), Tanh())
+
+
+SPECS = (
+    LayerSpec(
+        ReversibleBlock,
+        PlainReversibleBlock,
+        (case((3, 8), f=partial(_network), g=partial(_network)),),
+        frozenset({"inverted"}),
+    ),
+)
