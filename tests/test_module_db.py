@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from checks.agreement import Probe, agree
+from checks.comparison import Comparison
 from checks.corrected import CORRECTED, CORRECTED_SECOND_ORDER, Corrections
 from checks.gradients import gradients_and_state
 from checks.numerics import as_precise, widened
@@ -30,6 +31,9 @@ PROBES: dict[str, tuple[Probe, Corrections]] = {
     "gradients": (gradients_and_state, CORRECTED),
     "second gradients": (lambda trial: gradients_of_order(trial, 2), CORRECTED_SECOND_ORDER),
 }
+
+# among the samples are whole networks, through which rounding adds up; still far below 1e-9
+THROUGH_NETWORKS = Comparison(ulps=1 << 12)
 
 modules = pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
 modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
@@ -76,7 +80,7 @@ def test_samples(info: ModuleInfo, training: bool, probed: str) -> None:
     for sample in samples(info.module_inputs_func, info, torch.float64, training):
         ours = trial(OURS[kind], sample, torch.float64, training)
         builtin = trial(corrected.get(kind, kind), sample, torch.float64, training)
-        agree(probe, ours, builtin, probed, may_raise=True)
+        agree(probe, ours, builtin, probed, may_raise=True, how=THROUGH_NETWORKS)
 
 
 @modules
