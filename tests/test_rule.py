@@ -11,6 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
+from torch_backprop.functional import linear
 from torch_backprop.rule import FLOAT32, LOWER, WIDEST, Rule, first_order, save, widen
 
 
@@ -152,6 +153,16 @@ def test_fast_path_is_not_for_batched_cotangents() -> None:
     torch.autograd.grad(y, x, torch.ones(3), create_graph=True)
     torch.autograd.grad(y, x, torch.ones(3))
     assert answers == [False, False, True]
+
+
+@pytest.mark.slow
+def test_compiled_transform_reaches_past_an_intermediate_result() -> None:
+    def cost(x: Tensor, w: Tensor) -> Tensor:
+        return linear(2 * x, w).sum()
+
+    x, w = torch.ones(2, 3), torch.ones(1, 3)
+    compiled = torch.compile(grad(cost, 1), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x, w), grad(cost, 1)(x, w))
 
 
 def test_half_precision_is_widened() -> None:

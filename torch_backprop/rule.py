@@ -10,7 +10,7 @@ every derivation needs and none should repeat:
   stripped of the tangent of this level: what remains are the tangents of the outer levels, and
   ``jvp`` of ``jvp`` is right;
 * compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
-  a compiled ``torch.func.grad`` Dynamo takes only ``forward`` and differentiates its operators itself.)
+  a compiled ``torch.func.grad`` only ``forward`` is taken, and Dynamo differentiates its operators itself.)
 """
 
 from __future__ import annotations
@@ -74,13 +74,15 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         compiled = type(rule.__name__, (rule,), {"jvp": staticmethod(NO_JVP)})
     base: Any = super(torch.autograd.Function, rule)
     direct = base.apply
-    policy = rule.autocast
+    policy, forward = rule.autocast, rule.forward
 
     def call(*args: Any) -> Any:
         if policy:
             args = _cast(policy, args)
         if torch.compiler.is_compiling():
-            return compiled.apply(*args)
+            # inside a transform Dynamo gives no gradient to the inputs beside an intermediate result
+            inlined = torch._C._are_functorch_transforms_active()
+            return forward(*args) if inlined else compiled.apply(*args)
         if torch._C._are_functorch_transforms_active():
             return rule.apply(*args)
         return direct(*unwrap_dead_wrappers(args))
