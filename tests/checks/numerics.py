@@ -107,7 +107,7 @@ def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:
         return
     names = ("output", *seen[1])
     found, known = ((values[0], *values[1].values()) for values in (seen, expected))
-    right, gradients = values_and_gradients(truth)
+    (right, gradients), _ = outcome(values_and_gradients, truth)
     for name, *compared in zip(names, found, known, (right, *gradients.values()), strict=True):
         if isinstance(compared[0], Tensor):
             _small_error(f"{ours.title}: {name} in {compared[0].dtype}", *compared)
