@@ -37,8 +37,10 @@ from torch_backprop.layers.dropout import (
 from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
+from torch_backprop.layers.loss.divergence import gaussian_nll_loss, kl_div, poisson_nll_loss
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.loss.robust import huber_loss, smooth_l1_loss
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -54,12 +56,15 @@ __all__ = [
     "dropout3d",
     "elu",
     "feature_alpha_dropout",
+    "gaussian_nll_loss",
     "gelu",
     "glu",
     "hardshrink",
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "huber_loss",
+    "kl_div",
     "l1_loss",
     "leaky_relu",
     "linear",
@@ -68,6 +73,7 @@ __all__ = [
     "mish",
     "mse_loss",
     "nll_loss",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
@@ -75,6 +81,7 @@ __all__ = [
     "selu",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
     "softmax",
     "softmin",
     "softplus",

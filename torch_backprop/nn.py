@@ -37,11 +37,13 @@ from torch_backprop.layers.dropout import (
     FeatureAlphaDropout,
 )
 from torch_backprop.layers.linear import Bilinear, Linear
-from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
+from torch_backprop.layers.loss import binary, cross_entropy, divergence, likelihood, regression, robust
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
+from torch_backprop.layers.loss.divergence import GaussianNLLLoss, KLDivLoss, PoissonNLLLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.loss.robust import HuberLoss, SmoothL1Loss
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -62,11 +64,14 @@ __all__ = [
     "Dropout3d",
     "FeatureAlphaDropout",
     "Flatten",
+    "GaussianNLLLoss",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HuberLoss",
     "Identity",
+    "KLDivLoss",
     "L1Loss",
     "LeakyReLU",
     "Linear",
@@ -76,11 +81,13 @@ __all__ = [
     "Mish",
     "NLLLoss",
     "PReLU",
+    "PoissonNLLLoss",
     "RReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
     "Softmax",
     "Softmax2d",
     "Softmin",
@@ -105,4 +112,6 @@ SPECS = (
     *likelihood.SPECS,
     *cross_entropy.SPECS,
     *binary.SPECS,
+    *robust.SPECS,
+    *divergence.SPECS,
 )

@@ -5,10 +5,13 @@
   checkpointing runs it again.
 * ``SiLU`` refuses complex gradients; in place it lets them through without the conjugate.
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
+* ``PoissonNLLLoss`` in full: where Stirling's term counts for nothing, the target's gradient is undefined.
+* ``GaussianNLLLoss`` in forward mode differentiates the bound on the variance, in reverse mode it does not.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -44,7 +47,30 @@ class BCELoss(torch.nn.BCELoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
+class PoissonNLLLoss(torch.nn.PoissonNLLLoss):
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
+        loss = F.poisson_nll_loss(log_input, target, self.log_input, eps=self.eps, reduction="none")
+        if self.full:
+            above = torch.where(target <= 1, 1, target)
+            stirling = above * above.log() - above + 0.5 * torch.log(2 * math.pi * above)
+            loss = loss + torch.where(target <= 1, 0, stirling).to(loss.dtype)
+        return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
+
+
+class GaussianNLLLoss(torch.nn.GaussianNLLLoss):
+    def forward(self, input: Tensor, target: Tensor, var: Any) -> Tensor:
+        if var.is_floating_point():
+            var = var + (self.eps - var).clamp(min=0).detach()
+        return F.gaussian_nll_loss(input, target, var, full=self.full, eps=0.0, reduction=self.reduction)
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
-CORRECTED: Corrections = {torch.nn.Hardsigmoid: Hardsigmoid, torch.nn.RReLU: RReLU, torch.nn.SiLU: SiLU}
+CORRECTED: Corrections = {
+    torch.nn.Hardsigmoid: Hardsigmoid,
+    torch.nn.RReLU: RReLU,
+    torch.nn.SiLU: SiLU,
+    torch.nn.PoissonNLLLoss: PoissonNLLLoss,
+    torch.nn.GaussianNLLLoss: GaussianNLLLoss,
+}
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
