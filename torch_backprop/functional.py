@@ -37,10 +37,13 @@ from torch_backprop.layers.dropout import (
 from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
-from torch_backprop.layers.loss.divergence import gaussian_nll_loss, kl_div, poisson_nll_loss
+from torch_backprop.layers.loss.divergence import kl_div, poisson_nll_loss
+from torch_backprop.layers.loss.gaussian import gaussian_nll_loss
 from torch_backprop.layers.loss.likelihood import nll_loss
+from torch_backprop.layers.loss.margin import hinge_embedding_loss, margin_ranking_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
 from torch_backprop.layers.loss.robust import huber_loss, smooth_l1_loss
+from torch_backprop.layers.loss.soft_margin import multilabel_soft_margin_loss, soft_margin_loss
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -63,6 +66,7 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
     "huber_loss",
     "kl_div",
     "l1_loss",
@@ -70,8 +74,10 @@ __all__ = [
     "linear",
     "log_softmax",
     "logsigmoid",
+    "margin_ranking_loss",
     "mish",
     "mse_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "poisson_nll_loss",
     "prelu",
@@ -82,6 +88,7 @@ __all__ = [
     "sigmoid",
     "silu",
     "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",

@@ -37,13 +37,26 @@ from torch_backprop.layers.dropout import (
     FeatureAlphaDropout,
 )
 from torch_backprop.layers.linear import Bilinear, Linear
-from torch_backprop.layers.loss import binary, cross_entropy, divergence, likelihood, regression, robust
+from torch_backprop.layers.loss import (
+    binary,
+    cross_entropy,
+    divergence,
+    gaussian,
+    likelihood,
+    margin,
+    regression,
+    robust,
+    soft_margin,
+)
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
-from torch_backprop.layers.loss.divergence import GaussianNLLLoss, KLDivLoss, PoissonNLLLoss
+from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
+from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
+from torch_backprop.layers.loss.margin import HingeEmbeddingLoss, MarginRankingLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
 from torch_backprop.layers.loss.robust import HuberLoss, SmoothL1Loss
+from torch_backprop.layers.loss.soft_margin import MultiLabelSoftMarginLoss, SoftMarginLoss
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -69,6 +82,7 @@ __all__ = [
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HingeEmbeddingLoss",
     "HuberLoss",
     "Identity",
     "KLDivLoss",
@@ -78,7 +92,9 @@ __all__ = [
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MarginRankingLoss",
     "Mish",
+    "MultiLabelSoftMarginLoss",
     "NLLLoss",
     "PReLU",
     "PoissonNLLLoss",
@@ -88,6 +104,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
+    "SoftMarginLoss",
     "Softmax",
     "Softmax2d",
     "Softmin",
@@ -114,4 +131,7 @@ SPECS = (
     *binary.SPECS,
     *robust.SPECS,
     *divergence.SPECS,
+    *gaussian.SPECS,
+    *margin.SPECS,
+    *soft_margin.SPECS,
 )

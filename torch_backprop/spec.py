@@ -15,9 +15,9 @@ class Draw:
     """A random tensor to be drawn: an input, or a tensor among a layer's options.
 
     ``kind`` is ``"normal"``; ``"unit"``, uniform in (0, 1); ``"probabilities"``, positive and summing to one
-    over dimension 1; ``"classes"``, integers in [0, ``classes``); ``"lengths"``, integers in the upper half of
-    [1, ``classes``]; ``"signs"``, the integers -1 and 1; or ``"labels"``, rows that list different classes
-    of their own length, ended by -1 where there is room.
+    over dimension 1; ``"classes"``, integers in [0, ``classes``); ``"lengths"``, integers in the upper half
+    of [1, ``classes``]; ``"signs"``, the integers -1 and 1; or ``"labels"``, rows that each list some classes
+    once, ended by -1 where there is room.
     """
 
     shape: tuple[int, ...]

@@ -7,6 +7,7 @@
 * ``BCELoss`` adds 1e-12 to the denominators of its second derivative.
 * ``PoissonNLLLoss`` in full: where Stirling's term counts for nothing, the target's gradient is undefined.
 * ``GaussianNLLLoss`` in forward mode differentiates the bound on the variance, in reverse mode it does not.
+* ``SoftMarginLoss`` overflows at -t x = 709, in float32 at 88, and its gradient is then undefined.
 """
 
 from __future__ import annotations
@@ -64,6 +65,16 @@ class GaussianNLLLoss(torch.nn.GaussianNLLLoss):
         return F.gaussian_nll_loss(input, target, var, full=self.full, eps=0.0, reduction=self.reduction)
 
 
+class SoftMarginLoss(torch.nn.SoftMarginLoss):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        if not input.is_floating_point():
+            return super().forward(input, target)
+        # torch's dtype under autocast
+        dtype = super().forward(input.detach(), target).dtype
+        loss = -F.logsigmoid(target * input.to(dtype))
+        return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {
@@ -72,5 +83,6 @@ CORRECTED: Corrections = {
     torch.nn.SiLU: SiLU,
     torch.nn.PoissonNLLLoss: PoissonNLLLoss,
     torch.nn.GaussianNLLLoss: GaussianNLLLoss,
+    torch.nn.SoftMarginLoss: SoftMarginLoss,
 }
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}

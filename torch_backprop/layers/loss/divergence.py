@@ -1,6 +1,6 @@
-"""Losses that are divergences of distributions: Kullback-Leibler, Poisson and Gaussian log-likelihoods.
+"""Losses that compare distributions: the Kullback-Leibler divergence and the Poisson likelihood.
 
-With target t, the sum over elements understood, and u what reaches each element:
+With target t and u what reaches each element:
 
     kl        forward   l = t (log t - x)                       backward  dL/dx = -u t
               x a log-probability                                         dL/dt = u (log t + 1 - x)
@@ -8,19 +8,14 @@ With target t, the sum over elements understood, and u what reaches each element
     poisson   forward   l = e^x - t x + s(t)                    backward  dL/dx = u (e^x - t)
               x the log of the rate                                       dL/dt = u (s'(t) - x)
               of the rate:  l = x - t log(x + e) + s(t)                   dL/dx = u (1 - t / (x + e))
-    gaussian  forward   l = log(v) / 2 + d^2 / (2 v)            backward  dL/dx = u d / v = -dL/dt
-              d = x - t, variance v                                       dL/dv = u (1 - d^2 / v) / (2 v)
 
-Stirling's s(t) = t log t - t + log(2 pi t) / 2 where t > 1, else 0, so that s'(t) = log t + 1 / (2 t). The
-variance is clamped below, but its gradient is that of the clamped value, as if it had not been: clamped
-variances are to leave the bound again.
+Stirling's s(t) = t log t - t + log(2 pi t) / 2 where t > 1, else 0, so that s'(t) = log t + 1 / (2 t).
 
-Kullback & Leibler (1951), Ann. Math. Statist. 22, eq. 2.4; Nix & Weigend (1994), ICNN 1, 55-60.
+Kullback & Leibler (1951), Ann. Math. Statist. 22, 79-86, eq. 2.4; Poisson (1837); Stirling (1730).
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import torch
@@ -31,7 +26,6 @@ from torch_backprop.layers.loss.pointwise import CAST, pointwise
 from torch_backprop.layers.loss.reduction import resolve, whole
 from torch_backprop.spec import Draw, LayerSpec, case
 
-NEGATIVE = "var has negative entry/entries"
 MEAN_WARNING = (
     "reduction: 'mean' divides the total loss by both the batch size and the support size."
     "'batchmean' divides only by the batch size, and aligns with the KL div math definition."
@@ -71,53 +65,37 @@ def _stirling(t: Tensor) -> Tensor:
     return torch.where(t <= 1, 0, above.log() + 0.5 / above)
 
 
-def _gaussian(d: Tensor, v: Tensor, full: bool, eps: float, reduction: str) -> Tensor:
-    v = _clamped(v, eps)
-    loss = 0.5 * (torch.log(v) + d.square() / v)
-    return whole(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
-
-
-def _clamped(v: Tensor, eps: float) -> Tensor:
-    return v + (eps - v).clamp(min=0).detach()
-
-
 KLRule = pointwise(
     _kl,
     CAST,
-    x=lambda t: -t,
+    x=lambda u, t: -t * u,
     # 1 as t / t, because torch's derivative is undefined at 0
-    t=lambda x, t: torch.log(t) + t / t - x,
+    t=lambda u, x, t: (torch.log(t) + t / t - x) * u,
 )
 KLOfLogsRule = pointwise(
     _kl_of_logs,
     CAST,
-    x=lambda t: -torch.exp(t),
-    t=lambda x, t: torch.exp(t) * (t - x) + torch.exp(t),
+    x=lambda u, t: -torch.exp(t) * u,
+    t=lambda u, x, t: (torch.exp(t) * (t - x) + torch.exp(t)) * u,
 )
-PoissonRule = pointwise(_poisson, CAST, x=lambda x, t: torch.exp(x) - t, t=lambda x: -x)
+PoissonRule = pointwise(_poisson, CAST, x=lambda u, x, t: (torch.exp(x) - t) * u, t=lambda u, x: -x * u)
 FullPoissonRule = pointwise(
     _full_poisson,
     CAST,
-    x=lambda x, t: torch.exp(x) - t,
-    t=lambda x, t: _stirling(t) - x,
+    x=lambda u, x, t: (torch.exp(x) - t) * u,
+    t=lambda u, x, t: (_stirling(t) - x) * u,
 )
 PoissonOfRateRule = pointwise(
     _poisson_of_rate,
     CAST,
-    x=lambda x, t, eps: 1 - t / (x + eps),
-    t=lambda x, eps: -torch.log(x + eps),
+    x=lambda u, x, t, eps: (1 - t / (x + eps)) * u,
+    t=lambda u, x, eps: -torch.log(x + eps) * u,
 )
 FullPoissonOfRateRule = pointwise(
     _full_poisson_of_rate,
     CAST,
-    x=lambda x, t, eps: 1 - t / (x + eps),
-    t=lambda x, t, eps: _stirling(t) - torch.log(x + eps),
-)
-GaussianRule = pointwise(
-    _gaussian,
-    {},
-    d=lambda d, v, eps: d / _clamped(v, eps),
-    v=lambda d, v, eps: (1 - d.square() / _clamped(v, eps)) / (2 * _clamped(v, eps)),
+    x=lambda u, x, t, eps: (1 - t / (x + eps)) * u,
+    t=lambda u, x, t, eps: (_stirling(t) - torch.log(x + eps)) * u,
 )
 
 
@@ -192,46 +170,6 @@ def poisson_nll_loss(
     return (FullPoissonOfRateRule if full else PoissonOfRateRule).call(input, target, eps, reduction)
 
 
-def gaussian_nll_loss(
-    input: Tensor,
-    target: Tensor,
-    var: Tensor | float,
-    full: bool = False,
-    eps: float = 1e-6,
-    reduction: str = "mean",
-) -> Tensor:
-    """-log of the normal density at t; as :func:`torch.nn.functional.gaussian_nll_loss`.
-
-    Args:
-        input: means ``(*)``.
-        target: ``(*)``, or broadcastable with the input.
-        var: variances ``(*)``, with at most one dimension of length 1 or without the last one, or a number.
-        full: whether to add log(2 pi) / 2.
-        eps: the least variance, in the square of the input's unit.
-        reduction: ``"none"``, ``"mean"`` (over elements) or ``"sum"``.
-
-    Returns:
-        ``()``, or ``(*)`` without a reduction; in nats.
-
-    Raises:
-        ValueError: a negative variance or one of another shape, or an unknown reduction, in torch's words.
-    """
-    if not isinstance(var, Tensor):
-        if var < 0:
-            raise ValueError(NEGATIVE)
-        var = var * torch.ones_like(input)
-    elif not var.is_floating_point():
-        return F.gaussian_nll_loss(input, target, var, full, eps, reduction)
-    else:
-        _check_sign(var)
-    if var.shape != input.shape:
-        var = _broadcastable(var, input.shape)
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"{reduction} is not valid")
-    # the difference is all that is kept of the input and the target
-    return GaussianRule.call(input - target, var, full, eps, reduction)
-
-
 class KLDivLoss(torch.nn.KLDivLoss):
     """Drop-in for :class:`torch.nn.KLDivLoss`."""
 
@@ -248,31 +186,6 @@ class PoissonNLLLoss(torch.nn.PoissonNLLLoss):
         return poisson_nll_loss(
             log_input, target, self.log_input, self.full, eps=self.eps, reduction=self.reduction
         )
-
-
-class GaussianNLLLoss(torch.nn.GaussianNLLLoss):
-    """Drop-in for :class:`torch.nn.GaussianNLLLoss`."""
-
-    def forward(self, input: Tensor, target: Tensor, var: Tensor | float) -> Tensor:
-        """Maps ``(*)``, ``(*)`` and ``(*)``, ``(*, 1)`` or a number to ``()``, or ``(*)`` unreduced."""
-        return gaussian_nll_loss(input, target, var, self.full, self.eps, self.reduction)
-
-
-def _check_sign(v: Tensor) -> None:
-    # a program that is compiled cannot branch on a number
-    if torch.compiler.is_compiling():
-        torch._assert_async((v >= 0).logical_or(v.isnan()).all(), NEGATIVE)
-    elif torch.any(v < 0):
-        raise ValueError(NEGATIVE)
-
-
-def _broadcastable(v: Tensor, shape: torch.Size) -> Tensor:
-    if shape[:-1] == v.shape:
-        return v.unsqueeze(-1)
-    # torch's own condition for one dimension of length 1
-    if len(shape) != v.dim() or sum(b for a, b in zip(shape, v.shape, strict=True) if a != b) != 1:
-        raise ValueError("var is of incorrect size")
-    return v
 
 
 def _unit(*shape: int) -> Draw:
@@ -297,15 +210,6 @@ SPECS = (
             case((3, 4), (3, 4)),
             case((3, 4), (3, 4), full=True, reduction="sum"),
             case(_unit(8), (8,), log_input=False, full=True, reduction="none"),
-        ),
-    ),
-    LayerSpec(
-        GaussianNLLLoss,
-        torch.nn.GaussianNLLLoss,
-        (
-            case((3, 4), (3, 4), _unit(3, 4)),
-            case((3, 4), (3, 4), _unit(3), full=True, reduction="sum"),
-            case((3, 4), (3, 4), _unit(3, 1), eps=0.3, reduction="none"),
         ),
     ),
 )

@@ -1,10 +1,11 @@
-"""Losses of one element at a time: l = f(x, t, ...), reduced, as rows of a table of slopes.
+"""Losses of one element at a time: l = f(x, t, ...), reduced, as rows of a table of pullbacks.
 
 With u what reaches each element's loss, and the arguments broadcast together:
 
     backward  dL/dx = sum u df/dx     dL/dt = sum u df/dt     ...     over what x, t, ... were broadcast along
 
-The names of a slope's parameters say what it is computed from, and so what is saved.
+The names of a pullback's parameters say what it is computed from, and so what is saved. The Jacobian of an
+element is a row of numbers, so that a pullback of a tangent is the forward-mode rule too.
 """
 
 from __future__ import annotations
@@ -23,25 +24,26 @@ from torch_backprop.rule import FLOAT32, Rule, first_order, owned, widen
 CAST = {"cpu": FLOAT32, "cuda": FLOAT32}
 """The autocast policy of torch's own loss operators."""
 
-Slope = Callable[..., Any]
+Pullback = Callable[..., Any]
 
 
-def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **slopes: Slope) -> Any:
+def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **pullbacks: Pullback) -> Any:
     """The rule of the loss ``f(*tensors, *options, reduction)``.
 
     Args:
-        f: the forward operator; its parameters are named as those of the slopes.
+        f: the forward operator; its parameters are named as those of the pullbacks.
         autocast: the operator's autocast policy by device type.
-        **slopes: by the name of a tensor, the derivative of an element's loss by it, in differentiable
-            operators; a function of those tensors and options that it is computed from, by their names.
+        **pullbacks: by the name of a tensor, u times the derivative of an element's loss by it, in
+            differentiable operators; a function of u, and by their names of the tensors and options that it
+            is computed from.
     """
     policy = autocast
-    tensors = tuple(slopes)
+    tensors = tuple(pullbacks)
     names = tuple(inspect.signature(f).parameters)[:-1]
-    rows = tuple((slope, tuple(inspect.signature(slope).parameters)) for slope in slopes.values())
+    rows = tuple((pullback, _read_by(pullback)) for pullback in pullbacks.values())
 
     class PointwiseLossRule(Rule):
-        """Saves the tensors that the slopes of the needed gradients are computed from."""
+        """Saves the tensors that the pullbacks of the needed gradients are computed from."""
 
         autocast = policy
 
@@ -61,20 +63,22 @@ def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **slopes: Slop
 
         @staticmethod
         def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-            values = dict(zip(names, (*ctx.saved_tensors, *ctx.options), strict=True))
+            # over the complex numbers f'(conj x) = conj f'(x), as in elementwise rules
+            saved = (None if x is None else x.conj() for x in ctx.saved_tensors)
+            values = dict(zip(names, (*saved, *ctx.options), strict=True))
             u = spread(widen(grad_y), ctx.reduction, ctx.shape.numel())
             grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
-            for i, (slope, read) in enumerate(rows):
+            for i, (pullback, read) in enumerate(rows):
                 if ctx.needs_input_grad[i]:
-                    grads[i] = _pull(slope, [values[name] for name in read], u, ctx.shape, *ctx.kinds[i])
+                    grads[i] = _pull(pullback, [values[name] for name in read], u, ctx.shape, *ctx.kinds[i])
             return tuple(grads)
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
             values = dict(zip(names, (*ctx.saved_tensors, *ctx.options), strict=True))
-            terms = [
-                slope(*(_wide(values[name]) for name in read)) * tangent
-                for (slope, read), tangent in zip(rows, tangents, strict=False)
+            terms: list[Tensor] = [
+                pullback(tangent, *(_wide(values[name]) for name in read))
+                for (pullback, read), tangent in zip(rows, tangents, strict=False)
                 if tangent is not None
             ]
             tangent = sum(terms[1:], terms[0]).expand(ctx.shape)
@@ -85,26 +89,55 @@ def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **slopes: Slop
     return PointwiseLossRule
 
 
+def _read_by(pullback: Pullback) -> tuple[str, ...]:
+    _, *read = inspect.signature(pullback).parameters
+    return tuple(read)
+
+
 def _pull(
-    slope: Slope, values: list[Any], u: Tensor, whole: torch.Size, shape: torch.Size, dtype: torch.dtype
+    pullback: Pullback, values: list[Any], u: Tensor, whole: torch.Size, shape: torch.Size, dtype: torch.dtype
 ) -> Tensor:
-    """u times the slope, for an argument of ``shape`` and ``dtype``; tile by tile where that is allowed."""
+    """The gradient of an argument of ``shape`` and ``dtype``; tile by tile where that is allowed."""
     saved = [value for value in values if isinstance(value, Tensor)]
     alike = all(tensor.shape == whole for tensor in saved) and shape == whole
     if whole.numel() <= 2 * TILE or not alike or not whole or not saved or not first_order(u, *saved):
-        slopes = slope(*map(_wide, values))
-        return sum_to((u * slopes.conj()).expand(whole), shape).to(dtype)
+        return sum_to(pullback(u, *map(_wide, values)).expand(whole), shape).to(dtype)
     grad = torch.empty_like(saved[0], dtype=dtype)
-    for grad_tile, u_tile, *parts in tiles(grad, u.expand(whole), *saved):
+    for grad_tile, *parts in tiles(grad, *saved, *([u] if u.dim() else [])):
         rest = iter(parts)
-        tile_values = [next(rest) if isinstance(value, Tensor) else value for value in values]
-        slopes = slope(*map(_wide, tile_values)).conj()
-        if slopes.dtype == u_tile.dtype == dtype:
-            torch.mul(u_tile, slopes, out=grad_tile)
-        else:
-            grad_tile.copy_(u_tile * slopes)
+        tile_values = [_wide(next(rest)) if isinstance(value, Tensor) else value for value in values]
+        grad_tile.copy_(pullback(next(rest, u), *tile_values))
     return grad
 
 
 def _wide(value: Any) -> Any:
     return widen(value) if isinstance(value, Tensor) else value
+
+
+class DifferenceRule(Rule):
+    """x - t, in the dtype of the losses made of it. Saves nothing."""
+
+    autocast = CAST
+
+    @staticmethod
+    def forward(x: Tensor, t: Tensor) -> Tensor:
+        return x - t
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.kinds = [(x.shape, x.dtype) for x in inputs]
+        ctx.shape = output.shape
+
+    @staticmethod
+    def backward(ctx: Any, grad_d: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (x_shape, x_dtype), (t_shape, t_dtype) = ctx.kinds
+        needs_x, needs_t = ctx.needs_input_grad
+        grad_x = sum_to(grad_d, x_shape).to(x_dtype) if needs_x else None
+        return grad_x, -sum_to(grad_d, t_shape).to(t_dtype) if needs_t else None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_x: Tensor | None, tangent_t: Tensor | None) -> Tensor:
+        if tangent_t is None:
+            assert tangent_x is not None
+            return tangent_x.expand(ctx.shape)
+        return (-tangent_t if tangent_x is None else tangent_x - tangent_t).expand(ctx.shape)

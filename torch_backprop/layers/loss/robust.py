@@ -40,7 +40,8 @@ def _huber(x: Tensor, t: Tensor, delta: float, reduction: str) -> Tensor:
 
 
 def _weighted_huber(x: Tensor, t: Tensor, w: Tensor, delta: float, reduction: str) -> Tensor:
-    return F.huber_loss(x, t, reduction, delta, w)
+    # torch types it without the weight
+    return F.huber_loss(x, t, reduction, delta, w)  # pyright: ignore[reportCallIssue]
 
 
 def _smooth_l1(x: Tensor, t: Tensor, beta: float, reduction: str) -> Tensor:
@@ -50,21 +51,21 @@ def _smooth_l1(x: Tensor, t: Tensor, beta: float, reduction: str) -> Tensor:
 SmoothL1Rule = pointwise(
     _smooth_l1,
     CAST,
-    x=lambda x, t, beta: _clipped(x - t, beta) / beta,
-    t=lambda x, t, beta: _clipped(t - x, beta) / beta,
+    x=lambda u, x, t, beta: _clipped(x - t, beta) * (u / beta),
+    t=lambda u, x, t, beta: _clipped(t - x, beta) * (u / beta),
 )
 HuberRule = pointwise(
     _huber,
     CAST,
-    x=lambda x, t, delta: _clipped(x - t, delta),
-    t=lambda x, t, delta: _clipped(t - x, delta),
+    x=lambda u, x, t, delta: _clipped(x - t, delta) * u,
+    t=lambda u, x, t, delta: _clipped(t - x, delta) * u,
 )
 WeightedHuberRule = pointwise(
     _weighted_huber,
     {},
-    x=lambda x, t, w, delta: w * _clipped(x - t, delta),
-    t=lambda x, t, w, delta: w * _clipped(t - x, delta),
-    w=lambda x, t, delta: _value(x - t, _clipped(x - t, delta)),
+    x=lambda u, x, t, w, delta: _clipped(x - t, delta) * w * u,
+    t=lambda u, x, t, w, delta: _clipped(t - x, delta) * w * u,
+    w=lambda u, x, t, delta: _value(x - t, _clipped(x - t, delta)) * u,
 )
 
 
