@@ -41,6 +41,7 @@ from torch_backprop.layers.loss.divergence import kl_div, poisson_nll_loss
 from torch_backprop.layers.loss.gaussian import gaussian_nll_loss
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.margin import hinge_embedding_loss, margin_ranking_loss
+from torch_backprop.layers.loss.multi_margin import multi_margin_loss, multilabel_margin_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
 from torch_backprop.layers.loss.robust import huber_loss, smooth_l1_loss
 from torch_backprop.layers.loss.soft_margin import multilabel_soft_margin_loss, soft_margin_loss
@@ -77,6 +78,8 @@ __all__ = [
     "margin_ranking_loss",
     "mish",
     "mse_loss",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
     "poisson_nll_loss",

@@ -44,6 +44,7 @@ from torch_backprop.layers.loss import (
     gaussian,
     likelihood,
     margin,
+    multi_margin,
     regression,
     robust,
     soft_margin,
@@ -54,6 +55,7 @@ from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
 from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.margin import HingeEmbeddingLoss, MarginRankingLoss
+from torch_backprop.layers.loss.multi_margin import MultiLabelMarginLoss, MultiMarginLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
 from torch_backprop.layers.loss.robust import HuberLoss, SmoothL1Loss
 from torch_backprop.layers.loss.soft_margin import MultiLabelSoftMarginLoss, SoftMarginLoss
@@ -94,7 +96,9 @@ __all__ = [
     "MSELoss",
     "MarginRankingLoss",
     "Mish",
+    "MultiLabelMarginLoss",
     "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "NLLLoss",
     "PReLU",
     "PoissonNLLLoss",
@@ -134,4 +138,5 @@ SPECS = (
     *gaussian.SPECS,
     *margin.SPECS,
     *soft_margin.SPECS,
+    *multi_margin.SPECS,
 )

@@ -8,6 +8,7 @@
 * ``PoissonNLLLoss`` in full: where Stirling's term counts for nothing, the target's gradient is undefined.
 * ``GaussianNLLLoss`` in forward mode differentiates the bound on the variance, in reverse mode it does not.
 * ``SoftMarginLoss`` overflows at -t x = 709, in float32 at 88, and its gradient is then undefined.
+* ``MultiMarginLoss`` and ``MultiLabelMarginLoss`` have neither a second derivative nor a forward mode.
 """
 
 from __future__ import annotations
@@ -75,6 +76,36 @@ class SoftMarginLoss(torch.nn.SoftMarginLoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
+class MultiMarginLoss(torch.nn.MultiMarginLoss):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        if not input.is_floating_point():
+            return super().forward(input, target)
+        value = super().forward(input.detach(), target)
+        t = target.reshape(-1, 1)
+        x = input.to(value.dtype).reshape(t.shape[0], input.shape[-1] if input.dim() else 1)
+        z = (self.margin - x.gather(1, t) + x).scatter(1, t, 0)
+        terms = (z.nan_to_num(0, math.inf, -math.inf) * (z > 0)) ** self.p
+        loss = (terms if self.weight is None else terms * self.weight[t]).mean(1).reshape(target.shape)
+        return {"none": loss, "mean": loss.sum() / max(t.numel(), 1), "sum": loss.sum()}[self.reduction]
+
+
+class MultiLabelMarginLoss(torch.nn.MultiLabelMarginLoss):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        value = super().forward(input.detach(), target)
+        if not input.is_floating_point() or not input.numel():
+            return value + 0 * input.sum()
+        x, t = (y.reshape(-1, y.shape[-1] if y.dim() else 1) for y in (input.to(value.dtype), target))
+        is_listed = (t < 0).cumsum(1) == 0
+        t = torch.where(is_listed, t, 0)
+        is_target = torch.zeros_like(t).scatter_add(1, t, is_listed.long()) > 0
+        z = 1 - x.gather(1, t).unsqueeze(2) + x.unsqueeze(1)
+        counted = (z > 0) & is_listed.unsqueeze(2) & ~is_target.unsqueeze(1)
+        loss = ((z.nan_to_num(0, math.inf, -math.inf) * counted).sum((1, 2)) / x.shape[1]).reshape(
+            input.shape[:-1]
+        )
+        return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {
@@ -84,5 +115,7 @@ CORRECTED: Corrections = {
     torch.nn.PoissonNLLLoss: PoissonNLLLoss,
     torch.nn.GaussianNLLLoss: GaussianNLLLoss,
     torch.nn.SoftMarginLoss: SoftMarginLoss,
+    torch.nn.MultiMarginLoss: MultiMarginLoss,
+    torch.nn.MultiLabelMarginLoss: MultiLabelMarginLoss,
 }
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
