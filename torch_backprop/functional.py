@@ -26,6 +26,8 @@ from torch_backprop.layers.activation.smooth import (
     tanh,
     tanhshrink,
 )
+from torch_backprop.layers.distance.cosine import cosine_similarity
+from torch_backprop.layers.distance.pairwise import pairwise_distance
 from torch_backprop.layers.dropout import (
     alpha_dropout,
     dropout,
@@ -53,6 +55,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "cosine_similarity",
     "cross_entropy",
     "dropout",
     "dropout1d",
@@ -82,6 +85,7 @@ __all__ = [
     "multilabel_margin_loss",
     "multilabel_soft_margin_loss",
     "nll_loss",
+    "pairwise_distance",
     "poisson_nll_loss",
     "prelu",
     "relu",

@@ -28,6 +28,9 @@ from torch_backprop.layers.activation.smooth import (
     Tanh,
     Tanhshrink,
 )
+from torch_backprop.layers.distance import cosine, pairwise
+from torch_backprop.layers.distance.cosine import CosineSimilarity
+from torch_backprop.layers.distance.pairwise import PairwiseDistance
 from torch_backprop.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -72,6 +75,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout1d",
@@ -101,6 +105,7 @@ __all__ = [
     "MultiMarginLoss",
     "NLLLoss",
     "PReLU",
+    "PairwiseDistance",
     "PoissonNLLLoss",
     "RReLU",
     "ReLU",
@@ -139,4 +144,6 @@ SPECS = (
     *margin.SPECS,
     *soft_margin.SPECS,
     *multi_margin.SPECS,
+    *pairwise.SPECS,
+    *cosine.SPECS,
 )

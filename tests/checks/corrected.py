@@ -9,6 +9,7 @@
 * ``GaussianNLLLoss`` in forward mode differentiates the bound on the variance, in reverse mode it does not.
 * ``SoftMarginLoss`` overflows at -t x = 709, in float32 at 88, and its gradient is then undefined.
 * ``MultiMarginLoss`` and ``MultiLabelMarginLoss`` have neither a second derivative nor a forward mode.
+* ``CosineSimilarity`` in forward mode differentiates the bounds on the lengths, in reverse mode it does not.
 """
 
 from __future__ import annotations
@@ -106,6 +107,16 @@ class MultiLabelMarginLoss(torch.nn.MultiLabelMarginLoss):
         return {"none": loss, "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
 
 
+class CosineSimilarity(torch.nn.CosineSimilarity):
+    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if not (x1.is_floating_point() and x2.is_floating_point()):
+            return super().forward(x1, x2)
+        x1, x2 = torch.broadcast_tensors(x1, x2)
+        lengths = [torch.linalg.vector_norm(x, 2, self.dim, True) for x in (x1, x2)]
+        n1, n2 = (n + (self.eps - n).clamp(min=0).detach() for n in lengths)
+        return ((x1 / n1) * (x2 / n2)).sum(self.dim)
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {
@@ -115,6 +126,7 @@ CORRECTED: Corrections = {
     torch.nn.PoissonNLLLoss: PoissonNLLLoss,
     torch.nn.GaussianNLLLoss: GaussianNLLLoss,
     torch.nn.SoftMarginLoss: SoftMarginLoss,
+    torch.nn.CosineSimilarity: CosineSimilarity,
     torch.nn.MultiMarginLoss: MultiMarginLoss,
     torch.nn.MultiLabelMarginLoss: MultiLabelMarginLoss,
 }

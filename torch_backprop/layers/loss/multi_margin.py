@@ -2,8 +2,8 @@
 
 Of one sample with scores x over C classes, class weights w (or 1), and u what reaches the sample's loss:
 
-    multi margin       forward   l = w_t / C sum_{c != t} max(0, z_c)^p      z_c = m - x_t + x_c
-      target class t   backward  dL/dx_c = u s_c for c != t                  s_c = w_t / C [z_c > 0] p z_c^(p-1)
+    multi margin       forward   l = w_t / C sum_{c != t} max(0, z_c)^p          z_c = m - x_t + x_c
+      target class t   backward  dL/dx_c = u s_c for c != t          s_c = w_t / C [z_c > 0] p z_c^(p-1)
                                  dL/dx_t = -u sum_c s_c
     multilabel margin  forward   l = 1 / C sum_{t, c} max(0, 1 - x_t + x_c)   over targets t, other classes c
       set of targets   backward  dL/dx_c = u / C count of targets t with x_c > x_t - 1
