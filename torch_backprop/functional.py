@@ -40,6 +40,7 @@ from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.divergence import kl_div, poisson_nll_loss
+from torch_backprop.layers.loss.embedding import cosine_embedding_loss
 from torch_backprop.layers.loss.gaussian import gaussian_nll_loss
 from torch_backprop.layers.loss.likelihood import nll_loss
 from torch_backprop.layers.loss.margin import hinge_embedding_loss, margin_ranking_loss
@@ -47,6 +48,7 @@ from torch_backprop.layers.loss.multi_margin import multi_margin_loss, multilabe
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
 from torch_backprop.layers.loss.robust import huber_loss, smooth_l1_loss
 from torch_backprop.layers.loss.soft_margin import multilabel_soft_margin_loss, soft_margin_loss
+from torch_backprop.layers.loss.triplet import triplet_margin_loss, triplet_margin_with_distance_loss
 from torch_backprop.layers.softmax import log_softmax, softmax, softmin
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "celu",
+    "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
     "dropout",
@@ -104,4 +107,6 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
 ]

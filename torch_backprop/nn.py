@@ -44,6 +44,7 @@ from torch_backprop.layers.loss import (
     binary,
     cross_entropy,
     divergence,
+    embedding,
     gaussian,
     likelihood,
     margin,
@@ -51,10 +52,12 @@ from torch_backprop.layers.loss import (
     regression,
     robust,
     soft_margin,
+    triplet,
 )
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
+from torch_backprop.layers.loss.embedding import CosineEmbeddingLoss
 from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
 from torch_backprop.layers.loss.margin import HingeEmbeddingLoss, MarginRankingLoss
@@ -62,6 +65,7 @@ from torch_backprop.layers.loss.multi_margin import MultiLabelMarginLoss, MultiM
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
 from torch_backprop.layers.loss.robust import HuberLoss, SmoothL1Loss
 from torch_backprop.layers.loss.soft_margin import MultiLabelSoftMarginLoss, SoftMarginLoss
+from torch_backprop.layers.loss.triplet import TripletMarginLoss, TripletMarginWithDistanceLoss
 from torch_backprop.layers.shape import Flatten, Identity, Unflatten
 from torch_backprop.layers.softmax import LogSoftmax, Softmax, Softmax2d, Softmin
 
@@ -75,6 +79,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
     "Dropout",
@@ -123,6 +128,8 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "Unflatten",
 ]
 
@@ -146,4 +153,6 @@ SPECS = (
     *multi_margin.SPECS,
     *pairwise.SPECS,
     *cosine.SPECS,
+    *embedding.SPECS,
+    *triplet.SPECS,
 )
