@@ -27,6 +27,7 @@ from torch_backprop.layers.activation.smooth import (
     tanhshrink,
 )
 from torch_backprop.layers.distance.cosine import cosine_similarity
+from torch_backprop.layers.distance.pairs import cdist, pdist
 from torch_backprop.layers.distance.pairwise import pairwise_distance
 from torch_backprop.layers.dropout import (
     alpha_dropout,
@@ -56,6 +57,7 @@ __all__ = [
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cdist",
     "celu",
     "cosine_embedding_loss",
     "cosine_similarity",
@@ -89,6 +91,7 @@ __all__ = [
     "multilabel_soft_margin_loss",
     "nll_loss",
     "pairwise_distance",
+    "pdist",
     "poisson_nll_loss",
     "prelu",
     "relu",

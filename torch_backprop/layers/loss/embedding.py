@@ -6,7 +6,8 @@ Of a pair x1, x2 with target t, -1 or 1, a1 = |x1|^2 + e, a2 = |x2|^2 + e, and u
     backward  dL/dc = u ([t = -1] [c >= m] - [t = 1])
               dL/dx1 = dL/dc (x2 / sqrt(a1 a2) - c x1 / a1), and with 1 and 2 exchanged dL/dx2
 
-e is 1e-12, a float32 number also in float64. At c = m torch takes the slope of the side where the loss is not zero.
+e is 1e-12, a float32 number also in float64. At c = m torch takes the slope of the side where the loss is
+not zero.
 """
 
 from __future__ import annotations
@@ -119,9 +120,9 @@ SPECS = (
         CosineEmbeddingLoss,
         torch.nn.CosineEmbeddingLoss,
         (
-            case((6, 4), (6, 4), Draw((6,), "signs")),
-            case((6, 4), (6, 4), Draw((6,), "signs"), margin=0.2, reduction="none"),
-            case((4,), (4,), Draw((), "signs"), reduction="sum"),
+            case((6, 4), Draw((6, 4), "unit"), Draw((6,), "signs")),
+            case((6, 4), Draw((6, 4), "unit"), Draw((6,), "signs"), margin=0.2, reduction="none"),
+            case((4,), Draw((4,), "unit"), Draw((), "signs"), reduction="sum"),
         ),
     ),
 )
