@@ -145,10 +145,12 @@ def _by_components(
 ) -> tuple[Any, Any]:
     """Both gradients from the differences; a few rows at a time where that is allowed."""
     numbers = g.numel() * x1.shape[-1]
+    # the sign of an undefined difference would be 0
+    undefined = x1.isnan().any(-1).unsqueeze(-1) | x2.isnan().any(-1).unsqueeze(-2)
+    g = torch.where(undefined, torch.nan, g)
     # the pairs innermost: components are often few
     x1, x2 = x1.mT.unsqueeze(-1), x2.mT.contiguous().unsqueeze(-2)
-    # the sign of an undefined difference would be 0
-    y, g = y.unsqueeze(-3), torch.where(y.isnan(), y, g).unsqueeze(-3)
+    y, g = y.unsqueeze(-3), g.unsqueeze(-3)
     if numbers <= 2 * TILE or not first_order(x1, x2, y, g):
         slopes = slope(x1 - x2, y, p, g, shared=False)
         return slopes.sum(-1).mT if needs_x1 else None, -slopes.sum(-2).mT if needs_x2 else None

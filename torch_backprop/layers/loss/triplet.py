@@ -162,21 +162,22 @@ class TripletMarginWithDistanceLoss(torch.nn.TripletMarginWithDistanceLoss):
 
     def forward(self, anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """Maps ``(N, *)``, ``(N, *)`` and ``(N, *)`` to ``()``, or ``(N)`` without a reduction."""
-        # the constructor's default is the built-in layer
-        is_default = type(self.distance_function) is torch.nn.PairwiseDistance
         return triplet_margin_with_distance_loss(
             anchor,
             positive,
             negative,
-            distance_function=_ours(self.distance_function) if is_default else self.distance_function,
+            distance_function=_ours(self.distance_function),
             margin=self.margin,
             swap=self.swap,
             reduction=self.reduction,
         )
 
 
-def _ours(layer: torch.nn.PairwiseDistance) -> Distance:
-    return lambda a, b: pairwise_distance(a, b, layer.norm, layer.eps, layer.keepdim)
+def _ours(measured: Distance | None) -> Distance | None:
+    """The constructor's default, which is the built-in layer, by hand."""
+    if type(measured) is not torch.nn.PairwiseDistance:
+        return measured
+    return lambda a, b: pairwise_distance(a, b, measured.norm, measured.eps, measured.keepdim)
 
 
 def _of_distances(
