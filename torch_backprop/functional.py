@@ -40,6 +40,7 @@ from torch_backprop.layers.dropout import (
 from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
+from torch_backprop.layers.loss.ctc import ctc_loss
 from torch_backprop.layers.loss.divergence import kl_div, poisson_nll_loss
 from torch_backprop.layers.loss.embedding import cosine_embedding_loss
 from torch_backprop.layers.loss.gaussian import gaussian_nll_loss
@@ -62,6 +63,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",

@@ -43,6 +43,7 @@ from torch_backprop.layers.linear import Bilinear, Linear
 from torch_backprop.layers.loss import (
     binary,
     cross_entropy,
+    ctc,
     divergence,
     embedding,
     gaussian,
@@ -56,6 +57,7 @@ from torch_backprop.layers.loss import (
 )
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
+from torch_backprop.layers.loss.ctc import CTCLoss
 from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
 from torch_backprop.layers.loss.embedding import CosineEmbeddingLoss
 from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
@@ -79,6 +81,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "Bilinear",
+    "CTCLoss",
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
@@ -155,4 +158,5 @@ SPECS = (
     *cosine.SPECS,
     *embedding.SPECS,
     *triplet.SPECS,
+    *ctc.SPECS,
 )

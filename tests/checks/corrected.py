@@ -10,6 +10,7 @@
 * ``SoftMarginLoss`` overflows at -t x = 709, in float32 at 88, and its gradient is then undefined.
 * ``MultiMarginLoss`` and ``MultiLabelMarginLoss`` have neither a second derivative nor a forward mode.
 * ``CosineSimilarity`` in forward mode differentiates the bounds on the lengths, in reverse mode it does not.
+* ``CTCLoss`` has neither a second derivative nor a forward mode.
 """
 
 from __future__ import annotations
@@ -117,6 +118,43 @@ class CosineSimilarity(torch.nn.CosineSimilarity):
         return ((x1 / n1) * (x2 / n2)).sum(self.dim)
 
 
+class CTCLoss(torch.nn.CTCLoss):
+    def forward(
+        self, log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor
+    ) -> Tensor:
+        given = (targets, input_lengths, target_lengths)
+        value = F.ctc_loss(log_probs.detach(), *given, self.blank, "none", self.zero_infinity)
+        input_lengths, target_lengths = map(torch.as_tensor, given[1:])
+        x = (log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1)).to(value.dtype)
+        rows = targets.split(target_lengths.tolist()) if value.dim() and targets.dim() == 1 else targets
+        lengths = zip(input_lengths.reshape(-1).tolist(), target_lengths.reshape(-1).tolist(), strict=True)
+        terms = []
+        for n, (time, length) in enumerate(lengths):
+            labels = [self.blank]
+            for label in (
+                rows.reshape(-1, 1)[:length, 0].tolist() if not value.dim() else rows[n][:length].tolist()
+            ):
+                labels += [label, self.blank]
+            terms.append(_ctc(x[:time, n], labels) / (max(length, 1) if self.reduction == "mean" else 1))
+        loss = torch.stack(terms)
+        loss = torch.where(loss.isinf() & self.zero_infinity, 0, loss)
+        return {"none": loss.reshape(value.shape), "mean": loss.mean(), "sum": loss.sum()}[self.reduction]
+
+
+def _ctc(x: Tensor, labels: list[int]) -> Tensor:
+    """The loss of one sample, with torch's gradient, that by the logits."""
+    apart = [s > 1 and label not in (labels[0], labels[s - 2]) for s, label in enumerate(labels)]
+    bars = torch.where(torch.tensor(apart), 0.0, -1e30).to(x.dtype)
+    never = x.new_full((2,), -1e30)
+    a = torch.cat((never[:1] * 0, never.repeat(len(labels))))[: len(labels)]
+    for t, row in enumerate(x[:, labels]):
+        one, two = (torch.cat((never[:n], a))[: len(labels)] for n in (1, 2))
+        ways = torch.stack((a, one, two + bars) if t else (a, one))
+        a = row + torch.logsumexp(ways, 0)
+    loss = x.exp().sum() - x.detach().exp().sum() - torch.logsumexp(a[-2:], 0)
+    return loss if loss < 1e29 else x.sum() * 0 + math.inf
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {
@@ -127,6 +165,7 @@ CORRECTED: Corrections = {
     torch.nn.GaussianNLLLoss: GaussianNLLLoss,
     torch.nn.SoftMarginLoss: SoftMarginLoss,
     torch.nn.CosineSimilarity: CosineSimilarity,
+    torch.nn.CTCLoss: CTCLoss,
     torch.nn.MultiMarginLoss: MultiMarginLoss,
     torch.nn.MultiLabelMarginLoss: MultiLabelMarginLoss,
 }

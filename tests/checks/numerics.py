@@ -50,7 +50,9 @@ def _extreme(
     expected, _ = outcome(probe, builtin, may_raise=True)
     seen, _ = outcome(probe, ours, may_raise=True)
     if not isinstance(expected, Raised) and not isinstance(seen, Raised):
-        settled = partial(_settled, math.isnan(numbers[0]), math.isinf(numbers[0]), cotangent is not None)
+        # an input of a kind that holds no NaN was not filled with it
+        undefined = any(isinstance(x, Tensor) and bool(x.isnan().any()) for x in ours.inputs)
+        settled = partial(_settled, undefined, math.isinf(numbers[0]), cotangent is not None)
         # inputs with gaps take the scalar kernel, large ones the vectorized; a clone would have no gaps
         builtin = replace(builtin, inplace=False, module=_out_of_place(builtin.module))
         for other in (builtin.on(step2), builtin.on(_repeated)):
@@ -145,7 +147,7 @@ def _filled(trial: Trial, case: Case, numbers: Numbers) -> Trial:
 
 def widened(trial: Trial) -> Trial:
     """The same numbers in float64: what the lower precision should have computed."""
-    inputs = tuple(x.double() if x.is_floating_point() else x for x in trial.inputs)
+    inputs = tuple(x.double() if isinstance(x, Tensor) and x.is_floating_point() else x for x in trial.inputs)
     return replace(trial, module=deepcopy(trial.module).double(), inputs=inputs)
 
 
