@@ -45,6 +45,7 @@ from torch_backprop.layers.loss.divergence import kl_div, poisson_nll_loss
 from torch_backprop.layers.loss.embedding import cosine_embedding_loss
 from torch_backprop.layers.loss.gaussian import gaussian_nll_loss
 from torch_backprop.layers.loss.likelihood import nll_loss
+from torch_backprop.layers.loss.linear_cross_entropy import linear_cross_entropy
 from torch_backprop.layers.loss.margin import hinge_embedding_loss, margin_ranking_loss
 from torch_backprop.layers.loss.multi_margin import multi_margin_loss, multilabel_margin_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
@@ -83,6 +84,7 @@ __all__ = [
     "l1_loss",
     "leaky_relu",
     "linear",
+    "linear_cross_entropy",
     "log_softmax",
     "logsigmoid",
     "margin_ranking_loss",

@@ -48,6 +48,7 @@ from torch_backprop.layers.loss import (
     embedding,
     gaussian,
     likelihood,
+    linear_cross_entropy,
     margin,
     multi_margin,
     regression,
@@ -62,6 +63,7 @@ from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
 from torch_backprop.layers.loss.embedding import CosineEmbeddingLoss
 from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
+from torch_backprop.layers.loss.linear_cross_entropy import LinearCrossEntropyLoss
 from torch_backprop.layers.loss.margin import HingeEmbeddingLoss, MarginRankingLoss
 from torch_backprop.layers.loss.multi_margin import MultiLabelMarginLoss, MultiMarginLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
@@ -103,6 +105,7 @@ __all__ = [
     "L1Loss",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
@@ -159,4 +162,5 @@ SPECS = (
     *embedding.SPECS,
     *triplet.SPECS,
     *ctc.SPECS,
+    *linear_cross_entropy.SPECS,
 )

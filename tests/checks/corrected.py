@@ -11,10 +11,12 @@
 * ``MultiMarginLoss`` and ``MultiLabelMarginLoss`` have neither a second derivative nor a forward mode.
 * ``CosineSimilarity`` in forward mode differentiates the bounds on the lengths, in reverse mode it does not.
 * ``CTCLoss`` has neither a second derivative nor a forward mode.
+* ``LinearCrossEntropyLoss`` with options has no second derivative, and its forward mode is silently zero.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -147,12 +149,23 @@ def _ctc(x: Tensor, labels: list[int]) -> Tensor:
     bars = torch.where(torch.tensor(apart), 0.0, -1e30).to(x.dtype)
     never = x.new_full((2,), -1e30)
     a = torch.cat((never[:1] * 0, never.repeat(len(labels))))[: len(labels)]
+    height = never.new_zeros(())
     for t, row in enumerate(x[:, labels]):
         one, two = (torch.cat((never[:n], a))[: len(labels)] for n in (1, 2))
         ways = torch.stack((a, one, two + bars) if t else (a, one))
         a = row + torch.logsumexp(ways, 0)
-    loss = x.exp().sum() - x.detach().exp().sum() - torch.logsumexp(a[-2:], 0)
+        # large logarithms would lose digits
+        height = height + a.detach().max()
+        a = a - a.detach().max()
+    loss = x.exp().sum() - x.detach().exp().sum() - torch.logsumexp(a[-2:], 0) - height
     return loss if loss < 1e29 else x.sum() * 0 + math.inf
+
+
+class LinearCrossEntropyLoss(torch.nn.LinearCrossEntropyLoss):
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        plain = copy.copy(self)
+        plain.options = None
+        return torch.nn.LinearCrossEntropyLoss.forward(plain, input, target)
 
 
 Corrections = dict[Any, type[torch.nn.Module]]
@@ -169,4 +182,7 @@ CORRECTED: Corrections = {
     torch.nn.MultiMarginLoss: MultiMarginLoss,
     torch.nn.MultiLabelMarginLoss: MultiLabelMarginLoss,
 }
-CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {torch.nn.BCELoss: BCELoss}
+CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
+    torch.nn.BCELoss: BCELoss,
+    torch.nn.LinearCrossEntropyLoss: LinearCrossEntropyLoss,
+}

@@ -18,6 +18,7 @@ What is impossible has a very negative logarithm, not an infinite one, whose dif
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST
 from torch_backprop.layers.loss.reduction import whole
-from torch_backprop.rule import Rule, first_order, is_plain, save
+from torch_backprop.rule import Rule, is_plain, save
 from torch_backprop.spec import Draw, LayerSpec, case
 
 NEVER = -1e30
@@ -34,127 +35,133 @@ NEVER = -1e30
 
 
 class CTCRule(Rule):
-    """Saves x, the target, the lengths, and a for the first-order path.
-
-    Returns ``(l, a)``: each sample's loss, and torch's a as ``(N, T, 2S + 1)``, or empty.
-    """
+    """Saves x, the target and the lengths; a and b are computed in one loop over time."""
 
     autocast = CAST
 
     @staticmethod
     def forward(
         x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int, zero: bool
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             paths = _Paths(x, targets, input_lengths, target_lengths, blank)
-            losses = paths.losses(paths.beginnings(x))
+            losses = paths.losses(x)
             if torch.compiler.is_compiling():
                 # within a compiled transform this is what is differentiated
-                total = torch.where(paths.within.unsqueeze(2), x.exp(), 0).sum((0, 2))
+                total = torch.where(paths.within, x.exp(), 0).sum((0, 2))
                 losses = losses + (total - total.detach())
-            return losses, x.new_zeros(0)
+            return losses
         # torch steps over gaps between targets that are listed one after the other
         targets = targets.contiguous()
-        return torch._ctc_loss(x, targets, input_lengths, target_lengths, blank, zero)
+        return torch._ctc_loss(x, targets, input_lengths, target_lengths, blank, zero)[0]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, targets, *lengths, ctx.blank, ctx.zero = inputs
-        ctx.mark_non_differentiable(output[1])
         # as numbers where they can be read, as torch keeps them
         ctx.lengths = [given.tolist() for given in lengths] if is_plain(x) else None
-        save(ctx, x, output[1], targets, *(() if ctx.lengths else lengths))
+        save(ctx, x, targets, *(() if ctx.lengths else lengths))
 
     @staticmethod
-    def backward(ctx: Any, grad_l: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        x, a, *lists = ctx.saved_tensors
-        fast = first_order(grad_l, x) and a.numel() > 0
-        within, slopes = _slopes(ctx, x, lists, a.transpose(0, 1) if fast else None)
+    def backward(ctx: Any, grad_l: Tensor) -> tuple[Tensor | None, ...]:
+        within, slopes = _slopes(ctx, *ctx.saved_tensors)
         # chosen, not multiplied: behind the end of a sample the gradient is 0 even of an infinite one
         return torch.where(within, slopes * grad_l.unsqueeze(-1), 0), None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, None]:
-        x, _, *lists = ctx.saved_tensors
-        within, slopes = _slopes(ctx, x, lists, None)
-        return torch.where(within, slopes * tangent_x, 0).sum((0, 2)), None
+    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
+        within, slopes = _slopes(ctx, *ctx.saved_tensors)
+        return torch.where(within, slopes * tangent_x, 0).sum((0, 2))
 
 
 class _Paths:
-    """The paths of targets through time."""
+    """The paths of targets through time.
+
+    Attributes:
+        labels: l ``(N, 2S + 1)``.
+        skips: the logarithm of whether s - 2 is in K(s), ``(N, 2S + 1)``.
+        within: whether a time is within its sample, ``(T, N, 1)``.
+        first: the logarithm of whether a path may begin here, ``(T, N, 2S + 1)``.
+        last: the logarithm of whether it may end here.
+    """
 
     def __init__(
         self, x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
     ) -> None:
         padded = _padded(targets, target_lengths)
         n, s = padded.shape
-        in_time = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
-        place = torch.arange(2 * s + 1, device=x.device)
         labels = torch.stack((padded, torch.full_like(padded, blank)), 2).reshape(n, 2 * s)
         self.labels = F.pad(labels, (1, 0), value=blank)
-        self.lasts = 2 * target_lengths.unsqueeze(1)
-        self.within = in_time < input_lengths
-        is_valid = place <= self.lasts
-        self.reached = self.within.unsqueeze(2) & is_valid
         before = _shifted(self.labels, 2, blank)
-        skips = (self.labels != blank) & (self.labels != before)
-        self.skips = _logarithm(skips, x.dtype)
-        # and in the reversed direction
-        self.skips_back = _shifted(self.skips.flip(1), 2, NEVER)
-        self.first = _logarithm((in_time == 0).unsqueeze(2) & (place < 2) & is_valid, x.dtype)
-        is_last = is_valid & (place >= self.lasts - 1)
-        self.last = _logarithm((in_time == input_lengths - 1).unsqueeze(2) & is_last, x.dtype)
-
-    def beginnings(self, x: Tensor) -> Tensor:
-        """a as ``(T, N, 2S + 1)``."""
-        return _sums(self.along(x), self.first, self.skips)
-
-    def ends(self, x: Tensor) -> Tensor:
-        """b as ``(T, N, 2S + 1)``."""
-        return _sums(self.along(x).flip(0, 2), self.last.flip(0, 2), self.skips_back).flip(0, 2)
+        self.skips = _logarithm((self.labels != blank) & (self.labels != before), x.dtype)
+        time = torch.arange(x.shape[0], device=x.device).reshape(-1, 1, 1)
+        state = torch.arange(2 * s + 1, device=x.device)
+        steps, lasts = input_lengths.unsqueeze(1), 2 * target_lengths.unsqueeze(1)
+        self.within = time < steps
+        self.first = _logarithm((time == 0) & (state < 2) & (state <= lasts), x.dtype)
+        is_last = (state <= lasts) & (state >= lasts - 1)
+        self.last = _logarithm((time == steps - 1) & is_last, x.dtype)
 
     def along(self, x: Tensor) -> Tensor:
-        """x_t,l_s."""
+        """x_t,l_s ``(T, N, 2S + 1)``."""
         return x.gather(2, self.labels.expand(x.shape[0], *self.labels.shape))
 
-    def losses(self, a: Tensor) -> Tensor:
+    def losses(self, x: Tensor) -> Tensor:
+        """l ``(N)``."""
+        a = _sums(self.along(x), self.first, self.skips, level=False)
         losses = -torch.logsumexp((a + self.last).transpose(0, 1).flatten(1), 1)
         return torch.where(losses > -NEVER / 2, torch.inf, losses)
 
-    def occupied(self, states: Tensor, x: Tensor) -> Tensor:
-        """Sums over the states of a label."""
-        places = self.labels.expand(states.shape)
-        return torch.zeros_like(x).scatter_add(2, places, states)
+    def sums(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x along the labels, a and b, but for a number for each time."""
+        x = self.along(x)
+        skips_back = _shifted(self.skips.flip(1), 2, NEVER)
+        # the reversed targets in reversed time beside the others: the loop costs the same
+        a, b = _sums(
+            torch.cat((x, x.flip(0, 2)), 1),
+            torch.cat((self.first, self.last.flip(0, 2)), 1),
+            torch.cat((self.skips, skips_back)),
+        ).chunk(2, 1)
+        return x, a, b.flip(0, 2)
 
 
-def _slopes(ctx: Any, x: Tensor, lists: list[Tensor], a: Tensor | None) -> tuple[Tensor, Tensor]:
+def _slopes(ctx: Any, x: Tensor, targets: Tensor, *lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Which times are within a sample, and how its loss changes with x there."""
     if ctx.lengths:
-        lists = [*lists, *(torch.tensor(given, device=x.device) for given in ctx.lengths)]
-    paths = _Paths(x, *lists, ctx.blank)
-    # torch does not initialize what is behind the end of a target or a sample
-    a = paths.beginnings(x) if a is None else torch.where(paths.reached, a, NEVER)
-    missed = paths.losses(a).isinf()
+        lengths = tuple(torch.tensor(given, device=x.device) for given in ctx.lengths)
+    paths = _Paths(x, targets, *lengths, ctx.blank)
+    along, a, b = paths.sums(x)
     # of every t the sum over s is exp(-l): to divide by it is more precise than to add l
-    states = torch.softmax(a + paths.ends(x) - paths.along(x), 2)
-    slopes = x.exp() - paths.occupied(states, x)
-    missing = 0 if ctx.zero else torch.nan
-    return paths.within.unsqueeze(2), torch.where(missed.unsqueeze(1), missing, slopes)
+    states = torch.softmax(a + b - along, 2)
+    places = paths.labels.expand(states.shape)
+    slopes = x.exp() - torch.zeros_like(x).scatter_add(2, places, states)
+    missed = (a + paths.last).amax((0, 2)) < NEVER / 2
+    return paths.within, torch.where(missed.unsqueeze(1), 0 if ctx.zero else torch.nan, slopes)
 
 
-def _sums(x: Tensor, first: Tensor, skips: Tensor) -> Tensor:
-    """a_ts from a_(t-1)s by logarithms of sums, in differentiable operators."""
+def _sums(x: Tensor, first: Tensor, skips: Tensor, level: bool = True) -> Tensor:
+    """a_ts from a_(t-1)s by logarithms of sums, in differentiable operators.
+
+    With ``level`` the largest of every time is made 0, because large logarithms have few digits.
+    """
     a = torch.full_like(x[0], NEVER)
     rows = []
     for x_t, first_t in zip(x.unbind(0), first.unbind(0), strict=True):
-        ways = torch.stack((a, _shifted(a, 1, NEVER), _shifted(a, 2, NEVER) + skips, first_t))
-        a = torch.logsumexp(ways, 0) + x_t
+        ways = (a, first_t, _shifted(a, 1, NEVER), _shifted(a, 2, NEVER) + skips)
+        if torch.is_grad_enabled():
+            a = torch.logsumexp(torch.stack(ways), 0) + x_t
+        else:
+            # faster, but its second derivative overflows
+            a = functools.reduce(torch.logaddexp, ways) + x_t
+        if level:
+            # where nothing is possible there is nothing to make 0
+            a = a - a.detach().amax(1, keepdim=True).clamp(min=-1e6)
         rows.append(a)
     return torch.stack(rows)
 
 
 def _shifted(row: Tensor, places: int, value: float) -> Tensor:
-    return F.pad(row, (places, 0), value=value)[..., : row.shape[-1]]
+    return F.pad(row[..., : max(row.shape[-1] - places, 0)], (min(places, row.shape[-1]), 0), value=value)
 
 
 def _logarithm(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -208,7 +215,7 @@ def ctc_loss(
         return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
     x = log_probs if batched else log_probs.unsqueeze(1)
     input_lengths, target_lengths = (given.reshape(x.shape[1]) for given in lengths)
-    losses, _ = CTCRule.call(x, targets, input_lengths, target_lengths, blank, zero_infinity)
+    losses = CTCRule.call(x, targets, input_lengths, target_lengths, blank, zero_infinity)
     if zero_infinity:
         losses = torch.where(losses == torch.inf, 0, losses)
     if reduction == "mean":
