@@ -31,6 +31,9 @@ from torch_backprop.layers.attention.scaled_dot_product import scaled_dot_produc
 from torch_backprop.layers.convolution.conv import conv1d, conv2d, conv3d
 from torch_backprop.layers.convolution.fold import fold, unfold
 from torch_backprop.layers.convolution.transposed import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from torch_backprop.layers.distance.cosine import cosine_similarity
+from torch_backprop.layers.distance.pairs import cdist, pdist
+from torch_backprop.layers.distance.pairwise import pairwise_distance
 from torch_backprop.layers.dropout import (
     alpha_dropout,
     dropout,
@@ -44,8 +47,18 @@ from torch_backprop.layers.embedding.table import embedding
 from torch_backprop.layers.linear import bilinear, linear
 from torch_backprop.layers.loss.binary import binary_cross_entropy, binary_cross_entropy_with_logits
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
+from torch_backprop.layers.loss.ctc import ctc_loss
+from torch_backprop.layers.loss.divergence import kl_div, poisson_nll_loss
+from torch_backprop.layers.loss.embedding import cosine_embedding_loss
+from torch_backprop.layers.loss.gaussian import gaussian_nll_loss
 from torch_backprop.layers.loss.likelihood import nll_loss
+from torch_backprop.layers.loss.linear_cross_entropy import linear_cross_entropy
+from torch_backprop.layers.loss.margin import hinge_embedding_loss, margin_ranking_loss
+from torch_backprop.layers.loss.multi_margin import multi_margin_loss, multilabel_margin_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
+from torch_backprop.layers.loss.robust import huber_loss, smooth_l1_loss
+from torch_backprop.layers.loss.soft_margin import multilabel_soft_margin_loss, soft_margin_loss
+from torch_backprop.layers.loss.triplet import triplet_margin_loss, triplet_margin_with_distance_loss
 from torch_backprop.layers.normalization.batch import batch_norm
 from torch_backprop.layers.normalization.group import group_norm
 from torch_backprop.layers.normalization.instance import instance_norm
@@ -106,6 +119,7 @@ __all__ = [
     "bilinear",
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
+    "cdist",
     "celu",
     "channel_shuffle",
     "conv1d",
@@ -114,7 +128,10 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "cosine_embedding_loss",
+    "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -128,6 +145,7 @@ __all__ = [
     "fractional_max_pool2d_with_indices",
     "fractional_max_pool3d",
     "fractional_max_pool3d_with_indices",
+    "gaussian_nll_loss",
     "gelu",
     "glu",
     "grid_sample",
@@ -136,18 +154,23 @@ __all__ = [
     "hardsigmoid",
     "hardswish",
     "hardtanh",
+    "hinge_embedding_loss",
+    "huber_loss",
     "instance_norm",
     "interpolate",
+    "kl_div",
     "l1_loss",
     "layer_norm",
     "leaky_relu",
     "linear",
+    "linear_cross_entropy",
     "local_response_norm",
     "log_softmax",
     "logsigmoid",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
+    "margin_ranking_loss",
     "max_pool1d",
     "max_pool1d_with_indices",
     "max_pool2d",
@@ -160,11 +183,17 @@ __all__ = [
     "mish",
     "mse_loss",
     "multi_head_attention_forward",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "multilabel_soft_margin_loss",
     "nll_loss",
     "normalize",
     "pad",
+    "pairwise_distance",
+    "pdist",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "poisson_nll_loss",
     "prelu",
     "relu",
     "relu6",
@@ -174,6 +203,8 @@ __all__ = [
     "selu",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
+    "soft_margin_loss",
     "softmax",
     "softmin",
     "softplus",
@@ -182,5 +213,7 @@ __all__ = [
     "tanh",
     "tanhshrink",
     "threshold",
+    "triplet_margin_loss",
+    "triplet_margin_with_distance_loss",
     "unfold",
 ]

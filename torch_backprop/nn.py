@@ -52,6 +52,9 @@ from torch_backprop.layers.convolution.transposed import (
     LazyConvTranspose2d,
     LazyConvTranspose3d,
 )
+from torch_backprop.layers.distance import cosine, pairwise
+from torch_backprop.layers.distance.cosine import CosineSimilarity
+from torch_backprop.layers.distance.pairwise import PairwiseDistance
 from torch_backprop.layers.dropout import (
     AlphaDropout,
     Dropout,
@@ -66,11 +69,36 @@ from torch_backprop.layers.embedding.table import Embedding
 from torch_backprop.layers.feedforward import GeGLU, SwiGLU
 from torch_backprop.layers.linear import Bilinear, LazyLinear, Linear
 from torch_backprop.layers.lora import LoRALinear
-from torch_backprop.layers.loss import binary, cross_entropy, likelihood, regression
+from torch_backprop.layers.loss import (
+    binary,
+    cross_entropy,
+    ctc,
+    divergence,
+    embedding,
+    gaussian,
+    likelihood,
+    linear_cross_entropy,
+    margin,
+    multi_margin,
+    regression,
+    robust,
+    soft_margin,
+    triplet,
+)
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
+from torch_backprop.layers.loss.ctc import CTCLoss
+from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
+from torch_backprop.layers.loss.embedding import CosineEmbeddingLoss
+from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss
+from torch_backprop.layers.loss.linear_cross_entropy import LinearCrossEntropyLoss
+from torch_backprop.layers.loss.margin import HingeEmbeddingLoss, MarginRankingLoss
+from torch_backprop.layers.loss.multi_margin import MultiLabelMarginLoss, MultiMarginLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
+from torch_backprop.layers.loss.robust import HuberLoss, SmoothL1Loss
+from torch_backprop.layers.loss.soft_margin import MultiLabelSoftMarginLoss, SoftMarginLoss
+from torch_backprop.layers.loss.triplet import TripletMarginLoss, TripletMarginWithDistanceLoss
 from torch_backprop.layers.normalization import batch, group, instance, layer, lazy, response, rms, sync
 from torch_backprop.layers.normalization.batch import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from torch_backprop.layers.normalization.group import GroupNorm
@@ -167,6 +195,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
+    "CTCLoss",
     "ChannelShuffle",
     "CircularPad1d",
     "CircularPad2d",
@@ -180,6 +209,8 @@ __all__ = [
     "ConvTranspose1d",
     "ConvTranspose2d",
     "ConvTranspose3d",
+    "CosineEmbeddingLoss",
+    "CosineSimilarity",
     "CrossEntropyLoss",
     "CrossMapLRN2d",
     "Dropout",
@@ -194,16 +225,20 @@ __all__ = [
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
     "GRUCell",
+    "GaussianNLLLoss",
     "GeGLU",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "HingeEmbeddingLoss",
+    "HuberLoss",
     "Identity",
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "KLDivLoss",
     "L1Loss",
     "LPPool1d",
     "LPPool2d",
@@ -225,11 +260,13 @@ __all__ = [
     "LazyLinear",
     "LeakyReLU",
     "Linear",
+    "LinearCrossEntropyLoss",
     "LoRALinear",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MSELoss",
+    "MarginRankingLoss",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -237,11 +274,16 @@ __all__ = [
     "MaxUnpool2d",
     "MaxUnpool3d",
     "Mish",
+    "MultiLabelMarginLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
     "MultiheadAttention",
     "NLLLoss",
     "PReLU",
+    "PairwiseDistance",
     "PixelShuffle",
     "PixelUnshuffle",
+    "PoissonNLLLoss",
     "RMSNorm",
     "RNNCell",
     "RReLU",
@@ -257,6 +299,8 @@ __all__ = [
     "RotaryEmbedding",
     "SiLU",
     "Sigmoid",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
     "Softmax",
     "Softmax2d",
     "Softmin",
@@ -273,6 +317,8 @@ __all__ = [
     "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
     "Unflatten",
     "Unfold",
     "Upsample",
@@ -328,4 +374,16 @@ SPECS = (
     *rotary.SPECS,
     *lora.SPECS,
     *reversible.SPECS,
+    *robust.SPECS,
+    *divergence.SPECS,
+    *gaussian.SPECS,
+    *margin.SPECS,
+    *soft_margin.SPECS,
+    *multi_margin.SPECS,
+    *pairwise.SPECS,
+    *cosine.SPECS,
+    *embedding.SPECS,
+    *triplet.SPECS,
+    *ctc.SPECS,
+    *linear_cross_entropy.SPECS,
 )

@@ -18,7 +18,9 @@ class Draw:
     """A random tensor to be drawn: an input, or a tensor among a layer's options.
 
     ``kind`` is ``"normal"``; ``"unit"``, uniform in (0, 1); ``"probabilities"``, positive and summing to one
-    over dimension 1; ``"classes"``, integers in [0, ``classes``); or ``"distinct"``, the same, no two alike.
+    over dimension 1; ``"classes"``, integers in [0, ``classes``); ``"distinct"``, the same, no two alike;
+    ``"lengths"``, integers in the upper half of [1, ``classes``]; ``"signs"``, the integers -1 and 1; or
+    ``"labels"``, rows that each list some classes once, ended by -1 where there is room.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +34,14 @@ class Draw:
         if self.kind == "distinct":
             drawn = torch.randperm(self.classes, generator=generator)
             return drawn[: math.prod(self.shape)].reshape(self.shape)
+        if self.kind == "lengths":
+            return torch.randint((self.classes + 1) // 2, self.classes + 1, self.shape, generator=generator)
+        if self.kind == "signs":
+            return 2 * torch.randint(2, self.shape, generator=generator) - 1
+        if self.kind == "labels":
+            order = torch.rand(self.shape, generator=generator).argsort(-1)
+            counts = torch.randint(self.shape[-1] + 1, (*self.shape[:-1], 1), generator=generator)
+            return torch.where(torch.arange(self.shape[-1]) < counts, order, -1)
         real = torch.float64 if dtype.is_complex else dtype
         if self.kind == "normal":
             drawn = torch.randn(self.shape, generator=generator, dtype=torch.promote_types(real, dtype))

@@ -38,7 +38,8 @@ class Trial:
     @property
     def leaves(self) -> dict[str, Tensor]:
         """Every tensor that can have a gradient: inputs by position, parameters by name."""
-        inputs = {f"input{i}": x for i, x in enumerate(pytree.tree_leaves(self.inputs))}
+        tensors = enumerate(pytree.tree_leaves(self.inputs))
+        inputs = {f"input{i}": x for i, x in tensors if isinstance(x, Tensor)}
         # a compiled module puts a prefix before the names of its parameters
         parameters = {name.removeprefix("_orig_mod."): x for name, x in self.module.named_parameters()}
         return {

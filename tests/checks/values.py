@@ -35,9 +35,11 @@ def forward(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _address(tensor: Tensor) -> int:
+def _address(given: Any) -> int | None:
+    if not isinstance(given, Tensor):
+        return None
     # empty tensors share the null address
-    return tensor.untyped_storage().data_ptr() if tensor.numel() else 0
+    return given.untyped_storage().data_ptr() if given.numel() else 0
 
 
 def values(spec: LayerSpec, case: Case) -> None:

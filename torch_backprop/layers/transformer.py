@@ -161,6 +161,7 @@ ENCODER_LAYER = functools.partial(torch.nn.TransformerEncoderLayer, batch_first=
 DECODER_LAYER = functools.partial(torch.nn.TransformerDecoderLayer, **STILL)
 
 BIG: dict[str, Any] = {"d_model": 256, "nhead": 8, "dim_feedforward": 512, "dropout": 0.0}
+BIG_RANDOM: dict[str, Any] = BIG | {"dropout": 0.1}
 BIG_ENCODER_LAYER = functools.partial(torch.nn.TransformerEncoderLayer, **BIG)
 BIG_DECODER_LAYER = functools.partial(torch.nn.TransformerDecoderLayer, **BIG)
 
@@ -177,7 +178,7 @@ SPECS = (
         torch.nn.TransformerEncoderLayer,
         (case((5, 4), **SMALL),),
         RANDOM,
-        large=case((128, 32, 256), **BIG | {"dropout": 0.1}),
+        large=case((128, 32, 256), **BIG_RANDOM),
     ),
     LayerSpec(
         TransformerDecoderLayer,
@@ -191,7 +192,7 @@ SPECS = (
         torch.nn.TransformerDecoderLayer,
         (case((5, 4), (4, 4), **SMALL),),
         RANDOM,
-        large=case((128, 32, 256), (128, 32, 256), **BIG | {"dropout": 0.1}),
+        large=case((128, 32, 256), (128, 32, 256), **BIG_RANDOM),
     ),
     LayerSpec(
         TransformerEncoder,

@@ -20,6 +20,14 @@ def reduced(losses: Tensor, reduction: str, total: Tensor | float) -> Tensor:
     return losses.sum() if reduction == "sum" else losses.sum() / total
 
 
+def whole(losses: Tensor, reduction: str) -> Tensor:
+    """``losses`` as they are, their sum, or their mean; torch's error for another name."""
+    _reduction.get_enum(reduction)
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else losses.mean()
+
+
 def spread(grad_y: Tensor, reduction: str, total: Tensor | float) -> Tensor:
     """The gradient that reaches each element's loss: the transpose of :func:`reduced`."""
     return grad_y / total if reduction == "mean" else grad_y

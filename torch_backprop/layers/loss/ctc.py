@@ -1,0 +1,290 @@
+"""Connectionist temporal classification. Graves et al. (2006), ICML, 369-376.
+
+Of one sample with log-probabilities x_tc over time t < T and classes c, and a target interleaved with blanks
+as labels l_s, s = 0 .. 2S, let a_ts be the log of the sum over all beginnings of a path that are in s at t,
+b_ts that over all ends from there (eqs. 6-11), and K(s) the s' from which a path may come: s, s - 1, and
+s - 2 unless l_s is blank or equal to l_(s-2):
+
+    forward   a_ts = x_t,l_s + log sum_{s' in K(s)} exp a_(t-1)s'
+              l = -log(exp a_(T-1)(2S) + exp a_(T-1)(2S-1))
+              b is a of the reversed target in reversed time
+    backward  dL/dx_tc = u (exp x_tc - sum_{s: l_s = c} exp(a_ts + b_ts - x_tc + l))          (eqs. 14-16)
+
+The sum is the probability that a path of the target is in c at t. exp x_tc is torch's: it makes of the
+gradient by the log-probabilities that by their logits, and log_softmax passes it on unchanged, because it
+sums to 0 over c. Forward mode and second derivatives are those of this gradient, right in the same sense.
+What is impossible has a very negative logarithm, not an infinite one, whose differences are undefined.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_backprop.layers.loss.pointwise import CAST
+from torch_backprop.layers.loss.reduction import whole
+from torch_backprop.rule import Rule, is_plain, save
+from torch_backprop.spec import Draw, LayerSpec, case
+
+NEVER = -1e30
+"""The logarithm of an impossible path's probability."""
+
+
+class CTCRule(Rule):
+    """Saves x, the target and the lengths; a and b are computed in one loop over time."""
+
+    autocast = CAST
+
+    @staticmethod
+    def forward(
+        x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int, zero: bool
+    ) -> Tensor:
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            paths = _Paths(x, targets, input_lengths, target_lengths, blank)
+            losses = paths.losses(x)
+            if torch.compiler.is_compiling():
+                # within a compiled transform this is what is differentiated
+                total = torch.where(paths.within, x.exp(), 0).sum((0, 2))
+                losses = losses + (total - total.detach())
+            return losses
+        # torch steps over gaps between targets that are listed one after the other
+        targets = targets.contiguous()
+        return torch._ctc_loss(x, targets, input_lengths, target_lengths, blank, zero)[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, targets, *lengths, ctx.blank, ctx.zero = inputs
+        # as numbers where they can be read, as torch keeps them
+        ctx.lengths = [given.tolist() for given in lengths] if is_plain(x) else None
+        save(ctx, x, targets, *(() if ctx.lengths else lengths))
+
+    @staticmethod
+    def backward(ctx: Any, grad_l: Tensor) -> tuple[Tensor | None, ...]:
+        within, slopes = _slopes(ctx, *ctx.saved_tensors)
+        # chosen, not multiplied: behind the end of a sample the gradient is 0 even of an infinite one
+        return torch.where(within, slopes * grad_l.unsqueeze(-1), 0), None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
+        within, slopes = _slopes(ctx, *ctx.saved_tensors)
+        return torch.where(within, slopes * tangent_x, 0).sum((0, 2))
+
+
+class _Paths:
+    """The paths of targets through time.
+
+    Attributes:
+        labels: l ``(N, 2S + 1)``.
+        skips: the logarithm of whether s - 2 is in K(s), ``(N, 2S + 1)``.
+        within: whether a time is within its sample, ``(T, N, 1)``.
+        first: the logarithm of whether a path may begin here, ``(T, N, 2S + 1)``.
+        last: the logarithm of whether it may end here.
+    """
+
+    def __init__(
+        self, x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
+    ) -> None:
+        padded = _padded(targets, target_lengths)
+        n, s = padded.shape
+        labels = torch.stack((padded, torch.full_like(padded, blank)), 2).reshape(n, 2 * s)
+        self.labels = F.pad(labels, (1, 0), value=blank)
+        before = _shifted(self.labels, 2, blank)
+        self.skips = _logarithm((self.labels != blank) & (self.labels != before), x.dtype)
+        time = torch.arange(x.shape[0], device=x.device).reshape(-1, 1, 1)
+        state = torch.arange(2 * s + 1, device=x.device)
+        steps, lasts = input_lengths.unsqueeze(1), 2 * target_lengths.unsqueeze(1)
+        self.within = time < steps
+        self.first = _logarithm((time == 0) & (state < 2) & (state <= lasts), x.dtype)
+        is_last = (state <= lasts) & (state >= lasts - 1)
+        self.last = _logarithm((time == steps - 1) & is_last, x.dtype)
+
+    def along(self, x: Tensor) -> Tensor:
+        """x_t,l_s ``(T, N, 2S + 1)``."""
+        return x.gather(2, self.labels.expand(x.shape[0], *self.labels.shape))
+
+    def losses(self, x: Tensor) -> Tensor:
+        """l ``(N)``."""
+        a = _sums(self.along(x), self.first, self.skips, level=False)
+        losses = -torch.logsumexp((a + self.last).transpose(0, 1).flatten(1), 1)
+        return torch.where(losses > -NEVER / 2, torch.inf, losses)
+
+    def sums(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x along the labels, a and b, but for a number for each time."""
+        x = self.along(x)
+        skips_back = _shifted(self.skips.flip(1), 2, NEVER)
+        # the reversed targets in reversed time beside the others: the loop costs the same
+        a, b = _sums(
+            torch.cat((x, x.flip(0, 2)), 1),
+            torch.cat((self.first, self.last.flip(0, 2)), 1),
+            torch.cat((self.skips, skips_back)),
+        ).chunk(2, 1)
+        return x, a, b.flip(0, 2)
+
+
+def _slopes(ctx: Any, x: Tensor, targets: Tensor, *lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Which times are within a sample, and how its loss changes with x there."""
+    if ctx.lengths:
+        lengths = tuple(torch.tensor(given, device=x.device) for given in ctx.lengths)
+    paths = _Paths(x, targets, *lengths, ctx.blank)
+    along, a, b = paths.sums(x)
+    # of every t the sum over s is exp(-l): to divide by it is more precise than to add l
+    states = torch.softmax(a + b - along, 2)
+    places = paths.labels.expand(states.shape)
+    slopes = x.exp() - torch.zeros_like(x).scatter_add(2, places, states)
+    missed = (a + paths.last).amax((0, 2)) < NEVER / 2
+    return paths.within, torch.where(missed.unsqueeze(1), 0 if ctx.zero else torch.nan, slopes)
+
+
+def _sums(x: Tensor, first: Tensor, skips: Tensor, level: bool = True) -> Tensor:
+    """a_ts from a_(t-1)s by logarithms of sums, in differentiable operators.
+
+    With ``level`` the largest of every time is made 0, because large logarithms have few digits.
+    """
+    a = torch.full_like(x[0], NEVER)
+    rows = []
+    for x_t, first_t in zip(x.unbind(0), first.unbind(0), strict=True):
+        ways = (a, first_t, _shifted(a, 1, NEVER), _shifted(a, 2, NEVER) + skips)
+        if torch.is_grad_enabled():
+            a = torch.logsumexp(torch.stack(ways), 0) + x_t
+        else:
+            # faster, but its second derivative overflows
+            a = functools.reduce(torch.logaddexp, ways) + x_t
+        if level:
+            # where nothing is possible there is nothing to make 0
+            a = a - a.detach().amax(1, keepdim=True).clamp(min=-1e6)
+        rows.append(a)
+    return torch.stack(rows)
+
+
+def _shifted(row: Tensor, places: int, value: float) -> Tensor:
+    return F.pad(row[..., : max(row.shape[-1] - places, 0)], (min(places, row.shape[-1]), 0), value=value)
+
+
+def _logarithm(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.where(mask, 0.0, NEVER).to(dtype)
+
+
+def _padded(targets: Tensor, lengths: Tensor) -> Tensor:
+    """Targets ``(N, S)`` of samples that may be listed one after the other; what is padding is some class."""
+    # under a transform the longest is not known
+    longest = int(lengths.max()) if is_plain(lengths) and lengths.numel() else targets.shape[-1]
+    if targets.dim() == 2:
+        targets = targets[:, :longest]
+    else:
+        places = (lengths.cumsum(0) - lengths).unsqueeze(1) + torch.arange(longest, device=targets.device)
+        targets = targets[places.clamp(max=max(targets.shape[0] - 1, 0))]
+    within = torch.arange(longest, device=targets.device) < lengths.unsqueeze(1)
+    return torch.where(within, targets, 0).long()
+
+
+def ctc_loss(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Tensor,
+    target_lengths: Tensor,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:
+    """-log of the probability of a sequence without alignment; as :func:`torch.nn.functional.ctc_loss`.
+
+    Args:
+        log_probs: ``(T, N, C)`` or ``(T, C)``, the output of a log_softmax.
+        targets: class indices without blanks, ``(N, S)``, or of all samples one after the other.
+        input_lengths: ``(N)`` or ``()``, at most T.
+        target_lengths: ``(N)`` or ``()``.
+        blank: the class that stands for none.
+        reduction: ``"none"``, ``"mean"`` (over samples, each over its target's length) or ``"sum"``.
+        zero_infinity: whether a target too long for its input counts for nothing.
+
+    Returns:
+        ``()``, or ``(N)`` without a reduction; in nats.
+
+    Raises:
+        RuntimeError: shapes, lengths or dtypes that do not fit, in torch's words.
+        ValueError: an unknown reduction, in torch's words.
+    """
+    lengths = [_tensor(given, log_probs) for given in (input_lengths, target_lengths)]
+    batched = log_probs.dim() == 3
+    # what torch refuses, it refuses itself, in its own words
+    if is_plain(log_probs) and not _fits(log_probs, targets, *lengths):
+        return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
+    x = log_probs if batched else log_probs.unsqueeze(1)
+    input_lengths, target_lengths = (given.reshape(x.shape[1]) for given in lengths)
+    losses = CTCRule.call(x, targets, input_lengths, target_lengths, blank, zero_infinity)
+    if zero_infinity:
+        losses = torch.where(losses == torch.inf, 0, losses)
+    if reduction == "mean":
+        losses = losses / target_lengths.clamp(min=1)
+    return whole(losses if batched or reduction != "none" else losses.squeeze(0), reduction)
+
+
+class CTCLoss(torch.nn.CTCLoss):
+    """Drop-in for :class:`torch.nn.CTCLoss`."""
+
+    def forward(
+        self, log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor
+    ) -> Tensor:
+        """Maps ``(T, N, C)``, ``(N, S)``, ``(N)`` and ``(N)`` to ``()``, or ``(N)`` without a reduction."""
+        return ctc_loss(
+            log_probs,
+            targets,
+            input_lengths,
+            target_lengths,
+            self.blank,
+            self.reduction,
+            self.zero_infinity,
+        )
+
+
+def _tensor(lengths: Any, like: Tensor) -> Tensor:
+    return lengths if isinstance(lengths, Tensor) else torch.tensor(lengths, device=like.device)
+
+
+def _fits(x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor) -> bool:
+    lists = (targets, input_lengths, target_lengths)
+    integers = not any(y.is_floating_point() or y.is_complex() for y in lists)
+    n = x.shape[1] if x.dim() == 3 else 1
+    return (
+        x.dim() in (2, 3)
+        and x.is_floating_point()
+        and integers
+        and targets.dim() in (1, 2)
+        and input_lengths.numel() == target_lengths.numel() == n
+    )
+
+
+def _unit(*shape: int) -> Draw:
+    return Draw(shape, "unit")
+
+
+def _classes(*shape: int) -> Draw:
+    return Draw(shape, "classes", 4)
+
+
+def _lengths(longest: int, *shape: int) -> Draw:
+    return Draw(shape, "lengths", longest)
+
+
+SPECS = (
+    LayerSpec(
+        CTCLoss,
+        torch.nn.CTCLoss,
+        (
+            case(_unit(5, 3, 5), _classes(3, 2), _lengths(5, 3), Draw((3,), "classes", 3), blank=4),
+            case(
+                _unit(2, 4, 5),
+                _classes(4, 2),
+                _lengths(2, 4),
+                _lengths(2, 4),
+                blank=4,
+                zero_infinity=True,
+            ),
+            case(_unit(5, 5), _classes(1), _lengths(5), _lengths(1), blank=4, reduction="none"),
+        ),
+    ),
+)
