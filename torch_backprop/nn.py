@@ -41,6 +41,7 @@ from torch_backprop.layers.dropout import (
 )
 from torch_backprop.layers.linear import Bilinear, Linear
 from torch_backprop.layers.loss import (
+    adaptive,
     binary,
     cross_entropy,
     ctc,
@@ -56,6 +57,7 @@ from torch_backprop.layers.loss import (
     soft_margin,
     triplet,
 )
+from torch_backprop.layers.loss.adaptive import AdaptiveLogSoftmaxWithLoss
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.ctc import CTCLoss
@@ -79,6 +81,7 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "AdaptiveLogSoftmaxWithLoss",
     "AlphaDropout",
     "BCELoss",
     "BCEWithLogitsLoss",
@@ -163,4 +166,5 @@ SPECS = (
     *triplet.SPECS,
     *ctc.SPECS,
     *linear_cross_entropy.SPECS,
+    *adaptive.SPECS,
 )

@@ -12,6 +12,7 @@
 * ``CosineSimilarity`` in forward mode differentiates the bounds on the lengths, in reverse mode it does not.
 * ``CTCLoss`` has neither a second derivative nor a forward mode.
 * ``LinearCrossEntropyLoss`` with options has no second derivative, and its forward mode is silently zero.
+* ``AdaptiveLogSoftmaxWithLoss`` has no ``jacrev`` of ``jacrev``: it writes in place what is batched.
 """
 
 from __future__ import annotations
@@ -168,6 +169,17 @@ class LinearCrossEntropyLoss(torch.nn.LinearCrossEntropyLoss):
         return torch.nn.LinearCrossEntropyLoss.forward(plain, input, target)
 
 
+class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
+    def forward(self, input_: Tensor, target_: Tensor) -> Any:
+        x, t = (input_, target_) if target_.dim() else (input_.unsqueeze(0), target_.unsqueeze(0))
+        head = self.head(x).log_softmax(1)
+        clusters = [head[:, self.shortlist_size + k, None] for k in range(self.n_clusters)]
+        tails = [self.tail[k](x).log_softmax(1) + cluster for k, cluster in enumerate(clusters)]
+        every = torch.cat((head[:, : self.shortlist_size], *tails), 1)
+        output = every.gather(1, t.unsqueeze(1)).reshape(target_.shape)
+        return output, -output.mean()
+
+
 Corrections = dict[Any, type[torch.nn.Module]]
 
 CORRECTED: Corrections = {
@@ -184,5 +196,6 @@ CORRECTED: Corrections = {
 }
 CORRECTED_SECOND_ORDER: Corrections = CORRECTED | {
     torch.nn.BCELoss: BCELoss,
+    torch.nn.AdaptiveLogSoftmaxWithLoss: AdaptiveLogSoftmaxWithLoss,
     torch.nn.LinearCrossEntropyLoss: LinearCrossEntropyLoss,
 }

@@ -102,8 +102,8 @@ def _enlarged(x: Tensor) -> Tensor:
 
 def _twice(trial: Trial) -> Any:
     leaves = tuple(trial.need().values())
-    (y,) = differentiable(trial.call())
-    g = draw_like(y, trial.grain)
+    y = differentiable(trial.call())
+    g = [draw_like(output, trial.grain) for output in y]
     first = torch.autograd.grad(y, leaves, g, retain_graph=True, allow_unused=True)
     second = torch.autograd.grad(y, leaves, g, allow_unused=True)
     third, _ = outcome(lambda _: torch.autograd.grad(y, leaves, g, allow_unused=True), trial, may_raise=True)
