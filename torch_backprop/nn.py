@@ -69,6 +69,7 @@ from torch_backprop.layers.embedding.table import Embedding
 from torch_backprop.layers.feedforward import GeGLU, SwiGLU
 from torch_backprop.layers.linear import Bilinear, LazyLinear, Linear
 from torch_backprop.layers.lora import LoRALinear
+from torch_backprop.layers.loss import adaptive as adaptive_softmax
 from torch_backprop.layers.loss import (
     binary,
     cross_entropy,
@@ -85,6 +86,7 @@ from torch_backprop.layers.loss import (
     soft_margin,
     triplet,
 )
+from torch_backprop.layers.loss.adaptive import AdaptiveLogSoftmaxWithLoss
 from torch_backprop.layers.loss.binary import BCELoss, BCEWithLogitsLoss
 from torch_backprop.layers.loss.cross_entropy import CrossEntropyLoss
 from torch_backprop.layers.loss.ctc import CTCLoss
@@ -172,10 +174,10 @@ from torch_backprop.layers.transformer import (
 
 __all__ = [
     "CELU", "ELU", "GELU", "GLU", "GRU", "LSTM", "RNN", "SELU", "AdaptiveAvgPool1d",
-    "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
-    "AdaptiveMaxPool3d", "AlphaDropout", "AvgPool1d", "AvgPool2d", "AvgPool3d", "BCELoss",
-    "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Bilinear", "CTCLoss",
-    "ChannelShuffle", "CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d",
+    "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveLogSoftmaxWithLoss", "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d", "AdaptiveMaxPool3d", "AlphaDropout", "AvgPool1d", "AvgPool2d", "AvgPool3d",
+    "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Bilinear",
+    "CTCLoss", "ChannelShuffle", "CircularPad1d", "CircularPad2d", "CircularPad3d", "ConstantPad1d",
     "ConstantPad2d", "ConstantPad3d", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d",
     "ConvTranspose2d", "ConvTranspose3d", "CosineEmbeddingLoss", "CosineSimilarity",
     "CrossEntropyLoss", "CrossMapLRN2d", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d",
@@ -222,6 +224,7 @@ SPECS = (
     *constant.SPECS,
     *border.SPECS,
     *adaptive.SPECS,
+    *adaptive_softmax.SPECS,
     *lp.SPECS,
     *unpool.SPECS,
     *shuffle.SPECS,

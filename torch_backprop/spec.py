@@ -153,6 +153,8 @@ def materialized(module: torch.nn.Module, *inputs: Tensor) -> torch.nn.Module:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, partial):
-        return value.func.__name__
-    return "x".join(map(str, value.shape)) if isinstance(value, Draw) else str(value)
+    if isinstance(value, Draw):
+        return "x".join(map(str, value.shape))
+    named = value.func if isinstance(value, partial) else value
+    # not the address of a function, which is another in every process
+    return named.__name__ if callable(named) and hasattr(named, "__name__") else str(value)

@@ -117,7 +117,7 @@ def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:
     usual = max(map(_relative_error, known.values(), right.values())) if network else 0.0
     for name, *compared in zip(found, found.values(), known.values(), right.values(), strict=True):
         if isinstance(compared[0], Tensor) and compared[0].is_floating_point():
-            _small_error(f"{ours.title}: {name} in {compared[0].dtype}", *compared, usual)
+            _small_error(f"{ours.title}: {name} in {compared[0].dtype}", usual, *compared)
         else:
             # indices, which rounding may make others than the truth's
             equal(compared[0], compared[1], f"{ours.title}: {name}")
@@ -170,7 +170,7 @@ def _relative_error(seen: Any, truth: Any) -> float:
     return farthest(seen, truth)[0] / size(truth)
 
 
-def _small_error(title: str, seen: Any, expected: Any, truth: Any, usual: float) -> None:
+def _small_error(title: str, usual: float, seen: Any, expected: Any, truth: Any) -> None:
     assert seen.dtype == expected.dtype, f"{title} is {seen.dtype}, expected {expected.dtype}"
     error, place = farthest(seen, truth)
     own, _ = farthest(expected, truth)

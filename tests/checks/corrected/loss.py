@@ -8,6 +8,7 @@
 * ``CosineSimilarity`` in forward mode differentiates the bounds on the lengths, in reverse mode it does not.
 * ``CTCLoss`` has neither a second derivative nor a forward mode.
 * ``LinearCrossEntropyLoss`` with options has no second derivative, and its forward mode is silently zero.
+* ``AdaptiveLogSoftmaxWithLoss`` has no ``jacrev`` of ``jacrev``: it writes in place what is batched.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class CTCLoss(torch.nn.CTCLoss):
         value = F.ctc_loss(log_probs.detach(), *given, self.blank, "none", self.zero_infinity)
         input_lengths, target_lengths = map(torch.as_tensor, given[1:])
         x = (log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1)).to(value.dtype)
-        rows = targets.split(target_lengths.tolist()) if value.dim() and targets.dim() == 1 else targets
+        rows: Any = targets.split(target_lengths.tolist()) if value.dim() and targets.dim() == 1 else targets
         lengths = zip(input_lengths.reshape(-1).tolist(), target_lengths.reshape(-1).tolist(), strict=True)
         terms = []
         for n, (time, length) in enumerate(lengths):
@@ -145,6 +146,17 @@ class LinearCrossEntropyLoss(torch.nn.LinearCrossEntropyLoss):
         return torch.nn.LinearCrossEntropyLoss.forward(plain, input, target)
 
 
+class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
+    def forward(self, input_: Tensor, target_: Tensor) -> Any:
+        x, t = (input_, target_) if target_.dim() else (input_.unsqueeze(0), target_.unsqueeze(0))
+        head = self.head(x).log_softmax(1)
+        clusters = [head[:, self.shortlist_size + k, None] for k in range(self.n_clusters)]
+        tails = [self.tail[k](x).log_softmax(1) + cluster for k, cluster in enumerate(clusters)]
+        every = torch.cat((head[:, : self.shortlist_size], *tails), 1)
+        output = every.gather(1, t.unsqueeze(1)).reshape(target_.shape)
+        return output, -output.mean()
+
+
 FIRST: Corrections = {
     torch.nn.PoissonNLLLoss: PoissonNLLLoss,
     torch.nn.GaussianNLLLoss: GaussianNLLLoss,
@@ -154,4 +166,8 @@ FIRST: Corrections = {
     torch.nn.MultiMarginLoss: MultiMarginLoss,
     torch.nn.MultiLabelMarginLoss: MultiLabelMarginLoss,
 }
-SECOND: Corrections = {torch.nn.BCELoss: BCELoss, torch.nn.LinearCrossEntropyLoss: LinearCrossEntropyLoss}
+SECOND: Corrections = {
+    torch.nn.BCELoss: BCELoss,
+    torch.nn.AdaptiveLogSoftmaxWithLoss: AdaptiveLogSoftmaxWithLoss,
+    torch.nn.LinearCrossEntropyLoss: LinearCrossEntropyLoss,
+}

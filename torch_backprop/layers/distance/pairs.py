@@ -55,7 +55,7 @@ class CdistRule(Rule):
         x1, x2, y = ctx.saved_tensors
         needs_x1, needs_x2, *_ = ctx.needs_input_grad
         pull = _by_products if ctx.by_products else _by_components
-        grad_x1, grad_x2 = pull(*map(widen, (x1, x2, y, grad_y)), ctx.p, needs_x1, needs_x2)
+        grad_x1, grad_x2 = pull(widen(x1), widen(x2), widen(y), widen(grad_y), ctx.p, needs_x1, needs_x2)
         if needs_x1:
             grad_x1 = sum_to(grad_x1, x1.shape).to(x1.dtype)
         if needs_x2:
@@ -162,7 +162,8 @@ def _by_components(
             grads_x1.append(slopes.sum(-1))
         if needs_x2:
             grad_x2 = grad_x2 - slopes.sum(-2)
-    return torch.cat(grads_x1, -1).mT if needs_x1 else None, grad_x2.mT if needs_x2 else None
+    grad_x1 = torch.cat(grads_x1, -1).mT if needs_x1 else None
+    return grad_x1, grad_x2.mT if isinstance(grad_x2, Tensor) else None
 
 
 def _by_products(

@@ -83,7 +83,7 @@ class LinearCrossEntropyRule(Rule):
             samples = Samples.like(2, widen(x).dtype, t, v, ctx.ignore_index)
             u = samples.upstream(widen(grad_y), ctx.reduction)
             if first_order(grad_y, x):
-                _, grads = _by_chunks(x, w, b, samples, u, ctx.rows, needs)
+                grads = _by_chunks(x, w, b, samples, u, ctx.rows, needs)[1]
             else:
                 z = F.linear(x, w, b)
                 grad_z = _slopes(z, samples, u).to(x.dtype)

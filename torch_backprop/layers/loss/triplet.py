@@ -13,6 +13,7 @@ Schroff, Kalenichenko & Philbin (2015), arXiv:1503.03832, eq. 3; Balntas et al. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -177,7 +178,8 @@ def _ours(measured: Distance | None) -> Distance | None:
     """The constructor's default, which is the built-in layer, by hand."""
     if type(measured) is not torch.nn.PairwiseDistance:
         return measured
-    return lambda a, b: pairwise_distance(a, b, measured.norm, measured.eps, measured.keepdim)
+    layer: Any = measured
+    return lambda a, b: pairwise_distance(a, b, layer.norm, layer.eps, layer.keepdim)
 
 
 def _of_distances(

@@ -1,0 +1,147 @@
+"""Adaptive log-softmax. Grave et al. (2017), arXiv:1609.04309, section 4.3.
+
+The head gives logits for the frequent classes and one for each cluster of rarer ones; a cluster's own logits
+come from a narrow projection of the input. With a target in the head, or in place r of cluster k:
+
+    forward   y = log softmax(head x)_t     or     log softmax(head x)_k + log softmax(w_k p_k x)_r
+              L = -mean y
+
+A sample visits one cluster only. Both terms are cross entropies, which save no logarithms of probabilities,
+and their gradients are those of :mod:`linear` and :mod:`cross_entropy`. Selecting a cluster's samples is a
+linear map: the gradient goes back to the rows that were taken, and the others get 0.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules.adaptive import _ASMoutput as _Output
+
+from torch_backprop.layers.linear import linear
+from torch_backprop.layers.loss.cross_entropy import cross_entropy
+from torch_backprop.layers.softmax import log_softmax
+from torch_backprop.rule import Rule, is_plain, save
+from torch_backprop.spec import Draw, LayerSpec, case
+
+
+class TakeRule(Rule):
+    """The rows ``i`` of x, which are different. Saves i."""
+
+    @staticmethod
+    def forward(x: Tensor, i: Tensor) -> Tensor:
+        return x.index_select(0, i)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        x, i = inputs
+        ctx.rows = x.shape[0]
+        save(ctx, i)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+        (i,) = ctx.saved_tensors
+        return PutRule.call(grad_y, i, ctx.rows), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_x: Tensor, _: None) -> Tensor:
+        (i,) = ctx.saved_tensors
+        return TakeRule.call(tangent_x, i)
+
+
+class PutRule(Rule):
+    """x as the rows ``i`` of ``rows``, which are 0 elsewhere: the transpose of :class:`TakeRule`. Saves i."""
+
+    @staticmethod
+    def forward(x: Tensor, i: Tensor, rows: int) -> Tensor:
+        return x.new_zeros(rows, *x.shape[1:]).index_copy(0, i, x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        ctx.rows = inputs[2]
+        save(ctx, inputs[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None, None]:
+        (i,) = ctx.saved_tensors
+        return TakeRule.call(grad_y, i), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent_x: Tensor, *_: None) -> Tensor:
+        (i,) = ctx.saved_tensors
+        return PutRule.call(tangent_x, i, ctx.rows)
+
+
+class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
+    """Drop-in for :class:`torch.nn.AdaptiveLogSoftmaxWithLoss`."""
+
+    def forward(self, input_: Tensor, target_: Tensor) -> Any:
+        """Maps ``(N, in_features)`` and ``(N)`` to the log-probabilities ``(N)`` and the loss ``()``."""
+        # what torch refuses, it refuses itself, in its own words; under autocast it mixes dtypes of its own
+        if not self._fits(input_, target_) or _autocasts(input_):
+            return super().forward(input_, target_)
+        input, target = (input_, target_) if target_.dim() else (input_.unsqueeze(0), target_.unsqueeze(0))
+        dense = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        in_head, output = target, 0
+        for k, (low, high) in enumerate(pairwise(self.cutoffs)):
+            within = (target >= low) & (target < high)
+            in_head = torch.where(within, self.shortlist_size + k, in_head)
+            if dense:
+                losses = self._losses(k, input, torch.where(within, target - low, 0))
+                output = output - torch.where(within, losses, 0)
+            else:
+                rows = within.nonzero().squeeze(1)
+                if len(rows):
+                    losses = self._losses(k, TakeRule.call(input, rows), target[rows] - low)
+                    output = output - PutRule.call(losses, rows, len(target))
+        head = linear(input, self.head.weight, self.head.bias)
+        output = output - cross_entropy(head, in_head, reduction="none")
+        return _Output(output if target_.dim() else output.squeeze(0), (-output).mean())
+
+    def log_prob(self, input: Tensor) -> Tensor:
+        """Maps ``(N, in_features)`` to the log-probabilities of all classes ``(N, n_classes)``."""
+        head = log_softmax(linear(input, self.head.weight, self.head.bias), 1)
+        parts = [head[:, : self.shortlist_size]]
+        for k in range(self.n_clusters):
+            of_cluster = head[:, self.shortlist_size + k].unsqueeze(1)
+            parts.append(log_softmax(self._logits(k, input), 1) + of_cluster)
+        return torch.cat(parts, 1)
+
+    def _logits(self, k: int, x: Tensor) -> Tensor:
+        project, classify = self.tail[k]  # pyright: ignore[reportGeneralTypeIssues]
+        return linear(linear(x, project.weight), classify.weight)
+
+    def _losses(self, k: int, x: Tensor, place: Tensor) -> Tensor:
+        return cross_entropy(self._logits(k, x), place, reduction="none")
+
+    def _fits(self, x: Tensor, t: Tensor) -> bool:
+        if (
+            t.dim() > 1
+            or x.dim() != t.dim() + 1
+            or (t.dim() and len(x) != len(t))
+            or not t.numel()
+            or t.is_meta
+        ):
+            return False
+        # a program that is compiled cannot branch on a number
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return True
+        return is_plain(t) and t.dtype == torch.int64 and bool(((t >= 0) & (t < self.n_classes)).all())
+
+
+def _autocasts(x: Tensor) -> bool:
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
+SPECS = (
+    LayerSpec(
+        AdaptiveLogSoftmaxWithLoss,
+        torch.nn.AdaptiveLogSoftmaxWithLoss,
+        (
+            case((6, 8), Draw((6,), "classes", 9), in_features=8, n_classes=9, cutoffs=[3, 6], div_value=2.0),
+            case((8,), Draw((), "classes", 9), in_features=8, n_classes=9, cutoffs=[4], head_bias=True),
+        ),
+    ),
+)
