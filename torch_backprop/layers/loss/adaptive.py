@@ -143,5 +143,12 @@ SPECS = (
             case((6, 8), Draw((6,), "classes", 9), in_features=8, n_classes=9, cutoffs=[3, 6], div_value=2.0),
             case((8,), Draw((), "classes", 9), in_features=8, n_classes=9, cutoffs=[4], head_bias=True),
         ),
+        large=case(
+            (4096, 256),
+            Draw((4096,), "classes", 10000),
+            in_features=256,
+            n_classes=10000,
+            cutoffs=[1000, 4000],
+        ),
     ),
 )

@@ -289,5 +289,12 @@ SPECS = (
             ),
             case(_unit(5, 5), _classes(1), _lengths(5), _lengths(1), blank=4, reduction="none"),
         ),
+        large=case(
+            (200, 64, 100),
+            Draw((64, 40), "classes", 99),
+            Draw((64,), "lengths", 200),
+            Draw((64,), "lengths", 40),
+            blank=99,
+        ),
     ),
 )

@@ -292,5 +292,6 @@ SPECS = (
                 label_smoothing=0.1,
             ),
         ),
+        large=case((2048, 512), Draw((2048,), "classes", 8000), in_features=512, num_classes=8000),
     ),
 )
