@@ -249,11 +249,9 @@ def _fits(call: Call) -> bool:
 def _weights_fit(call: Call) -> bool:
     if not call.use_separate_proj_weight:
         return call.in_proj_weight is not None and call.key.shape == call.value.shape
-    arguments = call.query, call.key, call.value
+    shapes = ((call.query.shape[-1], x.shape[-1]) for x in (call.query, call.key, call.value))
     weights = call.q_proj_weight, call.k_proj_weight, call.v_proj_weight
-    width = call.query.shape[-1]
-    pairs = zip(weights, arguments, strict=True)
-    return all(w is not None and w.shape == (width, x.shape[-1]) for w, x in pairs)
+    return all(w is not None and w.shape == shape for w, shape in zip(weights, shapes, strict=True))
 
 
 def _has_shape(tensor: Tensor | None, *shapes: tuple[int, ...]) -> bool:
