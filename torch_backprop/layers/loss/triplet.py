@@ -13,6 +13,7 @@ Schroff, Kalenichenko & Philbin (2015), arXiv:1503.03832, eq. 3; Balntas et al. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -173,7 +174,7 @@ class TripletMarginWithDistanceLoss(torch.nn.TripletMarginWithDistanceLoss):
         )
 
 
-def _ours(measured: Distance | None) -> Distance | None:
+def _ours(measured: Any) -> Distance | None:
     """The constructor's default, which is the built-in layer, by hand."""
     if type(measured) is not torch.nn.PairwiseDistance:
         return measured
