@@ -106,14 +106,13 @@ class CTCLoss(torch.nn.CTCLoss):
         value = F.ctc_loss(log_probs.detach(), *given, self.blank, "none", self.zero_infinity)
         input_lengths, target_lengths = map(torch.as_tensor, given[1:])
         x = (log_probs if log_probs.dim() == 3 else log_probs.unsqueeze(1)).to(value.dtype)
-        rows: Any = targets.split(target_lengths.tolist()) if value.dim() and targets.dim() == 1 else targets
+        listed = targets.dim() == 1
+        rows = targets.split(target_lengths.reshape(-1).tolist()) if listed else targets.unbind(0)
         lengths = zip(input_lengths.reshape(-1).tolist(), target_lengths.reshape(-1).tolist(), strict=True)
         terms = []
         for n, (time, length) in enumerate(lengths):
             labels = [self.blank]
-            for label in (
-                rows.reshape(-1, 1)[:length, 0].tolist() if not value.dim() else rows[n][:length].tolist()
-            ):
+            for label in rows[n][:length].tolist():
                 labels += [label, self.blank]
             terms.append(_ctc(x[:time, n], labels) / (max(length, 1) if self.reduction == "mean" else 1))
         loss = torch.stack(terms)
@@ -122,20 +121,21 @@ class CTCLoss(torch.nn.CTCLoss):
 
 
 def _ctc(x: Tensor, labels: list[int]) -> Tensor:
-    """The loss of one sample, with torch's gradient, that by the logits."""
-    apart = [s > 1 and label not in (labels[0], labels[s - 2]) for s, label in enumerate(labels)]
-    bars = torch.where(torch.tensor(apart), 0.0, -1e30).to(x.dtype)
-    never = x.new_full((2,), -1e30)
-    a = torch.cat((never[:1] * 0, never.repeat(len(labels))))[: len(labels)]
-    height = never.new_zeros(())
-    for t, row in enumerate(x[:, labels]):
-        one, two = (torch.cat((never[:n], a))[: len(labels)] for n in (1, 2))
-        ways = torch.stack((a, one, two + bars) if t else (a, one))
-        a = row + torch.logsumexp(ways, 0)
-        # large logarithms would lose digits
-        height = height + a.detach().max()
-        a = a - a.detach().max()
-    loss = x.exp().sum() - x.detach().exp().sum() - torch.logsumexp(a[-2:], 0) - height
+    """The loss of one sample, with torch's gradient, that by the logits.
+
+    In probabilities that are scaled at every time, whose derivatives have more digits than their logarithms'.
+    """
+    apart = torch.tensor([s > 1 and c not in (labels[0], labels[s - 2]) for s, c in enumerate(labels)])
+    zeros = x.new_zeros(2)
+    p = x.exp()[:, labels]
+    a = torch.cat((zeros[:1] + 1, zeros.repeat(len(labels))))[: len(labels)]
+    loss = x.exp().sum() - x.detach().exp().sum()
+    for t, row in enumerate(p):
+        one, two = (torch.cat((zeros[:n], a))[: len(labels)] for n in (1, 2))
+        a = (a + one + (two * apart if t else 0)) * row
+        scale = a.detach().sum()
+        a, loss = a / scale, loss - scale.log()
+    loss = loss - a[-2:].sum().log()
     return loss if loss < 1e29 else x.sum() * 0 + math.inf
 
 

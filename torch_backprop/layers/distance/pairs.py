@@ -55,7 +55,8 @@ class CdistRule(Rule):
         x1, x2, y = ctx.saved_tensors
         needs_x1, needs_x2, *_ = ctx.needs_input_grad
         pull = _by_products if ctx.by_products else _by_components
-        grad_x1, grad_x2 = pull(widen(x1), widen(x2), widen(y), widen(grad_y), ctx.p, needs_x1, needs_x2)
+        given = (widen(x1), widen(x2), widen(y), widen(grad_y))
+        grad_x1, grad_x2 = pull(*given, ctx.p, needs_x1, needs_x2)
         if needs_x1:
             grad_x1 = sum_to(grad_x1, x1.shape).to(x1.dtype)
         if needs_x2:
@@ -154,7 +155,7 @@ def _by_components(
     if numbers <= 2 * TILE or not first_order(x1, x2, y, g):
         slopes = slope(x1 - x2, y, p, g, shared=False)
         return slopes.sum(-1).mT if needs_x1 else None, -slopes.sum(-2).mT if needs_x2 else None
-    grads_x1, grad_x2 = [], 0
+    grads_x1, grad_x2 = [], torch.zeros_like(x2.squeeze(-2))
     for tile in zip(*(x.split(max(1, y.shape[-2] * TILE // numbers), -2) for x in (x1, y, g)), strict=True):
         x1_tile, y_tile, g_tile = tile
         slopes = slope(x1_tile - x2, y_tile, p, g_tile, shared=False)

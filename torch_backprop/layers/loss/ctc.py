@@ -53,9 +53,8 @@ class CTCRule(Rule):
             return losses
         # torch steps over gaps between targets that are listed one after the other
         targets = targets.contiguous()
-        return torch._ctc_loss(  # pyright: ignore[reportPrivateImportUsage]
-            x, targets, input_lengths, target_lengths, blank, zero
-        )[0]
+        given = (x, targets, input_lengths, target_lengths, blank, zero)
+        return torch.ops.aten._ctc_loss.Tensor(*given)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -131,8 +130,8 @@ def _slopes(ctx: Any, x: Tensor, targets: Tensor, *lengths: Tensor) -> tuple[Ten
     """Which times are within a sample, and how its loss changes with x there."""
     if ctx.lengths:
         lengths = tuple(torch.tensor(given, device=x.device) for given in ctx.lengths)
-    input_lengths, target_lengths = lengths
-    paths = _Paths(x, targets, input_lengths, target_lengths, ctx.blank)
+    steps, counts = lengths
+    paths = _Paths(x, targets, steps, counts, ctx.blank)
     along, a, b = paths.sums(x)
     # of every t the sum over s is exp(-l): to divide by it is more precise than to add l
     states = torch.softmax(a + b - along, 2)

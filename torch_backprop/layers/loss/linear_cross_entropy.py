@@ -72,6 +72,7 @@ class LinearCrossEntropyRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, t, w, b, v, *early = ctx.saved_tensors
+        grads: list[Any]
         needs = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
         pairs = list(zip(early, needs, strict=True))
         if first_order(grad_y, x) and all(grad.numel() or not need for grad, need in pairs):
@@ -85,8 +86,7 @@ class LinearCrossEntropyRule(Rule):
             if first_order(grad_y, x):
                 grads = _by_chunks(x, w, b, samples, u, ctx.rows, needs)[1]
             else:
-                z = F.linear(x, w, b)
-                grad_z = _slopes(z, samples, u).to(x.dtype)
+                grad_z = _slopes(F.linear(x, w, b), samples, u).to(x.dtype)
                 grads = [
                     times(grad_z, w, ctx.by_columns) if needs[0] else None,
                     grad_z.mT @ x if needs[1] else None,
@@ -119,8 +119,9 @@ def _by_chunks(
     """The losses, and where u is given the gradients of x, w and b, ``rows`` samples at a time."""
     losses, start = [], 0
     grad_x = torch.empty_like(x) if needs[0] else None
-    grad_w = torch.zeros_like(w) if needs[1] else None
-    grad_b = w.new_zeros(w.shape[0]) if needs[2] else None
+    # in half precision the sums over chunks would lose what is small
+    grad_w = torch.zeros_like(widen(w)) if needs[1] else None
+    grad_b = widen(w).new_zeros(w.shape[0]) if needs[2] else None
     parts = (
         x,
         samples.target,
@@ -145,10 +146,11 @@ def _by_chunks(
             grad_x[start : start + len(x_rows)] = grad_z @ w
             start += len(x_rows)
         if grad_w is not None:
-            grad_w.addmm_(grad_z.mT, x_rows)
+            grad_w.addmm_(z.mT, widen(x_rows))
         if grad_b is not None:
-            grad_b.add_(grad_z.sum(0))
-    return torch.cat(losses), [grad_x, grad_w, grad_b]
+            grad_b.add_(z.sum(0))
+    grads = (grad_x, grad_w, grad_b)
+    return torch.cat(losses), [None if grad is None else grad.to(x.dtype) for grad in grads]
 
 
 def linear_cross_entropy(

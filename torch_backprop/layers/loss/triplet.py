@@ -174,7 +174,7 @@ class TripletMarginWithDistanceLoss(torch.nn.TripletMarginWithDistanceLoss):
         )
 
 
-def _ours(measured: Distance | None) -> Distance | None:
+def _ours(measured: Any) -> Distance | None:
     """The constructor's default, which is the built-in layer, by hand."""
     if type(measured) is not torch.nn.PairwiseDistance:
         return measured

@@ -1,0 +1,51 @@
+"""What the cases of the losses cannot say: faults of torch at which the built-in is no reference."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from torch_backprop.functional import (
+    ctc_loss,
+    gaussian_nll_loss,
+    huber_loss,
+    multilabel_margin_loss,
+    soft_margin_loss,
+)
+
+
+def test_weighted_huber_loss() -> None:
+    x, t, w = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    for reduction in ("none", "mean", "sum"):
+
+        def loss(x: Tensor, t: Tensor, w: Tensor, reduction: str = reduction) -> Tensor:
+            return huber_loss(x, t, reduction, 0.7, w)
+
+        builtin = torch.nn.functional.huber_loss(x, t, reduction, 0.7, w)  # pyright: ignore[reportCallIssue]
+        assert torch.equal(loss(x, t, w), builtin)
+        assert torch.autograd.gradcheck(loss, (x, t, w), check_forward_ad=True, check_batched_grad=True)
+        assert torch.autograd.gradgradcheck(loss, (x, t, w))
+
+
+def test_variance_that_is_a_number() -> None:
+    x, t = torch.ones(3, requires_grad=True), torch.zeros(3)
+    assert torch.equal(gaussian_nll_loss(x, t, 2.0), torch.nn.functional.gaussian_nll_loss(x, t, 2.0))
+
+
+def test_soft_margin_does_not_overflow() -> None:
+    x = torch.tensor([-200.0], requires_grad=True)
+    loss = soft_margin_loss(x, torch.ones(1))
+    assert loss == 200
+    assert torch.autograd.grad(loss, x)[0] == -1
+
+
+def test_no_samples_have_the_multilabel_loss_zero() -> None:
+    for reduction in ("mean", "sum"):
+        assert multilabel_margin_loss(torch.ones(0, 4), torch.ones(0, 4).long(), reduction=reduction) == 0
+
+
+def test_listed_targets_with_gaps() -> None:
+    x = torch.randn(6, 2, 4).log_softmax(2)
+    gapped = torch.tensor([1, 0, 2, 0, 3, 0])[::2]
+    lengths = torch.tensor([6, 6]), torch.tensor([2, 1])
+    assert torch.equal(ctc_loss(x, gapped, *lengths), ctc_loss(x, gapped.contiguous(), *lengths))
