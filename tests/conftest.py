@@ -11,6 +11,9 @@ pytest.register_assert_rewrite("checks")
 WARNINGS_OF_TORCH = (
     "ignore:Complex modules are a new feature:UserWarning",
     "ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning",
+    # what an option of TransformerEncoder, and the mean of KLDivLoss, are said to become
+    "ignore:enable_nested_tensor is True:UserWarning",
+    "ignore:reduction. 'mean' divides the total loss:UserWarning",
     # Dynamo does so itself when it traces torch.func.grad of a Function
     "ignore:.*Function.> should not be instantiated:DeprecationWarning",
 )

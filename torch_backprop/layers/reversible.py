@@ -47,18 +47,25 @@ class ReversibleRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _, ctx.block, *parameters = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*output, *parameters)
+        y, *states = output
+        ctx.mark_non_differentiable(*states)
+        needs_x, _, *needs = ctx.needs_input_grad
+        ctx.count = len(list(ctx.block.f.parameters()))
+        # where g alone is to learn, y_1 is enough
+        ctx.ends_at_g = not (needs_x or any(needs[: ctx.count]))
+        kept = y.chunk(2, ctx.block.dim)[0].clone() if ctx.ends_at_g else y
+        ctx.save_for_backward(kept, *states, *parameters)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, *no_grads: Tensor) -> tuple[Tensor | None, ...]:
         y, start, between, *parameters = ctx.saved_tensors
         block, (needs_x, _, *needs) = ctx.block, ctx.needs_input_grad
-        count = len(list(block.f.parameters()))
-        first, second = y.chunk(2, block.dim)
+        first, second = (y, y) if ctx.ends_at_g else y.chunk(2, block.dim)
         grad_first, grad_second = grad_y.chunk(2, block.dim)
-        of_f, of_g = slice(count), slice(count, None)
+        of_f, of_g = slice(ctx.count), slice(ctx.count, None)
         pulled, grad, g_grads = _pull(block.g, first, grad_second, parameters[of_g], needs[of_g], between)
+        if ctx.ends_at_g:
+            return None, None, *(None for _ in needs[of_f]), *g_grads
         grad_first, second = grad_first + grad, second - pulled
         _, grad, f_grads = _pull(block.f, second, grad_first, parameters[of_f], needs[of_f], start)
         grad_x = torch.cat((grad_first, grad_second + grad), block.dim) if needs_x else None
@@ -76,7 +83,10 @@ def _pull(
     """The value of a function again, and the gradients of its input and parameters."""
     # a graph is recorded, that of the first run's inputs, only if this pass is to be differentiated itself
     again = torch.is_grad_enabled()
-    if not again:
+    if again:
+        # under names of their own: through x, which is recovered from the output, there is a way back to here
+        x, parameters = x.view_as(x), [p.view_as(p) for p in parameters]
+    else:
         x = x.detach().requires_grad_()
         parameters = [p.detach().requires_grad_(need) for p, need in zip(parameters, needs, strict=True)]
     names = [name for name, _ in function.named_parameters()]
