@@ -62,7 +62,8 @@ def cells(spec: LayerSpec) -> Iterator[str]:
 def _held(ours: int, builtin: int) -> str:
     if not builtin:
         return "0" if not ours else "more"
-    return "same" if ours == builtin else f"{ours / builtin:.2g} of torch's"
+    share = f"{ours / builtin:.2g}" if ours else "0"
+    return "same" if share == "1" else share if share == "0" else f"{share} of torch's"
 
 
 def _row(words: Any) -> str:
@@ -91,9 +92,9 @@ def _outcome(ability: Ability, function: Function, leaves: Leaves) -> Sequence[T
 
 def _function(case: Case, kind: type[nn.Module]) -> tuple[Function, Leaves]:
     """The layer as a function of its inputs and parameters that can have a gradient."""
-    module = case.called(case.build(kind, torch.float32))
+    module = case.called(case.build(kind, torch.float64))
     parameters = dict(module.named_parameters())
-    inputs = case.draw(torch.float32)
+    inputs = case.draw(torch.float64)
     places = [i for i, x in enumerate(inputs) if x.is_floating_point()]
 
     def function(*leaves: Tensor) -> list[Tensor]:
@@ -101,7 +102,9 @@ def _function(case: Case, kind: type[nn.Module]) -> tuple[Function, Leaves]:
         for place, leaf in zip(places, leaves, strict=False):
             # a layer that works in place may overwrite it
             given[place] = leaf.clone()
-        state = dict(zip(parameters, leaves[len(places) :], strict=True))
+        # a transform refuses to write into a buffer that it does not know
+        state = {name: buffer.clone() for name, buffer in module.named_buffers()}
+        state |= dict(zip(parameters, leaves[len(places) :], strict=True))
         found = pytree.tree_leaves(functional_call(module, state, tuple(given)))
         return [y for y in found if isinstance(y, Tensor) and y.is_floating_point()]
 
