@@ -67,23 +67,24 @@ class Interception(modes.TorchDispatchMode):
         if func in CONSTANT or not torch.is_grad_enabled():
             if func not in CONSTANT:
                 refuse_foreign_function()
-            return self._constant(func(*args, **kwargs))
+            return self._constant(func, func(*args, **kwargs), args)
         if func._schema.is_mutable:
             return self._write(func, values, args, kwargs)
         if func not in TABLE:
             return self._without_row(func, args, kwargs)
         output = func(*args, **kwargs)
+        if output is args[0]:
+            return output
         value = self._record(func, values, output, args, kwargs)
         for y, v in zip(_tensors(output), value, strict=True):
             if is_differentiable(y):
-                self.tape.assign(y, v)
+                self.tape.assign(y, v, args[0] if func.is_view else None)
         return output
 
-    def _constant(self, output: Any) -> Any:
-        for y in _tensors(output):
-            # a view remembers of what, lest it be taken for one that has to be read anew
-            if y._is_view():
-                self.tape.assign(y, None)
+    def _constant(self, func: Any, output: Any, args: Any) -> Any:
+        # a view remembers of what, lest it be taken for one that has to be read anew
+        for y in _tensors(output) if func.is_view else ():
+            self.tape.assign(y, None, args[0])
         return output
 
     def _without_row(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -127,7 +128,7 @@ class Interception(modes.TorchDispatchMode):
         """Records that the view ``x`` reads from what was written into ``root``."""
         value = Value.of(x)
         self.tape.record(operation("read", (whole,), (value,), (reading(x, root),)))
-        self.tape.assign(x, value)
+        self.tape.assign(x, value, root)
         return value
 
     def write_through(self, x: Tensor, value: Value, root: Tensor, whole: Value | None) -> None:

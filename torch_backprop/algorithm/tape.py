@@ -72,7 +72,7 @@ class Tape:
         value = self.value(x)
         if value is None:
             value = Value.of(x)
-            self.assign(x, value)
+            self.assign(x, value, x._base)
         value.keys.append(key)
         value.is_parameter = is_parameter
 
@@ -83,15 +83,15 @@ class Tape:
             RuntimeError: it was computed in an earlier pass.
         """
         value, base = self._slot(x)
-        if x._is_view() and x._base is not None:
+        if x._is_view():
             now, _ = self._slot(x._base)
-            if now is not base:
+            if now is not None and now is not base:
                 return self._mode.reread(x, x._base, now)
         return value
 
-    def assign(self, x: Tensor, value: Value | None) -> None:
-        """Makes ``value`` the value of ``x``."""
-        base = self._slot(x._base)[0] if x._is_view() and x._base is not None else None
+    def assign(self, x: Tensor, value: Value | None, viewed: Tensor | None = None) -> None:
+        """Makes ``value`` the value of ``x``, which is a view of ``viewed``, if that is given."""
+        base = None if viewed is None else self._slot(_root(viewed))[0]
         x.__dict__[SLOT] = (self.number, value, base)
 
     def write(self, x: Tensor, value: Value) -> None:
@@ -100,13 +100,13 @@ class Tape:
         Raises:
             RuntimeError: ``x`` is a parameter, or a view of one.
         """
-        root = x._base if x._is_view() and x._base is not None else x
+        root = _root(x)
         whole, _ = self._slot(root)
         if whole is not None and whole.is_parameter:
             raise RuntimeError(LEAF)
         if root is not x:
             self._mode.write_through(x, value, root, whole)
-        self.assign(x, value)
+        self.assign(x, value, None if root is x else root)
 
     def _slot(self, x: Tensor) -> tuple[Value | None, Value | None]:
         number, value, base = x.__dict__.get(SLOT, NO_SLOT)
@@ -143,7 +143,10 @@ class Tape:
         self.record(Record(rule.__name__, inputs, values, pullback, (), materializes))
         for y, value in zip(outputs, values, strict=True):
             if value is not None and is_differentiable(y) and not _is_among(y, context._constant):
-                (self.write if _is_among(y, context._dirty) else self.assign)(y, value)
+                if _is_among(y, context._dirty):
+                    self.write(y, value)
+                else:
+                    self.assign(y, value, y._base)
         return outputs if isinstance(output, tuple) else outputs[0]
 
     def pull_back(self, cost: Tensor) -> Iterator[tuple[Any, Tensor]]:
@@ -171,6 +174,11 @@ class Tape:
                     used.uses -= 1
                     if not used.uses:
                         yield from _watched(used)
+
+
+def _root(x: Tensor) -> Tensor:
+    """What ``x`` is a view of, or itself."""
+    return x if x._base is None else x._base
 
 
 def _watched(value: Value) -> Iterator[tuple[Any, Tensor]]:
