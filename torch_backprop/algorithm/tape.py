@@ -1,0 +1,202 @@
+"""The tape: one record per operation, with what it computed, its residuals and its pullback.
+
+The pullback of y = f(x) takes the cotangent of y, dL/dy, to that of x, dL/dx = dL/dy dy/dx. Read from its end
+to its beginning, with the cotangents of what was used several times summed, the tape is the backward pass.
+Rules of this package record themselves by their own formulas; ordinary operations of tensors by those of
+:mod:`torch_backprop.algorithm.operators`, as PyTorch dispatches them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.algorithm.context import Context
+from torch_backprop.algorithm.interception import Interception
+from torch_backprop.algorithm.record import Record, Value, is_differentiable
+from torch_backprop.rule import RECORDERS, Rule
+
+SLOT = "_torch_backprop"
+"""The attribute by which a tensor knows its value: (tape, value, the value of the tensor it is a view of)."""
+NO_SLOT = (None, None, None)
+STALE = (
+    "a tensor of shape {} was computed in an earlier pass, whose tape is gone: detach() what one pass hands to"
+    " the next."
+)
+LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
+
+
+class Tape:
+    """Records, within a ``with`` block, what the thread computes from the tensors that are watched.
+
+    Grad mode is on, so that a model's own ``no_grad`` blocks make constants, as does ``detach``; nothing may
+    require a gradient, so that autograd records nothing.
+
+    >>> x = torch.tensor([1.0, 2.0])
+    >>> with Tape() as tape:
+    ...     tape.watch("x", x)
+    ...     cost = (x * x).sum()
+    >>> dict(tape.pull_back(cost))
+    {'x': tensor([2., 4.])}
+    """
+
+    _numbers = itertools.count()
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.number = next(self._numbers)
+        self._mode = Interception(self)
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Tape:
+        thread = threading.get_ident()
+        if thread in RECORDERS:
+            raise RuntimeError("A tape records already: backpropagation cannot run within itself.")
+        for context in (torch.inference_mode(False), torch.enable_grad(), self._mode):
+            self._entered.enter_context(context)
+        RECORDERS[thread] = self
+        self._entered.callback(RECORDERS.pop, thread)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.close()
+
+    def watch(self, key: Any, x: Tensor, is_parameter: bool = False) -> None:
+        """Has :meth:`pull_back` yield the cotangent of ``x``, as it is now, under ``key``."""
+        value = self.value(x)
+        if value is None:
+            value = Value.of(x)
+            self.assign(x, value, x._base)
+        value.keys.append(key)
+        value.is_parameter = is_parameter
+
+    def value(self, x: Tensor) -> Value | None:
+        """The value of ``x``; None for a constant.
+
+        Raises:
+            RuntimeError: it was computed in an earlier pass.
+        """
+        value, base = self._slot(x)
+        if x._is_view():
+            now, _ = self._slot(x._base)
+            if now is not None and now is not base:
+                return self._mode.reread(x, x._base, now)
+        return value
+
+    def assign(self, x: Tensor, value: Value | None, viewed: Tensor | None = None) -> None:
+        """Makes ``value`` the value of ``x``, which is a view of ``viewed``, if that is given."""
+        base = None if viewed is None else self._slot(_root(viewed))[0]
+        x.__dict__[SLOT] = (self.number, value, base)
+
+    def write(self, x: Tensor, value: Value) -> None:
+        """Makes ``value`` the value of ``x``, which has been overwritten, and of what it is a view of.
+
+        Raises:
+            RuntimeError: ``x`` is a parameter, or a view of one.
+        """
+        root = _root(x)
+        whole, _ = self._slot(root)
+        if whole is not None and whole.is_parameter:
+            raise RuntimeError(LEAF)
+        if root is not x:
+            self._mode.write_through(x, value, root, whole)
+        self.assign(x, value, None if root is x else root)
+
+    def _slot(self, x: Tensor) -> tuple[Value | None, Value | None]:
+        number, value, base = x.__dict__.get(SLOT, NO_SLOT)
+        if number not in (None, self.number) and value is not None:
+            raise RuntimeError(STALE.format(tuple(x.shape)))
+        return (value, base) if number == self.number else (None, None)
+
+    def record(self, record: Record) -> None:
+        """Appends a record."""
+        for value in record.inputs:
+            if value is not None:
+                value.uses += 1
+        self.records.append(record)
+
+    def apply(self, rule: type[Rule], args: tuple[Any, ...]) -> Any:
+        """Calls a rule, and records it with its own residuals and its own backward pass."""
+        inputs = tuple(self.value(arg) if isinstance(arg, Tensor) else None for arg in args)
+        recorded = any(inputs) and torch.is_grad_enabled()
+        context = Context(tuple(value is not None for value in inputs))
+        with self._mode.paused(), torch.no_grad():
+            output = rule.forward(*args)
+            outputs = output if isinstance(output, tuple) else (output,)
+            if not recorded:
+                return output
+            rule.setup_context(context, args, output)
+            outputs = tuple(_own(y, args, context) for y in outputs)
+        values = tuple(Value.of(y) if isinstance(y, Tensor) else None for y in outputs)
+
+        def pullback(*cotangents: Tensor | None) -> Sequence[Tensor | None]:
+            grads = rule.backward(context, *cotangents)
+            return grads if isinstance(grads, tuple) else (grads,)
+
+        materializes = context._materializes
+        self.record(Record(rule.__name__, inputs, values, pullback, (), materializes))
+        for y, value in zip(outputs, values, strict=True):
+            if value is not None and is_differentiable(y) and not _is_among(y, context._constant):
+                if _is_among(y, context._dirty):
+                    self.write(y, value)
+                else:
+                    self.assign(y, value, y._base)
+        return outputs if isinstance(output, tuple) else outputs[0]
+
+    def pull_back(self, cost: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """Goes back through the records, freeing each, and yields what is watched as soon as it is known.
+
+        A watched tensor that the cost does not depend on is left out.
+
+        Args:
+            cost: a real scalar.
+
+        Yields:
+            Key and cotangent of each watched value.
+        """
+        value = self.value(cost)
+        if value is None:
+            return
+        value.add(torch.ones_like(cost))
+        yield from _watched(value)
+        del value
+        while self.records:
+            record = self.records.pop()
+            record.pull_back()
+            for used in record.inputs:
+                if used is not None:
+                    used.uses -= 1
+                    if not used.uses:
+                        yield from _watched(used)
+
+
+def _root(x: Tensor) -> Tensor:
+    """What ``x`` is a view of, or itself."""
+    return x if x._base is None else x._base
+
+
+def _watched(value: Value) -> Iterator[tuple[Any, Tensor]]:
+    """The final cotangent of a watched value; a parameter's is then no longer held."""
+    g = value.take() if value.is_parameter else value.cotangent
+    for key in value.keys if g is not None else ():
+        yield key, g
+
+
+def _own(y: Any, args: tuple[Any, ...], context: Context) -> Any:
+    """An input that is returned as it is becomes a tensor of its own, as in autograd."""
+    returned = isinstance(y, Tensor) and _is_among(y, args) and not _is_among(y, context._dirty)
+    return torch.ops.aten.alias(y) if returned else y
+
+
+def _is_among(x: Tensor, tensors: tuple[Any, ...]) -> bool:
+    return any(x is tensor for tensor in tensors)
+
+
+def _is_differentiable(y: Tensor) -> bool:
+    return y.is_floating_point() or y.is_complex()
