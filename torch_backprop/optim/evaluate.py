@@ -10,9 +10,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from torch_backprop.optim.open_group import Gradients
+from torch_backprop.optim.taped import Taped
 
 # What looks at a cost before its backward runs, while its graph is still there.
 Look = Callable[[Tensor], None]
+
+
+class NotFinite(ValueError):
+    """A cost is infinite or not a number."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class Cost:
             ValueError: if the cost is no scalar, or depends on no parameter.
             RuntimeError: if a gradient is sparse.
         """
+        if isinstance(self.function, Taped):
+            value, gradients = self.function.gradients(*self.take())
+            return value, used((theta, gradients.get(theta)) for theta in parameters)
         value = self.function(*self.take())
         if not isinstance(value, Tensor):
             raise TypeError(f"cost returned a {type(value).__name__}: it must return a scalar tensor.")
@@ -116,7 +124,8 @@ def check_finite(cost: Any) -> float:
     """Return a cost as a number.
 
     Raises:
-        ValueError: if it is no finite scalar.
+        ValueError: if it is no scalar.
+        NotFinite: if it is not finite.
     """
     if isinstance(cost, Tensor) and cost.numel() != 1:
         raise ValueError(
@@ -124,7 +133,7 @@ def check_finite(cost: Any) -> float:
         )
     number = float(cost)
     if not math.isfinite(number):
-        raise ValueError(f"The cost is {number}, which is not finite: look at these rows, or lower lr.")
+        raise NotFinite(f"The cost is {number}, which is not finite: look at these rows, or lower lr.")
     return number
 
 

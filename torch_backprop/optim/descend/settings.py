@@ -64,18 +64,22 @@ def learning(optimizer: "Descent") -> Settings:
     }
 
 
-def check_settings(optimizer: "Descent") -> None:
-    """Refuse settings whose state after a stretch of examples the fast paths do not know.
+def check_settings(optimizer: "Descent", *, momentum: bool = False) -> None:
+    """Refuse settings whose state after a stretch of examples a fast path does not know.
+
+    Args:
+        optimizer: which has the settings.
+        momentum: whether the path knows momentum and max_norm.
 
     Raises:
         Refused: with the reason.
     """
     allow(optimizer.group_size == 1, "it makes one update per example")
-    momentum = any(group["momentum"] for group in optimizer.param_groups)
+    moving = any(group["momentum"] for group in optimizer.param_groups)
     decays = any(group["weight_decay"] for group in optimizer.param_groups)
     adaptive = getattr(optimizer, "converged", None) is not None
-    allow(not momentum, "it has no momentum")
-    allow(optimizer.max_norm is None, "it forms no gradient whose norm max_norm could bound")
+    allow(momentum or not moving, "it has no momentum")
+    allow(momentum or optimizer.max_norm is None, "it forms no gradient whose norm max_norm could bound")
     allow(not getattr(optimizer, "average", 0), "it does not average the iterates")
     allow(getattr(optimizer, "_reduction", None) is None, "it has no variance reduction")
     allow(not (adaptive and decays), 'schedule="adaptive" would need the penalty before each update')
@@ -106,3 +110,25 @@ def _hooked(optimizer: "Descent") -> bool:
 def _hooks_of(module: nn.Module) -> bool:
     hooks = (value for name, value in vars(module).items() if name.endswith(("forward_hooks", "_pre_hooks")))
     return any(isinstance(value, OrderedDict) and value for value in hooks) or bool(module._backward_hooks)
+
+
+def rates(optimizer: "Descent", count: int) -> Tensor:
+    """Return the learning rate of each parameter group for the next `count` updates, of shape (count, groups).
+
+    Schedules and functions are asked as for the updates themselves, and nothing is changed.
+    """
+    groups, updates = optimizer.param_groups, optimizer.updates
+    before = [group["lr"] for group in groups]
+    if not (optimizer.scheduled or any(optimizer._rates)):
+        return torch.tensor([[float(lr) for lr in before]], dtype=torch.float64).repeat(count, 1)
+    table = []
+    try:
+        for _ in range(count):
+            optimizer._set_rates()
+            table.append([float(group["lr"]) for group in groups])
+            optimizer.updates += 1
+    finally:
+        optimizer.updates = updates
+        for group, lr in zip(groups, before, strict=True):
+            group["lr"] = lr
+    return torch.tensor(table, dtype=torch.float64)

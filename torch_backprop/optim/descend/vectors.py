@@ -25,7 +25,7 @@ class Vectors:
         optimizer: whose settings the updates follow.
         model: Linear and elementwise layers in Sequential, also nested.
         loss: cross entropy or squared error, as a module or a function.
-        inputs: rows of the examples, of which the shape and the dtype count.
+        inputs, targets: rows of the examples; of the inputs the shape and the dtype count.
 
     Raises:
         Refused: if any of these is something else.
@@ -33,14 +33,18 @@ class Vectors:
 
     name = "vectors"
 
-    def __init__(self, optimizer: "Descent", model: Any, loss: Any, inputs: Tensor) -> None:
+    def __init__(
+        self, optimizer: "Descent", model: Any, loss: Any, inputs: Tensor, targets: Tensor
+    ) -> None:
         check_settings(optimizer)
         check_modules(model, loss)
         settings = learning(optimizer)
         self.layers, self.outputs = vector_layers(model, inputs.shape[1:], settings)
         self.loss = vector_loss(loss)
         affine = [layer for layer in self.layers if isinstance(layer, Affine)]
-        weights = [theta for layer in affine for theta in (layer.w, layer.b) if theta is not None]
+        self.weights = weights = [
+            theta for layer in affine for theta in (layer.w, layer.b) if theta is not None
+        ]
         allow(len(set(weights)) == len(weights), "it updates a layer before the next one that shares with it")
         allow(settings.keys() <= set(weights), "a parameter that learns is in no layer that it knows")
         same = all((theta.dtype, theta.device) == (inputs.dtype, inputs.device) for theta in weights)
@@ -49,19 +53,40 @@ class Vectors:
         first = next((place for place, layer in enumerate(self.layers) if getattr(layer, "learns", False)), len(self.layers))
         self.backwards = self.layers[first:][::-1]
 
-    def run(self, inputs: Tensor, targets: Tensor, rates: list[list[float]]) -> Tensor:
-        """Descend over some examples at their rates, and return the cost of each before its update.
+    def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
+        """Descend over some examples at their rates.
+
+        Returns:
+            The cost of each example before its update, up to the first whose cost is not finite.
 
         Raises:
             Refused: if the targets are of another kind; nothing is done then.
         """
         with torch.inference_mode():
             truths = self.loss.prepare(self.outputs, targets, inputs)
-            outputs = inputs.new_empty(len(inputs), self.outputs)
-            rows = zip(inputs.flatten(1).unbind(), truths.unbind(), outputs.unbind(), rates, strict=True)
-            for row in rows:
-                self._descend(*row)
-            return self.loss.costs(outputs, truths)
+            kept = [theta.clone() for theta in self.weights]
+            try:
+                costs = self._run(inputs, truths, rates)
+                finite = int(torch.isfinite(costs).long().cumprod(0).sum())
+            # A stretch that is interrupted, or spoilt by an example, is none.
+            except BaseException:
+                self._restore(kept)
+                raise
+            if finite < len(costs):
+                self._restore(kept)
+                costs = self._run(inputs[:finite], truths[:finite], rates[:finite])
+            return costs
+
+    def _run(self, inputs: Tensor, truths: Tensor, rates: Tensor) -> Tensor:
+        outputs = inputs.new_empty(len(inputs), self.outputs)
+        rows = zip(inputs.flatten(1).unbind(), truths.unbind(), outputs.unbind(), rates.tolist(), strict=True)
+        for row in rows:
+            self._descend(*row)
+        return self.loss.costs(outputs, truths)
+
+    def _restore(self, kept: list[Tensor]) -> None:
+        for theta, value in zip(self.weights, kept, strict=True):
+            theta.copy_(value)
 
     def _descend(self, x: Tensor, truth: Tensor, output: Tensor, rates: list[float]) -> None:
         for layer in self.layers:

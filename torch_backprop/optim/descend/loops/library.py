@@ -45,7 +45,7 @@ def folder() -> Path:
 
 @functools.cache
 def load(text: str) -> Any:
-    """Return the library of a text in C, compiled unless it is kept.
+    """Return the function of a text in C, compiled unless it is kept.
 
     Raises:
         RuntimeError: with the compiler's words, if it fails.
@@ -66,4 +66,6 @@ def load(text: str) -> Any:
             if done.returncode:
                 raise RuntimeError(f"the C compiler failed: {done.stderr[-2000:]}")
             os.replace(library, path)
-    return ctypes.CDLL(str(path))
+    function = ctypes.CDLL(str(path)).descend
+    function.restype, function.argtypes = ctypes.c_int64, (ctypes.c_int64, *7 * (ctypes.c_void_p,))
+    return function

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from torch_backprop.optim.descend.loops.elementwise import literal
+from torch_backprop.optim.descend.loops.elementwise import constant
 from torch_backprop.optim.descend.loops.lowering import lower
 from torch_backprop.optim.descend.loops.program import TYPES, Program, Unknown, Value, cast, dense, stored
 
@@ -37,14 +37,22 @@ class Source:
     Attributes:
         text: of the program.
         scratch: bytes of memory for what lies in between.
+        read: the constants that it reads from memory.
     """
 
     text: str
     scratch: int
+    read: list[Tensor]
 
 
 def write(
-    graph: fx.Graph, state: Sequence[Tensor], fixed: Sequence[Tensor], x: Tensor, t: Tensor, groups: int
+    graph: fx.Graph,
+    state: Sequence[Tensor],
+    fixed: Sequence[Tensor],
+    constants: dict[fx.Node, Tensor],
+    x: Tensor,
+    t: Tensor,
+    groups: int,
 ) -> Source:
     """Write the program of a graph from (*state, *fixed, x, t, *rates) to (cost, *state).
 
@@ -52,6 +60,8 @@ def write(
         graph: one step on one example.
         state: what the step updates.
         fixed: what it reads.
+        constants: nodes whose tensors are known; what of them is not written into the text is appended to
+            `fixed` in this order.
         x, t: input and target of one example, each with a dimension of 1 before it.
         groups: the number of rates.
 
@@ -71,22 +81,29 @@ def write(
         given.append(stored(name, value.dtype, value.shape, dense(value.shape)))
     given += [_rate(place, groups) for place in range(groups)]
     nodes = [node for node in graph.nodes if node.op == "placeholder"]
-    cost, *new = lower(program, graph, dict(zip(nodes, given, strict=True)))
+    values = dict(zip(nodes, given, strict=True))
+    read: list[Tensor] = []
+    for node, tensor in constants.items():
+        values[node] = value = known(tensor)
+        if value is None:
+            place = len(fixed) + len(read)
+            values[node] = _declared(declarations, f"f{place}", tensor, f"fixed[{place}]")
+            read.append(tensor)
+    cost, *new = lower(program, graph, values)
     _finish(program, cost, given[: len(state)], new)
     text = FRAME.format(
         declarations="\n".join(declarations + program.arrays),
         pointers="\n".join(pointers),
         body="\n".join(program.lines),
     )
-    return Source(text, program.size)
+    return Source(text, program.size, read)
 
 
 def known(tensor: Tensor) -> Value | None:
-    """Return a constant tensor as text, if it has one element."""
-    if tensor.numel() != 1:
+    """Return a tensor whose elements are all the same as text."""
+    if not tensor.numel() or bool((tensor != tensor.flatten()[0]).any()):
         return None
-    number = literal(tensor.item(), tensor.dtype)
-    return Value(tuple(tensor.shape), tensor.dtype, lambda _: number)
+    return constant(tensor.flatten()[0].item(), tensor.dtype, tuple(tensor.shape))
 
 
 def _declared(lines: list[str], name: str, tensor: Tensor, pointer: str) -> Value:
