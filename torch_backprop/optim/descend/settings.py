@@ -1,6 +1,7 @@
 """What the fast paths may do: the settings of an optimizer that they know, and those that they leave alone."""
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,13 +43,10 @@ class Setting:
     weight_decay: float
     sign: int
 
-    def step(self, rates: list[float]) -> float:
-        """Return what the gradient is multiplied by."""
-        return self.sign * rates[self.group]
-
-    def shrink(self, rates: list[float]) -> float:
-        """Return what the parameter is multiplied by."""
-        return 1 - self.weight_decay * rates[self.group]
+    def factors(self, rates: Tensor) -> Iterator[tuple[float, float]]:
+        """Yield for each row of `rates` what the gradient is multiplied by, and what the parameter is."""
+        eta = rates[:, self.group]
+        return zip((self.sign * eta).tolist(), (1 - self.weight_decay * eta).tolist(), strict=True)
 
 
 Settings = dict[Tensor, Setting]

@@ -25,9 +25,14 @@ class Affine:
         self.w, self.b, self.first = layer.weight, layer.bias, first
         self.of_w, self.of_b = settings.get(self.w), settings.get(self.b)
         self.learns = bool(self.of_w or self.of_b)
-        self.columns = self.w.t()
         # The same memory for each example.
         self.y, self.grad_x = self.w.new_empty(len(self.w)), self.w.new_empty(self.w.shape[1])
+        self.columns = self.w.t()
+
+    def begin(self, rates: Tensor) -> None:
+        """Prepare for examples at their rates."""
+        self.factors_w = self.of_w.factors(rates) if self.of_w else None
+        self.factors_b = self.of_b.factors(rates) if self.of_b else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b."""
@@ -36,20 +41,27 @@ class Affine:
             return torch.mv(self.w, x, out=self.y)
         return torch.addmv(self.b, self.w, x, out=self.y)
 
-    def backward(self, g: Tensor, rates: list[float]) -> Tensor:
+    def backward(self, g: Tensor) -> Tensor:
         """Update, and return W^T g of the weights before, which the example saw."""
         grad_x = g if self.first else torch.mv(self.columns, g, out=self.grad_x)
-        if self.of_w:
-            self.w.addr_(g, self.x, beta=self.of_w.shrink(rates), alpha=self.of_w.step(rates))
-        if self.of_b:
-            if self.of_b.weight_decay:
-                self.b.mul_(self.of_b.shrink(rates))
-            self.b.add_(g, alpha=self.of_b.step(rates))
+        if self.factors_w:
+            step, shrink = next(self.factors_w)
+            if shrink == 1:
+                self.w.addr_(g, self.x, alpha=step)
+            else:
+                self.w.addr_(g, self.x, beta=shrink, alpha=step)
+        if self.factors_b:
+            step, shrink = next(self.factors_b)
+            if shrink != 1:
+                self.b.mul_(shrink)
+            self.b.add_(g, alpha=step)
         return grad_x
 
 
 class Elementwise:
     """A layer y = f(x) whose derivative can be had from y."""
+
+    learns = False
 
     def __init__(self, f: Function, slope: Function) -> None:
         self.f, self.slope = f, slope
@@ -59,15 +71,16 @@ class Elementwise:
         self.y = self.f(x)
         return self.y
 
-    def backward(self, g: Tensor, rates: list[float]) -> Tensor:
+    def backward(self, g: Tensor) -> Tensor:
         """Return f'(x) g."""
         return g.mul_(self.slope(self.y))
 
 
 Layer = Affine | Elementwise
 
+ONE = {dtype: torch.ones((), dtype=dtype) for dtype in (torch.float32, torch.float64)}
 ELEMENTWISE: dict[Any, tuple[Function, Function]] = {
-    nn.Tanh.forward: (torch.tanh, lambda y: torch.addcmul(y.new_ones(()), y, y, value=-1)),
+    nn.Tanh.forward: (torch.tanh, lambda y: torch.addcmul(ONE[y.dtype], y, y, value=-1)),
     nn.Sigmoid.forward: (torch.sigmoid, lambda y: torch.addcmul(y, y, y, value=-1)),
     nn.ReLU.forward: (torch.relu, torch.sign),
 }

@@ -1,4 +1,4 @@
-"""Losses of one example: dL/dy from the output y, and the costs of many examples at once afterwards."""
+"""Losses of one example: dL/dy from the output y, and afterwards the costs of many examples at once."""
 
 from typing import Any
 
@@ -11,48 +11,52 @@ from torch_backprop.optim.descend.settings import allow
 
 
 class CrossEntropy:
-    """Class indices: dL/dy = softmax(y) - a, a the smoothed indicator of the class."""
+    """Class indices: dL/dy = p - a, p = softmax(y) and a the smoothed indicator of the class. Keeps p."""
 
     def __init__(self, smoothing: float) -> None:
         self.smoothing = smoothing
 
     def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> Tensor:
         """Return a row a for each example."""
+        self.g = like.new_empty(outputs)
         allow(targets.dim() == 1 and targets.dtype == torch.int64, "it takes class indices")
         within = bool(((targets >= 0) & (targets < outputs)).all())
         allow(within, f"it takes classes from 0 to {outputs - 1} only")
         indicators = F.one_hot(targets, outputs).to(like.dtype)
         return indicators.mul_(1 - self.smoothing).add_(self.smoothing / outputs)
 
-    def gradient(self, y: Tensor, a: Tensor) -> Tensor:
+    def gradient(self, y: Tensor, a: Tensor, kept: Tensor) -> Tensor:
         """Return dL/dy of one example."""
-        return torch.softmax(y, 0).sub_(a)
+        torch.softmax(y, 0, out=kept)
+        return torch.sub(kept, a, out=self.g)
 
-    def costs(self, y: Tensor, a: Tensor) -> Tensor:
-        """Return the costs of some examples, from their outputs."""
-        return -(a * torch.log_softmax(y, 1)).sum(1)
+    def costs(self, p: Tensor, a: Tensor) -> Tensor:
+        """Return the costs of some examples, from what was kept; infinite where p has underflowed."""
+        return -torch.xlogy(a, p).sum(1)
 
 
 class SquaredError:
-    """dL/dy = c (y - t), c = 2 or 2 / the number of outputs."""
+    """dL/dy = c (y - t), c = 2 or 2 / the number of outputs. Keeps y - t."""
 
     def __init__(self, mean: bool) -> None:
         self.mean = mean
 
     def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> Tensor:
         """Return the targets."""
+        self.g = like.new_empty(outputs)
         fits = targets.shape[1:] == (outputs,) and targets.dtype == like.dtype
         allow(fits, f"it takes targets of shape (N, {outputs}) in {like.dtype}")
         self.factor = 1 / outputs if self.mean else 1.0
         return targets
 
-    def gradient(self, y: Tensor, t: Tensor) -> Tensor:
+    def gradient(self, y: Tensor, t: Tensor, kept: Tensor) -> Tensor:
         """Return dL/dy of one example."""
-        return torch.sub(y, t).mul_(2 * self.factor)
+        torch.sub(y, t, out=kept)
+        return torch.mul(kept, 2 * self.factor, out=self.g)
 
-    def costs(self, y: Tensor, t: Tensor) -> Tensor:
-        """Return the costs of some examples, from their outputs."""
-        return (y - t).square().sum(1).mul_(self.factor)
+    def costs(self, d: Tensor, t: Tensor) -> Tensor:
+        """Return the costs of some examples, from what was kept."""
+        return d.square().sum(1).mul_(self.factor)
 
 
 Loss = CrossEntropy | SquaredError
