@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -126,7 +126,7 @@ class Tape:
         inputs = tuple(self.value(arg) if isinstance(arg, Tensor) else None for arg in args)
         recorded = any(inputs) and torch.is_grad_enabled()
         context = Context(tuple(value is not None for value in inputs))
-        with self._mode.paused(), torch.no_grad():
+        with self._paused(), torch.no_grad():
             output = rule.forward(*args)
             outputs = output if isinstance(output, tuple) else (output,)
             if not recorded:
@@ -148,6 +148,17 @@ class Tape:
                 else:
                     self.assign(y, value, y._base)
         return outputs if isinstance(output, tuple) else outputs[0]
+
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        # a rule's own operations, and rules within it, are not seen
+        thread = threading.get_ident()
+        del RECORDERS[thread]
+        try:
+            with self._mode.paused():
+                yield
+        finally:
+            RECORDERS[thread] = self
 
     def pull_back(self, cost: Tensor) -> Iterator[tuple[Any, Tensor]]:
         """Goes back through the records, freeing each, and yields what is watched as soon as it is known.
