@@ -186,5 +186,7 @@ TABLE = {
     aten._weight_norm_interface.default: _weight_norm,
     aten.cumsum.default: _cumulative,
     aten.logsumexp.default: _logsumexp,
-    aten.trace.default: lambda y, x: (lambda g, s=x.shape: g * torch.eye(*s, dtype=g.dtype, device=g.device),),
+    aten.trace.default: lambda y, x: (
+        lambda g, s=x.shape: g * torch.eye(*s, dtype=g.dtype, device=g.device),
+    ),
 }
