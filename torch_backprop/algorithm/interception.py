@@ -25,7 +25,8 @@ FILLS = {
     aten.copy_.default: aten.copy.default,
     aten.fill_.Scalar: aten.fill.Scalar,
     aten.fill_.Tensor: aten.fill.Tensor,
-    aten.zero_.default: aten.zero.default,
+    **dict.fromkeys((aten.zero_.default, aten.uniform_.default, aten.normal_.default), aten.zero.default),
+    **dict.fromkeys((aten.bernoulli_.float, aten.bernoulli_.Tensor), aten.zero.default),
 }
 """Writes that keep nothing of what they overwrite, so that no copy is needed."""
 
@@ -116,6 +117,9 @@ class Interception(modes.TorchDispatchMode):
         functional = fill or _functional(func)
         if functional not in TABLE or func._schema.arguments[0].alias_info is None:
             raise unsupported(func, " that writes in place")
+        if not fill:
+            # what a pullback keeps must not be what is written into
+            args = (target.clone(), *args[1:])
         output = target if fill else functional(*args, **kwargs)
         (value,) = self._record(functional, values, output, args, kwargs)
         func(*args, **kwargs) if fill else target.copy_(output)

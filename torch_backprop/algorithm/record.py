@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +18,9 @@ class Value:
     """A tensor as the cost depends on it: it outlives the tensor, and holds the sum of its cotangents.
 
     Attributes:
+        uses: how many records may still have a cotangent for it.
         keys: under which it is watched.
-        uses: how many records still have cotangents for it.
-        is_parameter: whether it must not be overwritten.
+        name: of a parameter, which learns.
     """
 
     shape: torch.Size
@@ -29,8 +28,8 @@ class Value:
     device: torch.device
     cotangent: Tensor | None = None
     uses: int = 0
-    keys: list[Any] = field(default_factory=list)
-    is_parameter: bool = False
+    keys: list[Hashable] = field(default_factory=list)
+    name: str | None = None
 
     @classmethod
     def of(cls, x: Tensor) -> Value:

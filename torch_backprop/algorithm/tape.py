@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch_backprop.algorithm.context import Context
 from torch_backprop.algorithm.interception import Interception
 from torch_backprop.algorithm.record import Record, Value, is_differentiable
-from torch_backprop.rule import RECORDERS, Rule
+from torch_backprop.rule import RECORDERS, Rule, recorder
 
 SLOT = "_torch_backprop"
 """The attribute by which a tensor knows its value: (tape, value, the value of the tensor it is a view of)."""
@@ -33,14 +33,18 @@ LEAF = "a leaf Variable that requires grad is being used in an in-place operatio
 
 
 class Tape:
-    """Records, within a ``with`` block, what the thread computes from the tensors that are watched.
+    """Records, within a ``with`` block, what the thread computes from what learns or is watched.
 
     Grad mode is on, so that a model's own ``no_grad`` blocks make constants, as does ``detach``; nothing may
     require a gradient, so that autograd records nothing.
 
+    Attributes:
+        records: the operations so far, in order.
+        cotangents: those of what was watched, once the tape has gone back beyond it.
+
     >>> x = torch.tensor([1.0, 2.0])
     >>> with Tape() as tape:
-    ...     tape.watch("x", x)
+    ...     tape.learn("x", x)
     ...     cost = (x * x).sum()
     >>> dict(tape.pull_back(cost))
     {'x': tensor([2., 4.])}
@@ -50,6 +54,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
+        self.cotangents: dict[Hashable, Tensor] = {}
         self.number = next(self._numbers)
         self._mode = Interception(self)
         self._entered = ExitStack()
@@ -67,14 +72,19 @@ class Tape:
     def __exit__(self, *error: Any) -> None:
         self._entered.close()
 
-    def watch(self, key: Any, x: Tensor, is_parameter: bool = False) -> None:
-        """Has :meth:`pull_back` yield the cotangent of ``x``, as it is now, under ``key``."""
+    def learn(self, name: str, x: Tensor) -> None:
+        """Has :meth:`pull_back` yield the gradient of ``x``, which must not be written into."""
+        value = Value.of(x)
+        value.name = name
+        self.assign(x, value, x._base)
+
+    def watch(self, key: Hashable, x: Tensor) -> None:
+        """Keeps in ``cotangents``, under ``key``, the cotangent of ``x`` as it is now."""
         value = self.value(x)
         if value is None:
             value = Value.of(x)
             self.assign(x, value, x._base)
         value.keys.append(key)
-        value.is_parameter = is_parameter
 
     def value(self, x: Tensor) -> Value | None:
         """The value of ``x``; None for a constant.
@@ -102,7 +112,7 @@ class Tape:
         """
         root = _root(x)
         whole, _ = self._slot(root)
-        if whole is not None and whole.is_parameter:
+        if whole is not None and whole.name is not None:
             raise RuntimeError(LEAF)
         if root is not x:
             self._mode.write_through(x, value, root, whole)
@@ -126,7 +136,7 @@ class Tape:
         inputs = tuple(self.value(arg) if isinstance(arg, Tensor) else None for arg in args)
         recorded = any(inputs) and torch.is_grad_enabled()
         context = Context(tuple(value is not None for value in inputs))
-        with self._mode.paused(), torch.no_grad():
+        with self._paused(), torch.no_grad():
             output = rule.forward(*args)
             outputs = output if isinstance(output, tuple) else (output,)
             if not recorded:
@@ -149,22 +159,32 @@ class Tape:
                     self.assign(y, value, y._base)
         return outputs if isinstance(output, tuple) else outputs[0]
 
-    def pull_back(self, cost: Tensor) -> Iterator[tuple[Any, Tensor]]:
-        """Goes back through the records, freeing each, and yields what is watched as soon as it is known.
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        # a rule's own operations, and rules within it, are not seen
+        thread = threading.get_ident()
+        del RECORDERS[thread]
+        try:
+            with self._mode.paused():
+                yield
+        finally:
+            RECORDERS[thread] = self
 
-        A watched tensor that the cost does not depend on is left out.
+    def pull_back(self, cost: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Goes back through the records, and frees each.
 
         Args:
             cost: a real scalar.
 
         Yields:
-            Key and cotangent of each watched value.
+            Name and gradient of what learns, as soon as it is known; what the cost does not depend on is
+            left out.
         """
         value = self.value(cost)
         if value is None:
             return
         value.add(torch.ones_like(cost))
-        yield from _watched(value)
+        yield from self._known(value)
         del value
         while self.records:
             record = self.records.pop()
@@ -172,20 +192,32 @@ class Tape:
             for used in record.inputs:
                 if used is not None:
                     used.uses -= 1
-                    if not used.uses:
-                        yield from _watched(used)
+                    yield from self._known(used)
+
+    def _known(self, value: Value) -> Iterator[tuple[str, Tensor]]:
+        """What is known once a value has no uses left."""
+        if value.uses or value.cotangent is None:
+            return
+        for key in value.keys:
+            self.cotangents[key] = value.cotangent
+        if value.name is not None and (gradient := value.take()) is not None:
+            yield value.name, gradient
+
+
+def watch(key: Hashable, x: Tensor) -> None:
+    """Keeps the cotangent that will reach ``x``, if a tape records; for forward hooks, or within a model.
+
+    It is in ``Backpropagation.watched`` after the call, under ``key``; of several calls with one key, the
+    first tensor's.
+    """
+    tape = recorder()
+    if tape is not None:
+        tape.watch(key, x)
 
 
 def _root(x: Tensor) -> Tensor:
     """What ``x`` is a view of, or itself."""
     return x if x._base is None else x._base
-
-
-def _watched(value: Value) -> Iterator[tuple[Any, Tensor]]:
-    """The final cotangent of a watched value; a parameter's is then no longer held."""
-    g = value.take() if value.is_parameter else value.cotangent
-    for key in value.keys if g is not None else ():
-        yield key, g
 
 
 def _own(y: Any, args: tuple[Any, ...], context: Context) -> Any:

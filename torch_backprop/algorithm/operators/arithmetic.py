@@ -22,7 +22,7 @@ def _power_base(g: Tensor, a: Any, n: Any) -> Tensor:
 
 
 def _power_exponent(g: Tensor, a: Any, n: Tensor, y: Tensor) -> Tensor:
-    base = torch.as_tensor(a, device=g.device)
+    base = torch.as_tensor(a, dtype=y.dtype, device=g.device)
     zero = (base == 0) & (n.real >= 0 if n.is_complex() else n >= 0)
     return g * torch.where(zero, 0, y * base.log()).conj()
 
@@ -117,5 +117,5 @@ TABLE = {
     aten.copy.default: lambda y, a, source, *_: (torch.zeros_like, lambda g: g),
     aten.fill.Scalar: lambda y, a, value: (torch.zeros_like,),
     aten.fill.Tensor: lambda y, a, value: (torch.zeros_like, lambda g: g.sum()),
-    aten.zero.default: lambda y, a: (torch.zeros_like,),
+    aten.zero.default: lambda y, a, *_, **__: (torch.zeros_like,),
 }

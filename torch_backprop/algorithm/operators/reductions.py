@@ -95,13 +95,17 @@ def _standard(y: Any, x: Tensor, dim: Dims = None, *, correction: Any = None, ke
 def _variance_mean(
     y: Any, x: Tensor, dim: Dims = None, *, correction: Any = None, keepdim: bool = False
 ) -> Any:
-    n = _count(dim, x.shape)
+    (spread,) = _variance(y[0], x, dim, correction=correction, keepdim=keepdim)
+    (mean,) = _mean(y[1], x, dim, keepdim)
+    return (lambda g_variance, g_mean: spread(g_variance) + mean(g_mean),)
 
-    def pull(g_variance: Tensor, g_mean: Tensor) -> Tensor:
-        through_variance = _spread(g_variance, dim, keepdim, x.shape) * _deviation(x, dim, correction)
-        return through_variance + _spread(g_mean, dim, keepdim, x.shape) / n
 
-    return (pull,)
+def _standard_mean(
+    y: Any, x: Tensor, dim: Dims = None, *, correction: Any = None, keepdim: bool = False
+) -> Any:
+    (spread,) = _standard(y[0], x, dim, correction=correction, keepdim=keepdim)
+    (mean,) = _mean(y[1], x, dim, keepdim)
+    return (lambda g_standard, g_mean: spread(g_standard) + mean(g_mean),)
 
 
 def _product(y: Tensor, x: Tensor, dim: Dims = None, keepdim: bool = False, **_: Any) -> Any:
@@ -173,6 +177,7 @@ TABLE = {
     aten.var.correction: _variance,
     aten.std.correction: _standard,
     aten.var_mean.correction: _variance_mean,
+    aten.std_mean.correction: _standard_mean,
     aten.prod.default: _product,
     aten.prod.dim_int: _product,
     aten.linalg_vector_norm.default: _norm,
@@ -181,5 +186,7 @@ TABLE = {
     aten._weight_norm_interface.default: _weight_norm,
     aten.cumsum.default: _cumulative,
     aten.logsumexp.default: _logsumexp,
-    aten.trace.default: lambda y, x: (lambda g, s=x.shape: g * torch.eye(*s, dtype=g.dtype, device=g.device),),
+    aten.trace.default: lambda y, x: (
+        lambda g, s=x.shape: g * torch.eye(*s, dtype=g.dtype, device=g.device),
+    ),
 }
