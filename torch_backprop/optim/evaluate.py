@@ -16,10 +16,6 @@ from torch_backprop.optim.taped import Taped
 Look = Callable[[Tensor], None]
 
 
-class NotFinite(ValueError):
-    """A cost is infinite or not a number."""
-
-
 @dataclass(frozen=True)
 class Cost:
     """A function cost(*rows) of any of the rows, and how they are handed out."""
@@ -124,8 +120,7 @@ def check_finite(cost: Any) -> float:
     """Return a cost as a number.
 
     Raises:
-        ValueError: if it is no scalar.
-        NotFinite: if it is not finite.
+        ValueError: if it is no finite scalar.
     """
     if isinstance(cost, Tensor) and cost.numel() != 1:
         raise ValueError(
@@ -133,7 +128,7 @@ def check_finite(cost: Any) -> float:
         )
     number = float(cost)
     if not math.isfinite(number):
-        raise NotFinite(f"The cost is {number}, which is not finite: look at these rows, or lower lr.")
+        raise ValueError(f"The cost is {number}, which is not finite: look at these rows, or lower lr.")
     return number
 
 

@@ -15,7 +15,6 @@ from torch_backprop.optim.descend.compiled import Compiled, check, compiled, is_
 from torch_backprop.optim.descend.settings import Refused, rates
 from torch_backprop.optim.taped import Taped
 from torch_backprop.optim.descend.vectors import Vectors
-from torch_backprop.optim.evaluate import NotFinite
 from torch_backprop.optim.open_group import mean_cost
 
 if TYPE_CHECKING:
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
 PATHS = ("compiled", "vectors", "tape")
 STRETCH = {"compiled": 4096, "vectors": 256, "tape": 256}
 """Examples of one call of a path, between which the clock is looked at."""
+NOT_FINITE = (
+    "The cost of example {} is not finite: look at this example, or lower lr. The parameters are those before it."
+)
 TRIAL = 64
 """Examples by which a slower path is timed at first."""
 
@@ -51,7 +53,7 @@ class Descending:
         self.optimizer, self.path = optimizer, path
         self.what = (optimizer, model, loss, inputs, targets)
         self.inputs, self.targets, self.count, self.done = inputs, targets, len(inputs), 0
-        self.taped = Taped(model, loss)
+        self.taped = Taped(optimizer, model, loss)
         self.vectors: Vectors | None = None
         self.costs: list[tuple[float, float]] = []
         self.refused: set[str] = set()
@@ -156,14 +158,11 @@ class Descending:
             stop = int(min(end, start + self.optimizer._room()))
             try:
                 cost = self.optimizer.step(self.taped, self.inputs[start:stop], self.targets[start:stop])
-            except NotFinite as error:
-                raise NotFinite(self._not_finite(start, stop)) from error
-            except RuntimeError as error:
-                if self.inputs.is_floating_point() or self.inputs.is_complex():
+            except ValueError as error:
+                blamed = self._not_finite(start, stop)
+                if blamed is None:
                     raise
-                raise TypeError(
-                    f"inputs is {self.inputs.dtype}, which the model does not take: pass inputs.float()."
-                ) from error
+                raise ValueError(NOT_FINITE.format(blamed)) from error
             examples = stop - start
             share = examples if self.optimizer.reduction == "mean" else 1
             self._count("tape", 0.0 if cost is None else cost.item() * share, examples)
@@ -174,18 +173,14 @@ class Descending:
         self.done += examples
 
     @torch.no_grad()
-    def _not_finite(self, start: int, stop: int) -> str:
-        """Find the example to blame among those whose mean is not finite."""
-        where = f"one of the examples {start} to {stop - 1}"
-        # A model may not bear a row alone.
+    def _not_finite(self, start: int, stop: int) -> int | None:
+        """Return the first of these examples whose cost is not finite."""
+        # A model may not bear a row alone, and then nobody is to blame.
         with suppress(Exception):
             for row in range(start, stop):
                 if not torch.isfinite(self.taped(self.inputs[row : row + 1], self.targets[row : row + 1])):
-                    where = f"example {row}"
-                    break
-        return (
-            f"The cost of {where} is not finite: look at it, or lower lr. The parameters are those before it."
-        )
+                    return row
+        return None
 
 
 def _check_rows(model: Any, inputs: Any, targets: Any) -> None:

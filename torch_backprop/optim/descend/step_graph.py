@@ -8,15 +8,16 @@ Nothing in it is left to autograd, and nothing is updated in place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from torch_backprop.algorithm import Tape
+from torch_backprop.algorithm import Backpropagation, arguments
 from torch_backprop.optim.descend.settings import Refused, allow
 from torch_backprop.optim.update import clipped, decayed
 
@@ -32,18 +33,6 @@ WHOLE = (
     aten.native_layer_norm,
     aten.native_group_norm,
 )
-
-
-class Cost(nn.Module):
-    """The cost of examples; a module, so that what the loss holds has a name too."""
-
-    def __init__(self, model: nn.Module, loss: Any) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the loss of the model's output."""
-        return self.loss(self.model(x), t)
 
 
 @dataclass(frozen=True)
@@ -69,17 +58,16 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     Raises:
         Refused: if something in it cannot be traced, draws random numbers or changes a buffer.
     """
-    cost = Cost(model, loss)
-    step, state, fixed = pure_step(optimizer, cost)
+    step, state, fixed = pure_step(optimizer, model, loss)
     rates = [torch.zeros((), dtype=torch.float64)] * len(optimizer.param_groups)
-    arguments = (*state, *fixed, x, t, *rates)
+    given = [each.detach() for each in (*state, *fixed, x, t, *rates)]
     # Whatever a model does that a graph cannot hold, another path can do.
     try:
-        traced = make_fx(step, tracing_mode="fake")(*(each.detach() for each in arguments))
+        traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
         _check(traced.graph)
         table = {**torch._decomp.core_aten_decompositions(), **torch._decomp.get_decompositions(WHOLE)}
         functional = torch.func.functionalize(traced)
-        traced = make_fx(functional, table, tracing_mode="fake")(*(each.detach() for each in arguments))
+        traced = make_fx(functional, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
     except Refused:
         raise
     except Exception as error:
@@ -90,54 +78,46 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     return StepGraph(traced.graph, state, fixed, _constants(traced))
 
 
-def pure_step(optimizer: Descent, cost: Cost) -> tuple[Any, list[Tensor], list[Tensor]]:
+def pure_step(
+    optimizer: Descent, model: nn.Module, loss: Any
+) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor], list[Tensor]]:
     """Return the step as a function of tensors, with the state and the other tensors that it takes."""
-    owners = {theta: group for group in optimizer.param_groups for theta in group["params"]}
-    named = dict(cost.named_parameters())
-    learning = {name: theta for name, theta in named.items() if theta.requires_grad and theta in owners}
-    rest = {name: value for name, value in (named | dict(cost.named_buffers())).items() if name not in learning}
-    groups = [owners[theta] for theta in learning.values()]
-    places = [next(at for at, each in enumerate(optimizer.param_groups) if each is group) for group in groups]
-    moving = [theta for theta, group in zip(learning.values(), groups, strict=True) if group["momentum"]]
-    momenta = [optimizer.state.get(theta, {}).get("momentum_buffer") for theta in moving]
+    learns = arguments.learning(model, loss, optimizer)
+    rest = arguments.constants(model, loss, learns)
+    place = {theta: at for at, group in enumerate(optimizer.param_groups) for theta in group["params"]}
+    groups = {name: optimizer.param_groups[place[theta]] for name, theta in learns.items()}
+    moving = [name for name, group in groups.items() if group["momentum"]]
+    momenta = [optimizer.state.get(learns[name], {}).get("momentum_buffer") for name in moving]
     allow(all(b is not None for b in momenta), "it goes on with momenta, and there are none yet")
-    state = [*learning.values(), *momenta]
+    sizes = [len(learns), len(moving), len(rest), 2, len(optimizer.param_groups)]
 
     def step(*tensors: Tensor) -> tuple[Tensor, ...]:
-        thetas, tensors = tensors[: len(learning)], tensors[len(learning) :]
-        buffers, tensors = iter(tensors[: len(moving)]), tensors[len(moving) :]
-        others, (x, t, *rates) = tensors[: len(rest)], tensors[len(rest) :]
-        watched = dict(zip(learning, thetas, strict=True))
-        with Tape() as tape:
-            for name, theta in watched.items():
-                tape.watch(name, theta, is_parameter=True)
-            value = torch.func.functional_call(cost, watched | dict(zip(rest, others, strict=True)), (x, t))
-        with torch.no_grad():
-            gradients = dict(tape.pull_back(value))
-            found = [gradients.get(name) for name in learning]
-            if optimizer.max_norm is not None:
-                bounded = clipped({each: each for each in found if each is not None}, optimizer.max_norm)
-                found = [each if each is None else bounded[each] for each in found]
-            new = [
-                updated(theta, gradient, group, next(buffers) if group["momentum"] else None, rates[place])
-                for theta, gradient, group, place in zip(thetas, found, groups, places, strict=True)
-            ]
-            return value, *(theta for theta, _ in new), *(b for _, b in new if b is not None)
+        parts = iter(tensors)
+        thetas, buffers, others, (x, t), rates = (list(islice(parts, size)) for size in sizes)
+        watched = dict(zip(learns, thetas, strict=True))
+        algorithm = Backpropagation(model, loss)
+        cost, gradients = algorithm.pull_back(watched, dict(zip(rest, others, strict=True)), x, t)
+        if optimizer.max_norm is not None:
+            bounded = clipped({watched[name]: g for name, g in gradients.items()}, optimizer.max_norm)
+            gradients = {name: bounded[watched[name]] for name in gradients}
+        momentum = dict(zip(moving, buffers, strict=True))
+        for name, gradient in gradients.items():
+            moved = updated(watched[name], gradient, groups[name], momentum, name)
+            watched[name] = watched[name] - rates[place[learns[name]]] * moved
+        return cost, *watched.values(), *momentum.values()
 
-    return step, state, list(rest.values())
+    return step, [*learns.values(), *momenta], list(rest.values())
 
 
 def updated(
-    theta: Tensor, gradient: Tensor | None, group: Any, buffer: Tensor | None, rate: Tensor
-) -> tuple[Tensor, Tensor | None]:
-    """Return a parameter and its momentum after an update; see `torch_backprop.optim.update`."""
-    if gradient is None:
-        return theta, buffer
+    theta: Tensor, gradient: Tensor, group: Mapping[str, Any], momentum: dict[str, Tensor], name: str
+) -> Tensor:
+    """Return the direction of an update, and replace the momentum; see `torch_backprop.optim.update`."""
     gradient = decayed(theta, gradient, group)
-    if buffer is not None:
-        buffer = buffer * group["momentum"] + gradient * (1 - group["dampening"])
-        gradient = gradient + buffer * group["momentum"] if group["nesterov"] else buffer
-    return theta - rate * gradient, buffer
+    if name not in momentum:
+        return gradient
+    momentum[name] = momentum[name] * group["momentum"] + gradient * (1 - group["dampening"])
+    return gradient + momentum[name] * group["momentum"] if group["nesterov"] else momentum[name]
 
 
 def _check(graph: fx.Graph) -> None:
@@ -149,12 +129,11 @@ def _check(graph: fx.Graph) -> None:
 
 
 def _constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """Compute what depends on no input, such as the places of windows, once and for all."""
-    found: dict[fx.Node, Any] = {}
+    """Return the tensors that the step holds, and those that it makes from nothing, as places of windows are."""
+    held = {node: getattr(traced, node.target) for node in traced.graph.nodes if node.op == "get_attr"}
+    made: dict[fx.Node, Any] = {}
     for node in traced.graph.nodes:
-        if node.op == "get_attr":
-            found[node] = getattr(traced, node.target)
-        elif node.op == "call_function" and all(each in found for each in node.all_input_nodes):
-            args, kwargs = fx.map_arg((node.args, node.kwargs), found.__getitem__)
-            found[node] = node.target(*args, **kwargs)
-    return {node: value for node, value in found.items() if isinstance(value, Tensor)}
+        if node.op == "call_function" and all(each in made for each in node.all_input_nodes):
+            args, kwargs = fx.map_arg((node.args, node.kwargs), made.__getitem__)
+            made[node] = node.target(*args, **kwargs)
+    return held | {node: value for node, value in made.items() if isinstance(value, Tensor)}
