@@ -1,4 +1,4 @@
-"""Every row of the table of operators, against autograd; and writes in place, through views and under them."""
+"""Every row of the table of operators, against autograd; and writes in place, also through views."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_backprop.algorithm import Tape
 
 Program = Callable[..., Any]
+weight_norm: Any = getattr(torch, "_weight_norm")  # noqa: B009
 INDEX = torch.tensor([[0, 2], [1, 0]])
 ROWS = torch.tensor([2, 0, 2])
 MASK = torch.tensor([[True, False, True, False], [False, False, True, True], [True, True, False, False]])
@@ -55,7 +56,7 @@ ONE: dict[str, Program] = {
     "extremes": lambda x: x.amax(1) * x.amin((0, 1)) * x.max(1).values * x.min(1)[0] + x.max() * x.min(),
     "ties": lambda x: torch.relu(x).amin(1) * x[:, :1].expand(3, 4).amax(1) + torch.relu(x).min(),
     "spread": lambda x: x.var() * x.std(0).sum() * x.var(1, correction=0) + x[:1].std(0, correction=0).sum(),
-    "moments": lambda x: (lambda v, m: v * m)(*torch.var_mean(x, 1)) + torch.std_mean(x, 0)[1].sum(),
+    "moments": lambda x: torch.stack(torch.var_mean(x, 1)).prod(0) + torch.std_mean(x, 0)[1].sum(),
     "products": lambda x: x.prod(1) * x.prod() + (x * MASK).prod(0).sum(),
     "norms": lambda x: x.norm() * x.norm(dim=1) * x.norm(1) + torch.linalg.vector_norm(x, 3, 1),
     "norms at 0": lambda x: torch.relu(x).norm(dim=1) * (x * 0).norm() + torch.linalg.vector_norm(x, 1.5),
@@ -66,7 +67,7 @@ ONE: dict[str, Program] = {
     "einsum": lambda x: torch.einsum("ij,kj,kl->il", x, x, x) + torch.einsum("ij->j", x),
     "matmul": lambda x: x @ x.T @ x + x @ x[0] @ x[:, :1] + (x[0] @ x[1]) * torch.outer(x[:, 0], x[0]),
     "batches": lambda x: x.expand(2, 3, 4) @ x.T + torch.baddbmm(x[:, :3], x[None], x.T[None], beta=2),
-    "added": lambda x: torch.addmm(x[0, :3], x, x.T, alpha=2) + torch.addmv(x[:, 0], x, x[0], beta=3)[:, None],
+    "added": lambda x: torch.addmm(x[0, :3], x, x.T, alpha=2) + torch.addmv(x[:, 0], x, x[0], beta=3),
     "outer": lambda x: torch.addr(x, x[:, 1], x[1], alpha=2),
     "fused": lambda x: torch.addcmul(x, x, x, value=2) + torch.addcdiv(x, x, x * x + 1) + x.lerp(x * x, 0.3),
     "linear": lambda x: torch.nn.functional.linear(x[None], x, x[:, 0]),
@@ -74,8 +75,9 @@ ONE: dict[str, Program] = {
     "picks": lambda x: x.gather(1, INDEX) * x.index_select(0, ROWS)[:2, :2] + x[1:].take_along_dim(INDEX, 1),
     "takes": lambda x: x.masked_select(MASK) * x.masked_select(MASK[:, :1]).sum(),
     "puts": lambda x: x.index_put((ROWS[:2],), x[:2] * 2) + x.index_put((ROWS,), x * 3, accumulate=True),
-    "scatters": lambda x: x.scatter(1, INDEX, x[1:, :2] * 3) + x.scatter(1, INDEX, 2.0) + x.scatter_add(1, INDEX, x[1:, :2]),
-    "index": lambda x: x.index_add(0, ROWS, x, alpha=2) + x.index_copy(0, ROWS[:2], x[:2]) + x.index_fill(0, ROWS, 1),
+    "scatters": lambda x: x.scatter(1, INDEX, x[1:, :2] * 3) + x.scatter(1, INDEX, 2.0),
+    "sums by index": lambda x: x.scatter_add(1, INDEX, x[1:, :2]) + x.index_add(0, ROWS, x, alpha=2),
+    "index": lambda x: x.index_copy(0, ROWS[:2], x[:2]) + x.index_fill(0, ROWS, 1),
     "casts": lambda x: x.float().double() * x.to(torch.float64) + x.half().float().sum(),
     "clones": lambda x: x.clone() * x.contiguous() * x.T.contiguous().T,
     "modulo": lambda x: torch.remainder(x, 0.7) * torch.fmod(x, 0.3) + torch.remainder(x, x * x + 1) + x % 2,
@@ -83,10 +85,10 @@ ONE: dict[str, Program] = {
     "detached": lambda x: x * x.detach() + x.data,
     "constants": lambda x: x * torch.zeros_like(x) + x.new_ones(()) + x.argmax() + (x > 0) * x,
     "numbers": lambda x: x * x.detach().sum().item() + float(x[0, 0].detach()),
-    "weight norm": lambda x: torch._weight_norm(x, x[:, :1], 0) + torch._weight_norm(x, x[:1], 1),
-    "trace": lambda x: torch.trace(x) * x,
+    "weight norm": lambda x: weight_norm(x, x[:, :1], 0) + weight_norm(x, x[:1], 1),
     "complex": lambda x: torch.complex(x, x * x).abs(),
-    "conjugates": lambda x: (torch.complex(x, x + 1).conj() * torch.complex(x * x, x)).imag + torch.polar(x * x, x).real,
+    "conjugates": lambda x: (torch.complex(x, x + 1).conj() * torch.complex(x * x, x)).imag,
+    "polar": lambda x: torch.polar(x * x, x).real,
 }  # fmt: skip
 
 TWO: dict[str, Program] = {
@@ -106,13 +108,13 @@ TWO: dict[str, Program] = {
 WRITES: dict[str, Program] = {
     "itself": lambda x: (x * 2).mul_(x).add_(x, alpha=2).exp_(),
     "a slice": lambda x: _do(x * 2, lambda y: y[:, 1].mul_(x[:, 0])),
-    "an item": lambda x: _do(torch.zeros(3, 4), lambda y: y.__setitem__((0, slice(2)), x[1, :2])),
-    "rows of zeros": lambda x: _do(torch.zeros(2, 4), lambda y: [y[i].copy_(x[i] * x[i + 1]) for i in range(2)]),
+    "an item": lambda x: _do(torch.zeros(3, 4), lambda y: _set(y, (0, slice(2)), x[1, :2])),
+    "rows of zeros": lambda x: _do(torch.zeros(2, 4), lambda y: [y[i].copy_(x[i] * x[2]) for i in range(2)]),
     "a view of a view": lambda x: _do(x * 3, lambda y: y.view(2, 6)[1].view(3, 2).T[0].add_(x[0, 0])),
-    "the whole, a view read": lambda x: (lambda y, v: (y.mul_(x), v * y[0])[1])(*(lambda y: (y, y[1]))(x * 2)),
-    "a view, a view read": lambda x: (lambda y: (lambda a, b: (a.mul_(3), b * a.sum())[1])(y[0], y.T[1]))(x + 1),
-    "an index": lambda x: _do(x * 2, lambda y: y.__setitem__(ROWS[:2], x[:2] * x[1:])),
-    "a mask": lambda x: _do(x * 2, lambda y: (y.masked_fill_(MASK, 1.0), y.__setitem__(~MASK, x[~MASK] ** 2))),
+    "the whole, a view read": lambda x: _both(x * 2, lambda y: (y, y[1]), x),
+    "a view, a view read": lambda x: _both(x + 1, lambda y: (y[0], y.T[1]), x.sum()),
+    "an index": lambda x: _do(x * 2, lambda y: _set(y, ROWS[:2], x[:2] * x[1:])),
+    "a mask": lambda x: _do(x * 2, lambda y: (y.masked_fill_(MASK, 1.0), _set(y, ~MASK, x[~MASK] ** 2))),
     "constants": lambda x: _do(x * x, lambda y: (y[0].zero_(), y[1, 1].fill_(2.0), y[2].fill_(x[0, 0]))),
     "a sum": lambda x: _do(torch.zeros(3, 4), lambda y: [y.add_(x**k) for k in range(3)]),
     "scatter": lambda x: _do(x * 2, lambda y: y.scatter_add_(1, INDEX, x[1:, 1:3]).index_add_(0, ROWS, x)),
@@ -127,6 +129,17 @@ WRITES: dict[str, Program] = {
 def _do(y: Tensor, write: Callable[[Tensor], Any]) -> Tensor:
     write(y)
     return y * y
+
+
+def _set(y: Tensor, place: Any, numbers: Tensor) -> None:
+    y[place] = numbers
+
+
+def _both(y: Tensor, views: Callable[[Tensor], tuple[Tensor, Tensor]], by: Tensor) -> Tensor:
+    """One view is written into, and both are read."""
+    written, read = views(y)
+    written.mul_(by)
+    return read * written.sum()
 
 
 def _doubled_quietly(y: Tensor) -> None:

@@ -43,12 +43,17 @@ def without_autograd(spec: LayerSpec, case: Case) -> None:
 def _cost(output: Any, _: None) -> Tensor:
     outputs = differentiable(output, any_tensor=True)
     assert not any(y.requires_grad for y in outputs), "the tape left a part to autograd"
-    return torch.stack([(y * draw_like(y, torch.float64)).sum() for y in outputs]).sum()
+    return _weighted(outputs)
+
+
+def _weighted(outputs: list[Tensor]) -> Tensor:
+    # a cost has to be finite, and a layer need not be
+    finite = [torch.where(y.isfinite(), y, 0) for y in outputs]
+    return torch.stack([(y * draw_like(y, torch.float64)).sum() for y in finite]).sum()
 
 
 def _by_autograd(model: Standing) -> Any:
-    outputs = differentiable(model(), any_tensor=True)
-    cost = torch.stack([(y * draw_like(y, torch.float64)).sum() for y in outputs]).sum()
+    cost = _weighted(differentiable(model(), any_tensor=True))
     if cost.requires_grad:
         cost.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

@@ -7,6 +7,7 @@ P^T g; writing x' = x - P^T P x + P^T v pulls back to x as g - P^T P g, and to v
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 
@@ -40,9 +41,8 @@ def writing(view: Tensor, root: Tensor) -> tuple[Pull, Pull]:
     return to_root, to_view
 
 
-def _geometry(
-    view: Tensor, root: Tensor
-) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...], int]]:
+def _geometry(view: Tensor, root: Tensor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Shape and strides of the whole; shape, strides and offset of the part."""
     overlaps = any(step == 0 and size > 1 for step, size in zip(view.stride(), view.shape, strict=True))
     if overlaps or view.dtype != root.dtype:
         raise NotImplementedError(

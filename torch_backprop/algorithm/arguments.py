@@ -23,12 +23,12 @@ NOTHING_LEARNS = (
     " are to learn."
 )
 LENGTHS = (
-    "targets has {} rows and the output has {} (for inputs of {}): give each example one target. The loss said:"
-    " {}"
+    "targets has {} rows and the output has {} (for inputs of {}): give each example one target. The loss"
+    " said: {}"
 )
 INTEGERS = (
-    "inputs is a tensor of {}, and the model computes with real numbers: pass inputs.float(), or numbers of its"
-    " parameters' dtype. It said: {}"
+    "inputs is a tensor of {}, and the model computes with real numbers: pass inputs.float(), or numbers of"
+    " its parameters' dtype. It said: {}"
 )
 NOT_SCALAR = "loss returned {}: it must be a scalar, for example of reduction='mean'."
 FOREIGN = (
@@ -63,7 +63,7 @@ def learning(model: Module, loss: Loss, update: torch.optim.Optimizer | None) ->
     Raises:
         ValueError: there is none, one has no shape yet, or two have the same name.
     """
-    named = dict(model.named_parameters())
+    named: dict[str, Tensor] = dict(model.named_parameters())
     own = set(named.values())
     for name, parameter in loss.named_parameters() if isinstance(loss, Module) else ():
         if f"loss.{name}" in named:
@@ -93,7 +93,7 @@ def held_constant(model: Module, loss: Loss, parameters: Mapping[str, Tensor]) -
         for p in required:
             p.requires_grad_(True)
         for p in parameters.values():
-            p.__dict__.pop(SLOT, None)
+            vars(p).pop(SLOT, None)
 
 
 def constants(model: Module, loss: Loss, learning: Mapping[str, Tensor]) -> dict[str, Tensor]:

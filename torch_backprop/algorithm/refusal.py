@@ -39,8 +39,8 @@ def refuse_foreign_function() -> None:
         if frame.f_code is APPLY:
             name = frame.f_locals["cls"].__name__
             raise NotImplementedError(
-                f"{name}.apply, called at {where()}, hides its backward pass from the tape: derive {name} from"
-                f" torch_backprop.Rule and call {name}.call instead of {name}.apply."
+                f"{name}.apply, called at {where()}, hides its backward pass from the tape: derive {name}"
+                f" from torch_backprop.Rule and call {name}.call instead of {name}.apply."
             )
 
 

@@ -36,9 +36,10 @@ class TrainingStep(Module):
 
         cost, parameters, state = step(parameters, state, inputs, targets)
 
-    The state holds the optimizer's momentum under ``"momentum"``, and under
-    ``"buffers"`` the model's and the loss's, with the parameters that do not learn. :meth:`start` returns both as they are in the model and the optimizer now. The settings of
-    the optimizer, its learning rates among them, are constants of the function, as they are when it is made.
+    The state holds the optimizer's momentum under ``"momentum"``; and under ``"buffers"`` those of model and
+    loss, with the parameters that do not learn. :meth:`start` returns both as they are now. The settings of
+    the optimizer, its learning rates among them, are constants of the function, as they were when it was
+    made.
 
     Args:
         algorithm: the model and the loss.
@@ -62,7 +63,7 @@ class TrainingStep(Module):
         arguments.check_types(algorithm.model, algorithm.loss, optimizer)
         self._learning = arguments.learning(algorithm.model, algorithm.loss, optimizer)
         self._settings = _settings(optimizer, self._learning)
-        self._buffers = _momenta(optimizer, self._learning, self._settings)
+        self._momentum = _momenta(optimizer, self._learning, self._settings)
         # not as a submodule, whose parameters would be exported beside those given
         self._algorithm = (algorithm,)
 
@@ -70,7 +71,7 @@ class TrainingStep(Module):
         """Copies of the parameters and of the state, as they are now."""
         algorithm = self._algorithm[0]
         buffers = arguments.constants(algorithm.model, algorithm.loss, self._learning)
-        state = {"momentum": self._buffers, "buffers": buffers}
+        state = {"momentum": self._momentum, "buffers": buffers}
         return pytree.tree_map(lambda x: x.detach().clone(), (self._learning, state))
 
     def forward(

@@ -26,8 +26,8 @@ SLOT = "_torch_backprop"
 """The attribute by which a tensor knows its value: (tape, value, the value of the tensor it is a view of)."""
 NO_SLOT = (None, None, None)
 STALE = (
-    "a tensor of shape {} was computed in an earlier pass, whose tape is gone: detach() what one pass hands to"
-    " the next."
+    "a tensor of shape {} was computed in an earlier pass, whose tape is gone: detach() what one pass hands"
+    " to the next."
 )
 LEAF = "a leaf Variable that requires grad is being used in an in-place operation."
 
@@ -93,16 +93,16 @@ class Tape:
             RuntimeError: it was computed in an earlier pass.
         """
         value, base = self._slot(x)
-        if x._is_view():
-            now, _ = self._slot(x._base)
+        if (root := _root(x)) is not x:
+            now, _ = self._slot(root)
             if now is not None and now is not base:
-                return self._mode.reread(x, x._base, now)
+                return self._mode.reread(x, root, now)
         return value
 
     def assign(self, x: Tensor, value: Value | None, viewed: Tensor | None = None) -> None:
         """Makes ``value`` the value of ``x``, which is a view of ``viewed``, if that is given."""
         base = None if viewed is None else self._slot(_root(viewed))[0]
-        x.__dict__[SLOT] = (self.number, value, base)
+        vars(x)[SLOT] = (self.number, value, base)
 
     def write(self, x: Tensor, value: Value) -> None:
         """Makes ``value`` the value of ``x``, which has been overwritten, and of what it is a view of.
@@ -217,7 +217,7 @@ def watch(key: Hashable, x: Tensor) -> None:
 
 def _root(x: Tensor) -> Tensor:
     """What ``x`` is a view of, or itself."""
-    return x if x._base is None else x._base
+    return x._base if x._is_view() and x._base is not None else x
 
 
 def _own(y: Any, args: tuple[Any, ...], context: Context) -> Any:

@@ -14,8 +14,8 @@ from torch_backprop.optim.update import Updater
 
 REFUSED = "update={} cannot move one parameter at a time: {}. Call without update, and step as usual."
 SPANS = (
-    "update={} makes an update of {} examples, and inputs has {} (with {} waiting): call with as many as make an"
-    " update, or without update."
+    "update={} makes an update of {} examples, and inputs has {} (with {} waiting): call with as many as make"
+    " an update, or without update."
 )
 
 

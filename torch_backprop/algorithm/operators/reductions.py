@@ -108,7 +108,7 @@ def _standard_mean(
     return (lambda g_standard, g_mean: spread(g_standard) + mean(g_mean),)
 
 
-def _product(y: Tensor, x: Tensor, dim: Dims = None, keepdim: bool = False, **_: Any) -> Any:
+def _product(y: Tensor, x: Tensor, dim: int | None = None, keepdim: bool = False, **_: Any) -> Any:
     """The product of all others, from both sides, so that zeros do no harm."""
 
     def pull(g: Tensor) -> Tensor:
