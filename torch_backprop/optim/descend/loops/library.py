@@ -23,6 +23,8 @@ FLAGS = (
     "-fno-signed-zeros",
     "-fno-trapping-math",
     "-fno-math-errno",
+    # gcc 12 loads from wrong places where it makes one masked load out of many conditional ones.
+    "-fno-tree-loop-if-convert",
 )
 
 

@@ -16,6 +16,12 @@ from torch_backprop.optim.descend.loops.program import TYPES, Program, Unknown, 
 FRAME = """\
 #include <math.h>
 #include <stdint.h>
+#if defined __GLIBC__ && defined __x86_64__ && !defined __clang__
+/* The C library has these for whole vectors. */
+#define WHOLE __attribute__((simd("notinbranch")))
+WHOLE float expf(float); WHOLE float logf(float); WHOLE float tanhf(float); WHOLE float erff(float);
+WHOLE double exp(double); WHOLE double log(double); WHOLE double tanh(double); WHOLE double erf(double);
+#endif
 
 /* Returns how many examples were done: the first that cannot be, or whose cost is not finite, is left alone. */
 int64_t descend(int64_t examples, void **state, void **fixed, char *inputs, char *targets, double *rates,
