@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 import weakref
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,13 @@ from torch.autograd.graph import increment_version
 
 from torch_backprop.optim.descend.loops import ALIGNMENT, Unknown, compiler, load, write
 from torch_backprop.optim.descend.settings import Refused, allow, check_modules, check_settings
-from torch_backprop.optim.descend.step_graph import trace_step
+from torch_backprop.optim.descend.step_graph import StepGraph, trace_step
 
 if TYPE_CHECKING:
     from torch_backprop.optim.descent import Descent
 
+PROOF = 4
+"""Examples by which compiled code is held to PyTorch's."""
 PLAIN = (bool, int, float, str, tuple, type(None))
 # By model, for a step is of no use when its model is gone.
 _steps: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Compiled]] = weakref.WeakKeyDictionary()
@@ -44,16 +45,19 @@ class Compiled:
     ) -> None:
         x, t = inputs[:1].contiguous(), targets[:1].contiguous()
         step = trace_step(optimizer, model, loss, x, t)
-        groups = len(optimizer.param_groups)
         try:
-            source = write(step.graph, step.state, step.fixed, step.constants, x, t, groups)
+            source = write(step.module.graph, step.state, step.fixed, step.constants, x, t, step.groups)
         except Unknown as error:
             raise Refused(f"it has no translation of {error}") from error
+        try:
+            self.function = load(source.text)
+        except (OSError, RuntimeError) as error:
+            raise Refused(f"it needs a C compiler that works ({error})") from error
         self.state, self.fixed = step.state, [*step.fixed, *source.read]
-        self.function = load(source.text)
         self.scratch = torch.empty(source.scratch + ALIGNMENT, dtype=torch.uint8)
         # Kept, since the cache knows it by its id.
         self.loss = loss
+        self._prove(step, inputs[:PROOF], targets[:PROOF])
 
     def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
         """Descend over some examples at their rates.
@@ -62,19 +66,48 @@ class Compiled:
             The cost of each example before its update, up to the first that the step cannot do: one whose
             cost is not finite, or that has an index which is out of range.
         """
-        inputs, targets, costs = inputs.contiguous(), targets.contiguous(), rates.new_empty(len(rates))
-        tensors = (inputs, targets, rates.contiguous(), costs)
+        costs = self._run(self.state, inputs, targets, rates)
+        # Written behind autograd's back, which has to know.
+        increment_version(self.state)
+        return costs
+
+    def _run(self, state: list[Tensor], inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
+        costs = rates.new_empty(len(rates))
+        tensors = (inputs.contiguous(), targets.contiguous(), rates.contiguous(), costs)
         begin = -self.scratch.data_ptr() % ALIGNMENT
         done = self.function(
             len(inputs),
-            _pointers(self.state),
+            _pointers(state),
             _pointers(self.fixed),
             *(tensor.data_ptr() for tensor in tensors),
             self.scratch.data_ptr() + begin,
         )
-        # Written behind autograd's back, which has to know.
-        increment_version(self.state)
         return costs[:done]
+
+    @torch.no_grad()
+    def _prove(self, step: StepGraph, inputs: Tensor, targets: Tensor) -> None:
+        """Hold the code to what PyTorch makes of the same graph, for compilers have faults too.
+
+        Raises:
+            Refused: if they differ by more than rounding.
+        """
+        rates = torch.full((len(inputs), step.groups), 0.1, dtype=torch.float64)
+        found = [each.clone() for each in self.state]
+        costs = self._run(found, inputs, targets, rates)
+        expected: list[Tensor] = [each.detach() for each in self.state]
+        for example, cost in enumerate(costs):
+            row = slice(example, example + 1)
+            true, *expected = step.module(*expected, *step.fixed, inputs[row], targets[row], *rates[example])
+            allow(_agree(cost, true), "the C compiler's code computes another cost than PyTorch")
+        same = all(map(_agree, found, expected))
+        allow(same, "the C compiler's code computes another update than PyTorch")
+
+
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether two tensors are the same up to rounding, of which a sum of many terms has much."""
+    tolerance = torch.finfo(expected.dtype).eps * 2**10
+    scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+    return torch.allclose(found.to(expected.dtype), expected, 0, scale * tolerance, equal_nan=True)
 
 
 def compiled(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Compiled:

@@ -32,6 +32,21 @@ WHOLE = (
     aten.gelu,
     aten.native_layer_norm,
     aten.native_group_norm,
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten.elu,
+    aten.softplus,
+    aten.hardtanh,
+    aten.hardsigmoid,
+    aten.hardswish,
+    aten.celu,
+    aten.mish,
+    aten.silu,
+    aten.log_sigmoid_forward,
+    aten.smooth_l1_loss,
+    aten.huber_loss,
+    aten.mse_loss,
 )
 
 
@@ -40,15 +55,17 @@ class StepGraph:
     """A traced step.
 
     Attributes:
-        graph: of ATen's operators, all functional, with an input for each tensor below, x, t and rate.
+        module: a graph of ATen's operators, all functional, with an input for each tensor below, x, t and rate.
         state: the parameters that learn, and their momenta after them.
         fixed: the other parameters, and the buffers.
+        groups: the number of rates.
         constants: the nodes that depend on no input, and their tensors.
     """
 
-    graph: fx.Graph
+    module: fx.GraphModule
     state: list[Tensor]
     fixed: list[Tensor]
+    groups: int
     constants: dict[fx.Node, Tensor]
 
 
@@ -73,9 +90,10 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     except Exception as error:
         raise Refused(f"the step cannot be traced ({type(error).__name__}: {error})") from error
     traced.graph.eliminate_dead_code()
+    traced.recompile()
     changed = any(node.target is aten.copy_.default for node in traced.graph.nodes)
     allow(not changed, "it changes no buffers")
-    return StepGraph(traced.graph, state, fixed, _constants(traced))
+    return StepGraph(traced, state, fixed, len(rates), _constants(traced))
 
 
 def pure_step(

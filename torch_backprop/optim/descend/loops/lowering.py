@@ -110,6 +110,19 @@ def convolved(program: Program, meta: Any, *args: Any) -> Value:
     return products.convolution(program, *args, shape=tuple(meta.shape))
 
 
+def padded(program: Program, meta: Any, x: Value, pad: list[int], number: float = 0) -> Value:
+    """A number around the last dimensions."""
+    sides = list(zip(pad[::2], pad[1::2], strict=True))[::-1]
+    if min(pad) < 0:
+        raise Unknown("a negative padding")
+    y = program.filled(tuple(meta.shape), meta.dtype, literal(number, meta.dtype))
+    inside, outer = y, len(x.shape) - len(sides)
+    for dim, (before, _) in enumerate(sides, outer):
+        inside = indexing.slice_of(program, inside, dim, before, before + x.shape[dim])
+    program.store(inside, x)
+    return y
+
+
 def chosen(program: Program, meta: Any, condition: Value, a: Any, b: Any) -> Value:
     """One of two, element by element."""
     a, b = (cast(each, meta.dtype) if isinstance(each, Value) else constant(each, meta.dtype) for each in (a, b))
@@ -150,6 +163,8 @@ OPERATORS: dict[Any, Operator] = {
     aten.zeros_like.default: lambda program, meta, *_, **__: constant(0, meta.dtype, tuple(meta.shape)),
     aten.ones_like.default: lambda program, meta, *_, **__: constant(1, meta.dtype, tuple(meta.shape)),
     aten.scalar_tensor.default: filled,
+    aten.constant_pad_nd.default: padded,
+    aten.copy.default: lambda program, meta, _, x, *__: cast(spread(program.settle(x), tuple(meta.shape)), meta.dtype),
     aten.alias.default: converted,
     aten.clone.default: converted,
     aten.detach.default: converted,

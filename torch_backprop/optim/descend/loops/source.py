@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from torch_backprop.optim.descend.loops.elementwise import constant
 from torch_backprop.optim.descend.loops.lowering import lower
-from torch_backprop.optim.descend.loops.program import TYPES, Program, Unknown, Value, cast, dense, stored
+from torch_backprop.optim.descend.loops.program import Program, Value, c_type, cast, dense, stored
 
 FRAME = """\
 #include <math.h>
@@ -113,9 +113,7 @@ def known(tensor: Tensor) -> Value | None:
 
 
 def _declared(lines: list[str], name: str, tensor: Tensor, pointer: str) -> Value:
-    if tensor.dtype not in TYPES:
-        raise Unknown(str(tensor.dtype))
-    kind = TYPES[tensor.dtype]
+    kind = c_type(tensor.dtype)
     lines.append(f"{kind} *restrict {name} = ({kind} *)({pointer});")
     return stored(name, tensor.dtype, tuple(tensor.shape), tensor.stride())
 
