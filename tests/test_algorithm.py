@@ -6,6 +6,7 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -237,7 +238,7 @@ def test_the_cotangents_of_what_is_watched() -> None:
     model = perceptron(nn.ReLU(inplace=True))
     model[0].requires_grad_(False)
     for name, layer in model.named_children():
-        layer.register_forward_hook(lambda _, __, output, name=name: watch(name, output))
+        layer.register_forward_hook(partial(_watched, name))
     algorithm = Backpropagation(model, functional.cross_entropy)
     algorithm(INPUTS, CLASSES)
     hidden = model[0](INPUTS).detach().requires_grad_()
@@ -245,6 +246,10 @@ def test_the_cotangents_of_what_is_watched() -> None:
     logits = model[2](active)
     expected = torch.autograd.grad(F.cross_entropy(logits, CLASSES), (hidden, active, logits))
     torch.testing.assert_close(algorithm.watched, dict(zip("012", expected, strict=True)))
+
+
+def _watched(name: str, _: nn.Module, __: Any, output: Tensor) -> None:
+    watch(name, output)
 
 
 class Own(torch.autograd.Function):
@@ -256,8 +261,8 @@ class Own(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -309,7 +314,7 @@ def test_a_cost_that_is_not_finite_names_the_example() -> None:
     with pytest.raises(ValueError, match=r"the cost is nan; example 3 .* inputs"):
         Backpropagation(model, functional.cross_entropy, optimizer)(rows, CLASSES)
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
-    model[2].weight.data[:] = torch.inf
+    nn.init.constant_(model[2].get_parameter("weight"), torch.inf)
     with pytest.raises(ValueError, match=r"example 0 .* the output"):
         Backpropagation(model, functional.cross_entropy)(INPUTS, CLASSES)
 
@@ -328,7 +333,8 @@ def test_a_hidden_tensor_that_requires_a_gradient() -> None:
 
 
 def test_arguments_of_other_types() -> None:
-    for arguments, name in (((1, len), "model"), ((nn.ReLU(), 1), "loss"), ((nn.ReLU(), len, 3), "update")):
+    given: Any = ((1, len), "model"), ((nn.ReLU(), 1), "loss"), ((nn.ReLU(), len, 3), "update")
+    for arguments, name in given:
         with pytest.raises(TypeError, match=f"{name} is"):
             Backpropagation(*arguments)
 

@@ -70,6 +70,7 @@ def test_a_pure_function(optimizers: Optimizers, build: Callable[[], nn.Sequenti
     before = copy.deepcopy(model.state_dict())
     parameters, state = start = step.start()
     kept = copy.deepcopy(start)
+    cost = torch.tensor(0.0)
     for _ in range(4):
         cost, parameters, state = step(parameters, state, INPUTS, CLASSES)
     torch.testing.assert_close(cost, trained(expected, loss, optimizers(expected.parameters()), 4))
