@@ -89,11 +89,12 @@ class Interception(modes.TorchDispatchMode):
         return output
 
     def _without_row(self, func: Any, args: Any, kwargs: Any) -> Any:
-        with self:
-            # made of several operators, which in inference mode are not seen one by one
-            output = func.decompose(*args, **kwargs)
-        if output is not NotImplemented:
-            return output
+        # in inference mode what is made of several operators is not seen as these; prim's are no operators
+        if func.namespace != "prim":
+            with self:
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
         output = func(*args, **kwargs)
         if any(is_differentiable(y) for y in _tensors(output)):
             raise unsupported(func)
