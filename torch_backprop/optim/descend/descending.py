@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 PATHS = ("compiled", "vectors", "tape")
 STRETCH = {"compiled": 4096, "vectors": 256, "tape": 256}
 """Examples of one call of a path, between which the clock is looked at."""
-NOT_FINITE = (
-    "The cost of example {} is not finite: look at this example, or lower lr. The parameters are those before it."
-)
+NOT_FINITE = "The cost of example {} is not finite: look at this example, or lower lr. The parameters are those before it."
 TRIAL = 64
 """Examples by which a slower path is timed at first."""
 
@@ -66,7 +64,8 @@ class Descending:
         bar = Bar(self.count, quiet)
         try:
             while self.done < self.count:
-                bar.show(self.done, self._stretch())
+                path = self._stretch()
+                bar.show(self.done, path)
         finally:
             bar.clear()
         self.optimizer.end_epoch()
@@ -80,7 +79,8 @@ class Descending:
         # Examples by which the pace is found are few, for a faster path may be the right one.
         limit = TRIAL if self.path is None and not self.pace else self.count
         if runner is None:
-            self._by_tape(min(limit, STRETCH["tape"]))
+            # A momentum that is to be compiled begins by one example.
+            self._by_tape(1 if self.path == "compiled" else min(limit, STRETCH["tape"]))
         else:
             self._by(runner, min(limit, STRETCH[runner.name]))
         path = runner.name if runner else "tape"
@@ -118,7 +118,8 @@ class Descending:
         if not is_compiled(*self.what) and self.path is None:
             ahead = (self.count - self.done) * self.pace
             # What was spent counts as well: never much more than twice the time of who knows the future.
-            if not self.pace or self.optimizer._spent + ahead < self.building:
+            spent = self.optimizer._spent
+            if not (spent or self.pace) or spent + ahead < self.building:
                 return None
         begun, known = time.perf_counter(), is_compiled(*self.what)
         runner = compiled(*self.what)
@@ -184,7 +185,11 @@ class Descending:
 
 
 def _check_rows(model: Any, inputs: Any, targets: Any) -> None:
-    for name, kind, value in (("model", nn.Module, model), ("inputs", Tensor, inputs), ("targets", Tensor, targets)):
+    for name, kind, value in (
+        ("model", nn.Module, model),
+        ("inputs", Tensor, inputs),
+        ("targets", Tensor, targets),
+    ):
         if not isinstance(value, kind):
             raise TypeError(f"{name} is a {type(value).__name__}: descend() takes a {kind.__name__}.")
     for name, tensor in (("inputs", inputs), ("targets", targets)):

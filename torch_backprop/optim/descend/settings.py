@@ -80,7 +80,7 @@ def check_settings(optimizer: "Descent", *, momentum: bool = False) -> None:
     allow(momentum or optimizer.max_norm is None, "it forms no gradient whose norm max_norm could bound")
     allow(not getattr(optimizer, "average", 0), "it does not average the iterates")
     allow(getattr(optimizer, "_reduction", None) is None, "it has no variance reduction")
-    allow(not (adaptive and decays), 'schedule="adaptive" would need the penalty before each update')
+    allow(not (adaptive and decays), 'it knows no penalty, as schedule="adaptive" with weight_decay would need')
     allow(not _hooked(optimizer), "it would not call the hooks on updates and steps")
     allow(place()[1] == 1, "it is for one process")
 
@@ -96,7 +96,9 @@ def check_modules(*parts: Any) -> None:
             where = f"{name or 'the model'} ({type(module).__name__})"
             allow(not couples_or_draws(module), f"it couples no rows and draws no numbers, as {where} does")
             allow(not _hooks_of(module), f"it would not call the hooks of {where}")
-    allow(not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"), "it has no autocast")
+    allow(
+        not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"), "it has no autocast"
+    )
     allow(not nn.modules.module._has_any_global_hook(), "it would not call the global hooks of modules")
 
 

@@ -36,6 +36,7 @@ WHOLE = (
     aten._native_batch_norm_legit,
     aten._native_batch_norm_legit_no_training,
     aten.elu,
+    aten.linalg_vector_norm,
     aten.softplus,
     aten.hardtanh,
     aten.hardsigmoid,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch_backprop.optim.descend.loops.program import Index, Program, Value, dense, stored
+import torch
+
+from torch_backprop.optim.descend.loops.program import Index, Program, Unknown, Value, spread, stored
 
 
 def view(value: Value, shape: Any, strides: Any, offset: int = 0) -> Value:
@@ -19,7 +21,9 @@ def permute(program: Program, x: Value, dims: list[int]) -> Value:
     return view(x, [x.shape[dim] for dim in dims], [x.strides[dim] for dim in dims])
 
 
-def slice_of(program: Program, x: Value, dim: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
+def slice_of(
+    program: Program, x: Value, dim: int = 0, start: Any = None, stop: Any = None, step: int = 1
+) -> Value:
     """Return a slice along a dimension."""
     x = program.settle(x)
     dim %= len(x.shape)
@@ -73,12 +77,8 @@ def index_select(program: Program, x: Value, dim: int, index: Value) -> Value:
 
 
 def take(program: Program, x: Value, indices: list[Value | None]) -> Value:
-    """Return x at arrays of places, which replace the one dimension that has one.
-
-    Raises:
-        AssertionError: if several dimensions have one.
-    """
-    ((dim, places),) = [(dim, each) for dim, each in enumerate(indices) if each is not None]
+    """Return x at arrays of places, which replace the one dimension that has one."""
+    dim, places = the_only(indices)
     x, places = program.settle(x), checked(program, places, x.shape[dim])
     shape = (*x.shape[:dim], *places.shape, *x.shape[dim + 1 :])
     stop = dim + len(places.shape)
@@ -89,11 +89,53 @@ def take(program: Program, x: Value, indices: list[Value | None]) -> Value:
     return Value(shape, x.dtype, at)
 
 
+def put(program: Program, x: Value, indices: list[Value | None], source: Value, add: bool = False) -> Value:
+    """Return x with `source` assigned or added at arrays of places along one dimension."""
+    dim, places = the_only(indices)
+    y, places = program.copied(x), checked(program, places, x.shape[dim])
+    shape = (*x.shape[:dim], *places.shape, *x.shape[dim + 1 :])
+    source, stop = spread(program.settle(source), shape), dim + len(places.shape)
+    with program.loops(*shape) as i:
+        target = y.at((*i[:dim], places.at(i[dim:stop]), *i[stop:]))
+        program.emit(f"{target} {'+=' if add else '='} {source.at(i)};")
+    return y
+
+
+def the_only(indices: list[Value | None]) -> tuple[int, Value]:
+    """Return the one dimension that has an array of places, and the array.
+
+    Raises:
+        Unknown: if several have one, or it is a mask.
+    """
+    found = [(dim, each) for dim, each in enumerate(indices) if each is not None]
+    if len(found) != 1 or found[0][1].dtype == torch.bool:
+        raise Unknown("an index of several tensors, or a mask")
+    return found[0]
+
+
+def index_add(program: Program, x: Value, dim: int, index: Value, source: Value) -> Value:
+    """Return x with the slices of `source` added at a vector of places along a dimension."""
+    return put(program, x, [None] * (dim % len(x.shape)) + [index], source, True)
+
+
+def slice_scatter(program: Program, x: Value, source: Value, *where: Any) -> Value:
+    """Return x with a slice replaced."""
+    y = program.copied(x)
+    program.store(slice_of(program, y, *where), source)
+    return y
+
+
+def select_scatter(program: Program, x: Value, source: Value, dim: int, place: int) -> Value:
+    """Return x with what is at a place along a dimension replaced."""
+    y = program.copied(x)
+    program.store(select(program, y, dim, place), source)
+    return y
+
+
 def scatter(program: Program, x: Value, dim: int, index: Value, source: Value, sign: str) -> Value:
     """Return x with `source` assigned ("=") or added ("+=") at places along a dimension."""
     dim %= len(x.shape)
-    y = program.array(x.shape, x.dtype)
-    program.store(y, x)
+    y = program.copied(x)
     source, index = program.settle(source), checked(program, index, x.shape[dim])
     with program.loops(*index.shape) as i:
         program.emit(f"{y.at((*i[:dim], index.at(i), *i[dim + 1 :]))} {sign} {source.at(i)};")

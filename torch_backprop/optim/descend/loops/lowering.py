@@ -69,7 +69,9 @@ def variance_and_mean(
     middle = program.settle(elementwise(program, "({0} / {1})", x.dtype, [kept, count]))
     squares = elementwise(program, "(({0} - {1}) * ({0} - {1}))", x.dtype, [x, middle])
     squares = reduction(program, squares, dims, keepdim, "0", "{0} + {1}", x.dtype)
-    over = elementwise(program, "({0} / {1})", x.dtype, [squares, count - (1 if correction is None else correction)])
+    over = elementwise(
+        program, "({0} / {1})", x.dtype, [squares, count - (1 if correction is None else correction)]
+    )
     return over, program.reshape(middle, tuple(metas[1].shape))
 
 
@@ -83,7 +85,9 @@ def extreme(sign: str, start: str) -> Callable[..., Value]:
     return find
 
 
-def plus_product(program: Program, meta: Any, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+def plus_product(
+    program: Program, meta: Any, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1
+) -> Value:
     """beta c + alpha a b."""
     ab = products.matrix_product(program, a, b)
     form = "({0} + {1})" if beta == alpha == 1 else "({2} * {0} + {3} * {1})"
@@ -125,7 +129,9 @@ def padded(program: Program, meta: Any, x: Value, pad: list[int], number: float 
 
 def chosen(program: Program, meta: Any, condition: Value, a: Any, b: Any) -> Value:
     """One of two, element by element."""
-    a, b = (cast(each, meta.dtype) if isinstance(each, Value) else constant(each, meta.dtype) for each in (a, b))
+    a, b = (
+        cast(each, meta.dtype) if isinstance(each, Value) else constant(each, meta.dtype) for each in (a, b)
+    )
     shape = tuple(meta.shape)
     condition, a, b = (spread(each, shape) for each in (condition, a, b))
     return Value(shape, meta.dtype, lambda i: f"({condition.at(i)} ? {a.at(i)} : {b.at(i)})")
@@ -164,7 +170,9 @@ OPERATORS: dict[Any, Operator] = {
     aten.ones_like.default: lambda program, meta, *_, **__: constant(1, meta.dtype, tuple(meta.shape)),
     aten.scalar_tensor.default: filled,
     aten.constant_pad_nd.default: padded,
-    aten.copy.default: lambda program, meta, _, x, *__: cast(spread(program.settle(x), tuple(meta.shape)), meta.dtype),
+    aten.copy.default: lambda program, meta, _, x, *__: cast(
+        spread(program.settle(x), tuple(meta.shape)), meta.dtype
+    ),
     aten.alias.default: converted,
     aten.clone.default: converted,
     aten.detach.default: converted,
@@ -180,10 +188,17 @@ OPERATORS: dict[Any, Operator] = {
     aten.slice.Tensor: lambda program, _, *args: indexing.slice_of(program, *args),
     aten.select.int: lambda program, _, *args: indexing.select(program, *args),
     aten.split_with_sizes.default: lambda program, _, *args: indexing.split(program, *args),
-    aten.cat.default: lambda program, meta, parts, dim=0: indexing.cat(program, parts, dim, tuple(meta.shape)),
+    aten.cat.default: lambda program, meta, parts, dim=0: indexing.cat(
+        program, parts, dim, tuple(meta.shape)
+    ),
     aten.gather.default: lambda program, _, *args: indexing.gather(program, *args),
     aten.index_select.default: lambda program, _, *args: indexing.index_select(program, *args),
     aten.embedding.default: lambda program, _, w, index, *__: indexing.take(program, w, [index]),
+    aten.index.Tensor: lambda program, _, x, indices: indexing.take(program, x, indices),
+    aten.index_put.default: lambda program, _, *args: indexing.put(program, *args),
+    aten.index_add.default: lambda program, _, *args: indexing.index_add(program, *args),
+    aten.slice_scatter.default: lambda program, _, *args: indexing.slice_scatter(program, *args),
+    aten.select_scatter.default: lambda program, _, *args: indexing.select_scatter(program, *args),
     aten.scatter_add.default: lambda program, _, *args: indexing.scatter(program, *args, "+="),
     aten.scatter.src: lambda program, _, *args: indexing.scatter(program, *args, "="),
     operator.getitem: lambda program, _, values, place: values[place],
@@ -215,6 +230,9 @@ def _call(program: Program, node: fx.Node, args: list[Any], kwargs: dict[str, An
     meta = node.meta["val"]
     if node.target in ARITHMETIC or node.target in COMPARISON:
         return arithmetic(program, node.target, meta, args, kwargs)
+    if node.target is aten.as_strided.default and node.args[0].meta["val"].is_contiguous():
+        # Its strides are those of PyTorch's memory, which is laid out as an array here is if it is dense.
+        return indexing.view(program.settle_dense(args[0]), *args[1:])
     if node.target not in OPERATORS:
         raise Unknown(str(node.target))
     return OPERATORS[node.target](program, meta, *args, **kwargs)

@@ -168,19 +168,17 @@ class Program:
 
     def settle(self, value: Value) -> Value:
         """Return `value` as one that lies in memory."""
-        if value.memory is not None:
-            return value
+        return self.copied(value) if value.memory is None else value
+
+    def copied(self, value: Value) -> Value:
+        """Return a copy, row by row, that may be written to."""
         target = self.array(value.shape, value.dtype)
         self.store(target, value)
         return target
 
     def settle_dense(self, value: Value) -> Value:
         """Return `value` as one that lies in memory row by row."""
-        if value.is_dense:
-            return value
-        target = self.array(value.shape, value.dtype)
-        self.store(target, value)
-        return target
+        return value if value.is_dense else self.copied(value)
 
     def reshape(self, value: Value, shape: tuple[int, ...]) -> Value:
         """Return the same elements, row by row, in another shape."""

@@ -90,11 +90,13 @@ def write(
     values = dict(zip(nodes, given, strict=True))
     read: list[Tensor] = []
     for node, tensor in constants.items():
-        values[node] = value = known(tensor)
+        # What the step holds may change, and what it makes may not.
+        value = None if node.op == "get_attr" else known(tensor)
         if value is None:
             place = len(fixed) + len(read)
-            values[node] = _declared(declarations, f"f{place}", tensor, f"fixed[{place}]")
+            value = _declared(declarations, f"f{place}", tensor, f"fixed[{place}]")
             read.append(tensor)
+        values[node] = value
     cost, *new = lower(program, graph, values)
     _finish(program, cost, given[: len(state)], new)
     text = FRAME.format(
@@ -128,7 +130,7 @@ def _finish(program: Program, cost: Value, state: list[Value], new: list[Value])
     program.emit("if (!isfinite(costs[example])) return example;")
     pairs = [
         # Where it reads another part of the state, or itself at another place, that may have been written.
-        (old, value if _is_in_place(old, value) else program.settle_dense(_copied(value)))
+        (old, value if _is_in_place(old, value) else program.copied(value))
         for old, value in zip(state, new, strict=True)
     ]
     for old, value in pairs:
@@ -138,9 +140,4 @@ def _finish(program: Program, cost: Value, state: list[Value], new: list[Value])
 def _is_in_place(old: Value, value: Value) -> bool:
     index = tuple(f"i{place}" for place in range(len(old.shape)))
     target, text = old.at(index), value.at(index)
-    return set(re.findall(r"\bs\d+\[[^\]]*\]", text)) <= {target} 
-
-
-def _copied(value: Value) -> Value:
-    """Return a value that is not known to lie in memory, so that settling it copies."""
-    return Value(value.shape, value.dtype, value.at)
+    return set(re.findall(r"\bs\d+\[[^\]]*\]", text)) <= {target}
