@@ -1,4 +1,4 @@
-"""Time and memory of the layers, or the time of the optimizers, as ratios to what PyTorch has."""
+"""Time and memory of the layers, or the time of the optimizers or of examples one by one, beside PyTorch's."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from experiments import benchmark_optimizers
+from experiments import benchmark_examples, benchmark_optimizers
 from experiments.benchmark_layers import Measurement, chosen, measure, table, write_csv
 from experiments.marked import machine
 from torch_backprop.spec import LayerSpec
@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.optimizers:
         return benchmark_optimizers.main(options.only, options.quick, options.csv)
+    if options.examples:
+        return benchmark_examples.main(options.only, options.quick, options.csv)
     specs = chosen(options.only)
     if not specs:
         sys.stderr.write(f"benchmark: --only: {options.only!r} is the name of no layer\n")
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments benchmark", description=__doc__)
     add = parser.add_argument
     add("--optimizers", action="store_true", help="the optimizers against a plain loop, not the layers")
+    add("--examples", action="store_true", help="one example at a time, in all ways, not the layers")
     add("--only", default="*", metavar="PATTERN", help="layers by name, as in 'Conv*' (default: all)")
     add("--quick", action="store_true", help="a tenth of the time, and less certain")
     add(

@@ -159,6 +159,9 @@ OPERATORS: dict[Any, Operator] = {
     aten.var_mean.correction: variance_and_mean,
     aten.amax.default: extreme(">", "-INFINITY"),
     aten.amin.default: extreme("<", "INFINITY"),
+    aten.any.dim: lambda program, meta, x, dim, keep=False: reduction(
+        program, x, [dim], keep, "0", "({0} || {1})", meta.dtype
+    ),
     aten.where.self: chosen,
     aten.clamp.default: clamp,
     aten.clamp_min.default: clamp,
