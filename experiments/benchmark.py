@@ -1,4 +1,4 @@
-"""Time and memory of the layers, or the time of the optimizers or of examples one by one, beside PyTorch's."""
+"""Time and memory of the layers, or the time of optimizers or of single examples, beside PyTorch's."""
 
 import argparse
 import sys
@@ -19,7 +19,7 @@ SECONDS, QUICK = 1.0, 0.1
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measures the layers, or the optimizers, and prints the table.
+    """Measures the layers, the optimizers or single examples, and prints the table.
 
     Returns:
         0, or 2 where no layer or no case is meant.

@@ -30,7 +30,14 @@ from torch_backprop.functional import cross_entropy
 from torch_backprop.optim import StochasticGD
 from torch_backprop.optim.descend import PATHS
 
-COLUMNS = ("model", "way", "us", "times faster than the plain loop", "times the floor", "seconds before")
+COLUMNS: tuple[str, ...] = (
+    "model",
+    "way",
+    "us",
+    "times faster than the plain loop",
+    "times the floor",
+    "seconds before",
+)
 LR = 1e-3
 HIDDEN = 128
 Way = Callable[[int], object]
@@ -62,7 +69,9 @@ def main(only: str, quick: bool, path: Path | None) -> int:
     """
     chosen = [name for name in models() if fnmatchcase(name, only)]
     if not chosen:
-        sys.stderr.write(f"benchmark: --only: {only!r} is the name of no model; there are {', '.join(models())}\n")
+        sys.stderr.write(
+            f"benchmark: --only: {only!r} is the name of no model; there are {', '.join(models())}\n"
+        )
         return 2
     torch.set_num_threads(1)
     console = Console()
@@ -154,7 +163,10 @@ def _ways(name: str, digits: Digits) -> Any:
     for path in reversed(PATHS):
         yield f"descend, {path}", (ours(make(), digits, path), few if path == "tape" else all_)
     if not floor.why_not() and name != "convolution":
-        yield "raw loops in C", (floor.descent(HIDDEN if name == "perceptron" else 0, digits.x, digits.t, LR), all_)
+        yield (
+            "raw loops in C",
+            (floor.descent(HIDDEN if name == "perceptron" else 0, digits.x, digits.t, LR), all_),
+        )
 
 
 def plain(model: torch.nn.Module, digits: Digits) -> Way:
@@ -202,15 +214,24 @@ def functional(model: torch.nn.Module, digits: Digits) -> Way:
 
 
 def scikit(name: str, digits: Digits) -> Way:
-    """Return scikit-learn's partial_fit: SGDClassifier for the linear model, else MLPClassifier of batch 1."""
+    """Return scikit-learn's partial_fit: SGDClassifier for the linear model, else MLPClassifier."""
     x, t = digits.x.numpy(), digits.t.numpy()
     classes = list(range(10))
     model: Any
     if name == "linear":
         model = SGDClassifier(loss="log_loss", alpha=0, learning_rate="constant", eta0=LR, shuffle=False)
     else:
+        # Its annotation says str, for the default "auto".
+        size: Any = 1
         model = MLPClassifier(
-            (HIDDEN,), "tanh", solver="sgd", alpha=0, batch_size=1, learning_rate_init=LR, momentum=0, shuffle=False
+            (HIDDEN,),
+            "tanh",
+            solver="sgd",
+            alpha=0,
+            batch_size=size,
+            learning_rate_init=LR,
+            momentum=0,
+            shuffle=False,
         )
     return lambda examples: model.partial_fit(x[:examples], t[:examples], classes=classes)
 

@@ -1,7 +1,7 @@
 """The floor under one example at a time: stochastic descent on digits as a person writes it in C.
 
-A linear model or a perceptron with tanh, softmax and cross entropy, in float32; the loops that the mathematics
-has, and nothing around them.
+A linear model or a perceptron with tanh, softmax and cross entropy, in float32: the loops of the mathematics,
+and nothing around them.
 """
 
 import ctypes
@@ -10,11 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from torch_backprop.optim.descend.loops import compiler, load
+from torch_backprop.optim.descend.loops import HEADER, compiler, load
 
 TEXT = """
-#include <math.h>
-#include <stdint.h>
 enum {{ I = {inputs}, H = {hidden}, O = 10 }};
 static void forward(const float *restrict w, const float *restrict b, const float *restrict x,
                     float *restrict y, int rows, int columns) {{
@@ -70,7 +68,7 @@ def why_not() -> str:
 
 def descent(hidden: int, x: Tensor, t: Tensor, lr: float) -> Callable[[int], object]:
     """Return what descends over so many examples, by a perceptron of `hidden` units or a linear model."""
-    function = load(TEXT.format(inputs=x.shape[1], hidden=hidden))
+    function = load(HEADER + TEXT.format(inputs=x.shape[1], hidden=hidden))
     shapes = [(10, hidden or x.shape[1]), (10,), *([(hidden, x.shape[1]), (hidden,)] if hidden else [])]
     state = [torch.randn(shape) / 8 for shape in shapes]
     pointers = (ctypes.c_void_p * 4)(*(theta.data_ptr() for theta in state))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.sequential_sgd import snapshot
-from tests.test_optim_descend import LR, N, PATHS, data, needs_compiler, ordinarily, perceptron
+from tests.test_optim_descend import LR, PATHS, N, data, needs_compiler, ordinarily, perceptron
 from torch_backprop import nn
 from torch_backprop.functional import cross_entropy
 from torch_backprop.optim import MiniBatchGD, StochasticGD
@@ -63,12 +63,13 @@ def test_a_step_is_compiled_once_for_a_model_and_its_options(monkeypatch):
     model, loss, (x, t) = perceptron(), nn.CrossEntropyLoss(), data()
     built = []
     monkeypatch.setattr(compiled.Compiled, "_prove", lambda *_: built.append(1))
-    for optimizer in [StochasticGD(model.parameters(), LR) for _ in range(2)]:
+    optimizers = [StochasticGD(model.parameters(), LR) for _ in range(2)]
+    for optimizer in optimizers:
         optimizer.descend(model, loss, x, t, path="compiled")
         optimizer.descend(model, loss, x[:9], t[:9], path="compiled")
     assert len(built) == 1
     loss.label_smoothing = 0.5
-    optimizer.descend(model, loss, x, t, path="compiled")
+    optimizers[0].descend(model, loss, x, t, path="compiled")
     assert len(built) == 2
 
 
@@ -103,7 +104,9 @@ def test_an_example_whose_cost_is_not_finite_is_named(path, dtype, place):
     (x, t), model, twin = data(dtype), perceptron(dtype), perceptron(dtype)
     x[place, 0, 0] = math.inf
     x[place, 0, 1] = -math.inf
-    optimizer, plain = (StochasticGD(each.parameters(), lambda update: LR / (1 + update)) for each in (model, twin))
+    optimizer, plain = (
+        StochasticGD(each.parameters(), lambda update: LR / (1 + update)) for each in (model, twin)
+    )
     with pytest.raises(ValueError, match=f"The cost of example {place} is not finite: look at this example"):
         optimizer.descend(model, cross_entropy, x, t, path=path)
     if place:
@@ -186,12 +189,13 @@ def test_a_long_pass_shows_how_far_it_is(monkeypatch):
 
     (x, t), model = data(), perceptron()
     optimizer = StochasticGD(model.parameters(), LR)
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
     optimizer.descend(model, cross_entropy, x, t)
-    assert sys.stderr.getvalue() == ""
+    assert terminal.getvalue() == ""
     monkeypatch.setattr(bar, "PATIENCE", 0.0)
     optimizer.descend(model, cross_entropy, x, t, quiet=True)
-    assert sys.stderr.getvalue() == ""
+    assert terminal.getvalue() == ""
     optimizer.descend(model, cross_entropy, x, t)
-    assert "40/40 examples, vectors" in sys.stderr.getvalue()
-    assert sys.stderr.getvalue().endswith("\r\x1b[K")
+    assert "40/40 examples, vectors" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")

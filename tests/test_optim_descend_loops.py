@@ -81,7 +81,11 @@ def test_models_of_all_kinds_are_compiled(name):
     make, shape, loss = MODELS[name]
     torch.manual_seed(2)
     x = torch.randn(N, *shape).double() if shape else torch.randint(7, (N, 5))
-    t = torch.randint(3, (N,)) if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)) else torch.randn(N, 3).double()
+    t = (
+        torch.randint(3, (N,))
+        if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
+        else torch.randn(N, 3).double()
+    )
     model = make().double().eval()
     model(x[:1])
     twin = copy.deepcopy(model)

@@ -185,7 +185,8 @@ class Descent(OneByOne):
         Args:
             model: any module of this package's layers, or converted to them, and ordinary operations.
             loss: a module or function of output and targets, that returns their mean or sum (`reduction`).
-            inputs, targets: of shape (N, *), in the order of the pass.
+            inputs: of shape (N, *), in the order of the pass.
+            targets: of shape (N, *) too.
             path: one of these, instead of the fastest.
             quiet: show no progress bar, which else appears on a terminal after two seconds.
 

@@ -110,22 +110,36 @@ def _agree(found: Tensor, expected: Tensor) -> bool:
     return torch.allclose(found.to(expected.dtype), expected, 0, scale * tolerance, equal_nan=True)
 
 
-def compiled(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Compiled:
-    """Return the compiled step, a new one if there is none for this model, these shapes and settings.
+def key(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Hashable:
+    """Return what a compiled step depends on: options of modules, settings, shapes and tensors.
 
     Raises:
-        Refused: if there can be none.
+        Refused: if it can be seen without tracing that there can be none.
     """
     check(optimizer, model, loss, inputs, targets)
-    key, steps = _key(optimizer, model, loss, inputs, targets), _steps.setdefault(model, {})
-    if key not in steps:
-        steps[key] = Compiled(optimizer, model, loss, inputs, targets)
-    return steps[key]
+    rows = tuple((each.shape[1:], each.dtype) for each in (inputs, targets))
+    names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
+    settings = tuple(
+        (tuple(map(id, group["params"])), *(group[name] for name in names))
+        for group in optimizer.param_groups
+    )
+    tensors = tuple(
+        (id(each), each.dtype, each.stride(), each.requires_grad) for each in _tensors(model, loss)
+    )
+    momenta = tuple(
+        id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters()
+    )
+    return rows, settings, optimizer.max_norm, tensors, _options(model), _options(loss), momenta
 
 
-def is_compiled(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> bool:
-    """Whether there is a compiled step already."""
-    return _key(optimizer, model, loss, inputs, targets) in _steps.get(model, {})
+def known(model: nn.Module, key: Hashable) -> Compiled | None:
+    """Return the compiled step that there is already."""
+    return _steps.get(model, {}).get(key)
+
+
+def keep(model: nn.Module, key: Hashable, step: Compiled) -> None:
+    """Remember a compiled step, as long as there is the model."""
+    _steps.setdefault(model, {})[key] = step
 
 
 def check(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> None:
@@ -155,24 +169,6 @@ def _tensors(*parts: Any) -> Iterator[Tensor]:
         if isinstance(part, nn.Module):
             yield from part.parameters()
             yield from part.buffers()
-
-
-def _key(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Hashable:
-    """What the step depends on: options of modules, settings, and the tensors that it was made for."""
-    rows = tuple((each.shape[1:], each.dtype) for each in (inputs, targets))
-    names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
-    settings = tuple(
-        (tuple(map(id, group["params"])), *(group[name] for name in names))
-        for group in optimizer.param_groups
-    )
-    tensors = tuple(
-        (id(each), each.dtype, each.stride(), each.requires_grad) for each in _tensors(model, loss)
-    )
-    options = tuple(_options(part) for part in (model, loss))
-    momenta = tuple(
-        id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters()
-    )
-    return rows, settings, optimizer.max_norm, tensors, options, momenta
 
 
 def _options(part: Any) -> Hashable:

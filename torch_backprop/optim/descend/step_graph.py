@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import core_aten_decompositions, get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from torch_backprop.algorithm import Backpropagation, arguments
@@ -58,7 +59,7 @@ class StepGraph:
     """A traced step.
 
     Attributes:
-        module: a graph of ATen's operators, all functional, with an input for each tensor below, x, t and rate.
+        module: a graph of ATen's functional operators, with inputs for the tensors below, x, t and the rates.
         state: the parameters that learn, and their momenta after them.
         fixed: the other parameters, and the buffers.
         groups: the number of rates.
@@ -85,7 +86,7 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     try:
         traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
         _check(traced.graph)
-        table = {**torch._decomp.core_aten_decompositions(), **torch._decomp.get_decompositions(WHOLE)}
+        table: Any = {**core_aten_decompositions(), **get_decompositions(WHOLE)}
         functional = torch.func.functionalize(traced)
         traced = make_fx(functional, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
     except Refused:
@@ -152,7 +153,7 @@ def _check(graph: fx.Graph) -> None:
 
 
 def _constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """Return the tensors that the step holds, and those that it makes from nothing, as places of windows are."""
+    """Return the tensors that the step holds, and those that it makes from nothing, as places are."""
     held = {node: getattr(traced, node.target) for node in traced.graph.nodes if node.op == "get_attr"}
     made: dict[fx.Node, Any] = {}
     for node in traced.graph.nodes:

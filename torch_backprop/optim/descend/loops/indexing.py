@@ -38,7 +38,8 @@ def select(program: Program, x: Value, dim: int, place: int) -> Value:
     """Return what is at a place along a dimension, without it."""
     dim, place = dim % len(x.shape), place % x.shape[dim]
     part = slice_of(program, x, dim, place, place + 1)
-    return view(part, *([*each[:dim], *each[dim + 1 :]] for each in (part.shape, part.strides)))
+    shape, strides = ((*each[:dim], *each[dim + 1 :]) for each in (part.shape, part.strides))
+    return view(part, shape, strides)
 
 
 def split(program: Program, x: Value, sizes: list[int], dim: int = 0) -> tuple[Value, ...]:

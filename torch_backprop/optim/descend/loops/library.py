@@ -38,7 +38,7 @@ def compiler() -> str | None:
 
 
 def folder() -> Path:
-    """Return where libraries are kept: the variable TORCH_BACKPROP_CACHE, or a folder of this user and version."""
+    """Return where libraries are kept: what TORCH_BACKPROP_CACHE says, or a folder of this user."""
     if chosen := os.environ.get("TORCH_BACKPROP_CACHE"):
         return Path(chosen)
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")

@@ -202,8 +202,8 @@ OPERATORS: dict[Any, Operator] = {
     aten.index_add.default: lambda program, _, *args: indexing.index_add(program, *args),
     aten.slice_scatter.default: lambda program, _, *args: indexing.slice_scatter(program, *args),
     aten.select_scatter.default: lambda program, _, *args: indexing.select_scatter(program, *args),
-    aten.scatter_add.default: lambda program, _, *args: indexing.scatter(program, *args, "+="),
-    aten.scatter.src: lambda program, _, *args: indexing.scatter(program, *args, "="),
+    aten.scatter_add.default: lambda program, _, *args: indexing.scatter(program, *args, sign="+="),
+    aten.scatter.src: lambda program, _, *args: indexing.scatter(program, *args, sign="="),
     operator.getitem: lambda program, _, values, place: values[place],
 }
 
@@ -233,7 +233,8 @@ def _call(program: Program, node: fx.Node, args: list[Any], kwargs: dict[str, An
     meta = node.meta["val"]
     if node.target in ARITHMETIC or node.target in COMPARISON:
         return arithmetic(program, node.target, meta, args, kwargs)
-    if node.target is aten.as_strided.default and node.args[0].meta["val"].is_contiguous():
+    source: Any = node.args[0] if node.args else None
+    if node.target is aten.as_strided.default and source.meta["val"].is_contiguous():
         # Its strides are those of PyTorch's memory, which is laid out as an array here is if it is dense.
         return indexing.view(program.settle_dense(args[0]), *args[1:])
     if node.target not in OPERATORS:

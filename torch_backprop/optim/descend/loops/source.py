@@ -13,7 +13,7 @@ from torch_backprop.optim.descend.loops.elementwise import constant
 from torch_backprop.optim.descend.loops.lowering import lower
 from torch_backprop.optim.descend.loops.program import Program, Value, c_type, cast, dense, stored
 
-FRAME = """\
+HEADER = """\
 #include <math.h>
 #include <stdint.h>
 #if defined __GLIBC__ && defined __x86_64__ && !defined __clang__
@@ -22,8 +22,9 @@ FRAME = """\
 WHOLE float expf(float); WHOLE float logf(float); WHOLE float tanhf(float); WHOLE float erff(float);
 WHOLE double exp(double); WHOLE double log(double); WHOLE double tanh(double); WHOLE double erf(double);
 #endif
-
-/* Returns how many examples were done: the first that cannot be, or whose cost is not finite, is left alone. */
+"""
+FRAME = """\
+/* Returns how many examples were done, up to one that cannot be, or whose cost is not finite. */
 int64_t descend(int64_t examples, void **state, void **fixed, char *inputs, char *targets, double *rates,
                 double *costs, char *scratch) {{
 {declarations}
@@ -68,7 +69,8 @@ def write(
         fixed: what it reads.
         constants: nodes whose tensors are known; what of them is not written into the text is appended to
             `fixed` in this order.
-        x, t: input and target of one example, each with a dimension of 1 before it.
+        x: input of one example, with a dimension of 1 before it.
+        t: target of one example, with a dimension of 1 before it.
         groups: the number of rates.
 
     Raises:
@@ -99,7 +101,7 @@ def write(
         values[node] = value
     cost, *new = lower(program, graph, values)
     _finish(program, cost, given[: len(state)], new)
-    text = FRAME.format(
+    text = HEADER + FRAME.format(
         declarations="\n".join(declarations + program.arrays),
         pointers="\n".join(pointers),
         body="\n".join(program.lines),
