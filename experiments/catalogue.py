@@ -26,7 +26,9 @@ COMMANDS = {
 def catalogue() -> str:
     """Say what there is, one line each."""
     width = max(map(len, [*EXPERIMENTS, *COMMANDS]))
-    rows = [[f"  {name:<{width}}  {text}" for name, text in group.items()] for group in (EXPERIMENTS, COMMANDS)]
+    rows = [
+        [f"  {name:<{width}}  {text}" for name, text in group.items()] for group in (EXPERIMENTS, COMMANDS)
+    ]
     head = f"{PROGRAM} NAME [options]    (NAME --help lists the options)"
     return "\n".join([head, "", *rows[0], "", *rows[1]])
 

@@ -175,7 +175,9 @@ class TrainerOptions:
     accelerator: str = option("auto", accelerator, f"Device: {listing(ACCELERATORS)}.", "NAME")
     devices: int = option(1, whole(1, 10**4), "Processes on this machine, each with a device of its own.")
     num_nodes: int = option(1, whole(1, 10**4), "Machines.")
-    strategy: str = option("auto", one_of(("auto", "ddp")), "How processes share the work: auto or ddp.", "NAME")
+    strategy: str = option(
+        "auto", one_of(("auto", "ddp")), "How processes share the work: auto or ddp.", "NAME"
+    )
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ def linear(shape: tuple[int, ...], outputs: int, **_: Any) -> torch.nn.Module:
 def perceptron(shape: tuple[int, ...], outputs: int, width: int, depth: int, **_: Any) -> torch.nn.Module:
     """Layers of `width` units under the hyperbolic tangent."""
     widths = [math.prod(shape), *[width] * depth]
-    hidden = [
-        part for i in range(depth) for part in (nn.Linear(widths[i], widths[i + 1]), nn.Tanh())
-    ]
+    hidden = [part for i in range(depth) for part in (nn.Linear(widths[i], widths[i + 1]), nn.Tanh())]
     return torch.nn.Sequential(nn.Flatten(), *hidden, nn.Linear(widths[-1], outputs))
 
 
@@ -63,7 +61,9 @@ class Transformer(torch.nn.Module):
             nn.TransformerEncoderLayer(width, heads, 4 * width, **options) for _ in range(depth)
         )
         self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, outputs)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(context), persistent=False)
+        self.register_buffer(
+            "mask", nn.Transformer.generate_square_subsequent_mask(context), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Foretell each next character."""
@@ -91,4 +91,7 @@ def describe(network: torch.nn.Module, name: str) -> tuple[str, int]:
     count = sum(values.numel() for values in network.parameters())
     if name not in ("linear", "perceptron"):
         return name, count
-    return f"{name} {'–'.join(str(width) for width in (layers[0].in_features, *(x.out_features for x in layers)))}", count
+    return (
+        f"{name} {'–'.join(str(width) for width in (layers[0].in_features, *(x.out_features for x in layers)))}",
+        count,
+    )
