@@ -1,4 +1,4 @@
-"""What every experiment leaves behind: report.html, environment.yaml, TensorBoard events, and where they are."""
+"""What every experiment leaves behind: report, environment, TensorBoard events, and where they are."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
-r"""How far the gradient of a mini-batch is from that of all examples. McCandlish et al. (2018), arXiv:1812.06162.
+r"""How far a mini-batch's gradient is from that of all examples. McCandlish et al. (2018), arXiv:1812.06162.
 
-The mean g_b over b of N examples, drawn without replacement, has the variance (their eq. 2.6; and sampling theory)
+The mean g_b over b of N examples, drawn without replacement, has the variance (their eq. 2.6, for finite N)
 
     E |g_b - g|^2 = tr(Sigma) / b * (N - b) / (N - 1),        Sigma the covariance of one example's gradient
 

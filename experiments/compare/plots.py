@@ -83,7 +83,7 @@ def sweep(trials: Sequence[Trial], contenders: Sequence[Contender], chosen: dict
 
 
 def noise(found: Sequence[Noise]) -> str:
-    """Draw the relative variance of the gradient against the mini-batch's size, over the lines of the theory."""
+    """Draw the gradient's relative variance against the mini-batch's size, over the lines of the theory."""
     with sketch("variance of the gradient against the size of a mini-batch", 9.0, 3.2) as drawing:
         axes = drawing.axes[0]
         axes.axhline(1.0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))

@@ -71,7 +71,7 @@ def predicted(budget: str, contenders: Sequence[Contender]) -> list[str]:
 
 
 def race(results: Sequence[Result], cost: float, spent: Spent) -> list[str]:
-    """Say for each budget which contender came down to a cost by the least of it, and what the theory says."""
+    """Say for each budget who came down to a cost by the least of it, and what the theory says."""
     if len(spent) < 2:
         return []
     contenders = [result.contender for result in results if result.name in spent]
@@ -128,8 +128,8 @@ def noise(found: Sequence[Noise]) -> str:
     return (
         f"The variance of a mini-batch's gradient about that of all examples goes as {slopes};"
         f" {'as' if close else 'not quite as'} the theory has it, 1/b (lines). It is as large as the squared"
-        f" gradient itself, the dashed line, in mini-batches of {scales} examples: up to about there, twice the"
-        " examples make an update nearly twice as good."
+        f" gradient itself, the dashed line, in mini-batches of {scales} examples: beyond about that size,"
+        " more examples make an update little better."
     )
 
 

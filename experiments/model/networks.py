@@ -87,11 +87,9 @@ NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
 
 def describe(network: torch.nn.Module, name: str) -> tuple[str, int]:
     """Return a network's shape in words, and its number of parameters."""
-    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
     count = sum(values.numel() for values in network.parameters())
     if name not in ("linear", "perceptron"):
         return name, count
-    return (
-        f"{name} {'–'.join(str(width) for width in (layers[0].in_features, *(x.out_features for x in layers)))}",
-        count,
-    )
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+    widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
+    return f"{name} {'–'.join(map(str, widths))}", count
