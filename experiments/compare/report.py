@@ -89,11 +89,10 @@ def _named(contender: Contender) -> str:
 
 def _summary(found: Findings) -> str:
     score = found.data.score
+    said = f"{words.headline(found.results, score)} {words.winners(found.results, found.cost, found.spent)}"
     rows = [[_named(result.contender), *map(escape, words.ends(result))] for result in found.results]
     notes = [note(line) for line in words.divergences(found.results)]
-    return "\n".join(
-        [lead(words.headline(found.results, score)), *notes, table(words.heads(score), rows) if rows else ""]
-    )
+    return "\n".join([lead(said), *notes, table(words.heads(score), rows) if rows else ""])
 
 
 def _costs(found: Findings) -> str:
@@ -151,7 +150,7 @@ def _scores(found: Findings) -> str:
 
 def _sweep(found: Findings) -> str:
     epochs = {trial.name: trial.epochs for trial in found.trials}
-    lengths = words.series([f"{each} {number}" for each, number in epochs.items()])
+    lengths = words.series([f"{number} of {each}" for each, number in epochs.items()])
     contenders = [each for each in found.contenders or [] if each.name in epochs]
     text = (
         f"Found by trial and error: a short training from the same start at each rate (epochs: {lengths}),"
