@@ -16,7 +16,7 @@ import sys
 from experiments.cli import main
 
 common = ["--model", "perceptron", "--model.width=8", "--data=iris", "--trainer.accelerator", "cpu"]
-common += ["--trainer.logger=false", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+common += ["--trainer.logger=false", "--trainer.enable_progress_bar=false"]
 optimizer = ["--optimizer", "MiniBatchGD", "--optimizer.lr", "0.5", "--optimizer.batch_size", "100"]
 assert main(["fit", *common, *optimizer, "--trainer.max_epochs", "20"]) == 0
 (checkpoint,) = __import__("pathlib").Path("checkpoints").glob("*.ckpt")
