@@ -83,6 +83,7 @@ class BatchGD(Descent):
             check_number("tol", tol)
         check_count("n_iter_no_change", n_iter_no_change)
         self.line_search, self.step_size = line_search, step_size
+        self._keeps_rows = line_search is not None
         self.cost = self.gradient_norm = math.nan
         self.converged = False
         self._convergence = Convergence(tol, n_iter_no_change)
@@ -167,8 +168,10 @@ class BatchGD(Descent):
 
     def _absorb(self, part: Part) -> None:
         super()._absorb(part)
+        if not self._keeps_rows:
+            return
         cursor = self._walk.cursor
-        if self.line_search and cursor.own and cursor.weight:
+        if cursor.own and cursor.weight:
             share = cursor.weight if self.reduction == "mean" else 1.0
             self._kept.append(Slice(self._walk.handed, share))
             self._source = self._walk.source

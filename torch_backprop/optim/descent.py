@@ -20,11 +20,12 @@ from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
-from torch_backprop.optim.processes import ENDED, gather, grouped, place, unsynchronised
+from torch_backprop.optim.processes import ENDED, gather, grouped, place
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
 from torch_backprop.optim.update import Updater
 from torch_backprop.optim.walk import Walk
+from torch_backprop.optim.whole import Whole
 
 Batch = TypeVar("Batch")
 Evaluate = Callable[[], tuple[Any, Gradients]]
@@ -74,6 +75,8 @@ class Descent(Updater):
     """
 
     group_size: float
+    # Whether what was handed out is to be kept, by `_absorb`.
+    _keeps_rows = False
 
     def __init__(
         self, params: Iterable[Any], lr: float | Tensor | Rate, **settings: Unpack[Settings]
@@ -133,15 +136,17 @@ class Descent(Updater):
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
         self._check_ready()
-        self._warn_if_serial()
+        together = grouped()
+        if together:
+            self._warn_if_serial()
+        # Weights, other processes, and rows or layers that are yet to be observed take the longer way.
+        short = weight is None and not (together or self._unseen or self._keeps_rows)
         self._transaction = self._transaction or Transaction(self, self._progress, self._resume)
         # As torch's own optimizers: the caller may be in no_grad.
         with self._transaction, torch.enable_grad():
-            self._walk = walk = Walk(self, closure, rows, self._transaction)
+            self._walk = walk = (Whole if short else Walk)(self, closure, rows, self._transaction)
             try:
-                # In a group of one as well, for DistributedDataParallel would wait for its own backward.
-                with unsynchronised() if grouped() else nullcontext():
-                    walk.run(rows, weight)
+                walk.run(rows, weight)
             finally:
                 self._walk = None
         return walk.report()
