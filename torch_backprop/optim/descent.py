@@ -44,6 +44,7 @@ NO_COST = (
     "step() needs the cost: write optimizer.step(cost, inputs, targets), or optimizer.step(closure) with"
     " optimizer.take(inputs, targets) inside the closure."
 )
+NESTED = "step() was called inside the closure or cost of a step: let that return the cost alone."
 SERIAL = "Stochastic descent over {} processes is exact but serial: one example at a time, each sent to all."
 
 
@@ -127,14 +128,16 @@ class Descent(Updater):
         Raises:
             TypeError: if there is no closure, or the rows or the cost are of a wrong kind.
             ValueError: if the rows, the weights or the cost have a wrong shape, or the cost is not finite.
-            RuntimeError: if a closure does not call `take` or ``backward``, or a gradient is sparse.
-                After any exception parameters and state are as they were before the step; what update
-                hooks have done meanwhile is not.
+            RuntimeError: if a closure does not call `take` or ``backward``, or calls `step`, or a gradient is
+                sparse. After any exception parameters and state are as they were before the step; what update
+                hooks have done meanwhile is not, and an update stands if a hook of the step's last one fails.
         """
         if not callable(closure):
             raise TypeError(NO_COST)
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
+        if self._walk is not None:
+            raise RuntimeError(NESTED)
         self._check_ready()
         together = grouped()
         if together:
@@ -168,6 +171,8 @@ class Descent(Updater):
 
     def flush(self) -> None:
         """Close the open group: update with the examples it has. Does nothing if it has none."""
+        if self._group.examples:
+            self._set_rates()
         self._close()
 
     def end_epoch(self) -> None:
@@ -232,9 +237,13 @@ class Descent(Updater):
 
     def _absorb(self, part: Part) -> None:
         """Add a part to the open group, and update if that fills it."""
+        filled = self._group.examples + part.examples == self.group_size
+        # A rate that is refused leaves everything as it was.
+        if filled:
+            self._set_rates()
         self.examples_seen += part.examples
         self._group.add(part)
-        if self._group.examples == self.group_size:
+        if filled:
             self._close()
 
     def _denominator(self, summed: Part | OpenGroup) -> float:

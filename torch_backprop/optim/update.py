@@ -112,7 +112,6 @@ class Updater(torch.optim.Optimizer):
         # As torch.optim.SGD without any .grad: neither weight decay nor momentum moves a parameter.
         if not gradients:
             return
-        self._set_rates()
         # Over copies: a hook may remove itself.
         for before in list(self._update_pre_hooks.values()):
             before(self, gradients)
