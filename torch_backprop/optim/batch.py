@@ -182,6 +182,9 @@ class BatchGD(Descent):
             self._kept.append(Slice(self._walk.handed, share))
             self._source = self._walk.source
 
+    def _needs_all(self) -> str:
+        return "its update is of a whole pass"
+
     def _close(self, fraction: float = 1.0) -> None:
         # Measured before the update, whose line search starts from what is measured.
         group, self._group = self._group, OpenGroup()

@@ -19,11 +19,11 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
+from torch_backprop.optim.one_by_one import OneByOne
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
 from torch_backprop.optim.processes import ENDED, gather, grouped, place
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
-from torch_backprop.optim.update import Updater
 from torch_backprop.optim.walk import Walk
 from torch_backprop.optim.whole import Whole
 
@@ -48,7 +48,7 @@ NESTED = "step() was called inside the closure or cost of a step: let that retur
 SERIAL = "Stochastic descent over {} processes is exact but serial: one example at a time, each sent to all."
 
 
-class Descent(Updater):
+class Descent(OneByOne):
     """Base of BatchGD, StochasticGD and MiniBatchGD, which say how many examples make a group.
 
     Args:
