@@ -161,7 +161,7 @@ def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options
     keeps_output = rule.keeps_output(input, *options)
     # where x is kept, overwriting it saves nothing: torch keeps a clone as well
     if keeps_output and _overwritable(input):
-        return rule.overwrite.apply(input, *options)
+        return rule.overwrite.call(input, *options)
     return input.copy_(rule.call(input if keeps_output else input.clone(), *options))
 
 

@@ -19,12 +19,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
+from torch_backprop.optim.one_by_one import OneByOne
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
-from torch_backprop.optim.processes import ENDED, gather, grouped, place, unsynchronised
+from torch_backprop.optim.processes import ENDED, gather, grouped, place
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
-from torch_backprop.optim.update import Updater
 from torch_backprop.optim.walk import Walk
+from torch_backprop.optim.whole import Whole
 
 Batch = TypeVar("Batch")
 Evaluate = Callable[[], tuple[Any, Gradients]]
@@ -43,10 +44,11 @@ NO_COST = (
     "step() needs the cost: write optimizer.step(cost, inputs, targets), or optimizer.step(closure) with"
     " optimizer.take(inputs, targets) inside the closure."
 )
+NESTED = "step() was called inside the closure or cost of a step: let that return the cost alone."
 SERIAL = "Stochastic descent over {} processes is exact but serial: one example at a time, each sent to all."
 
 
-class Descent(Updater):
+class Descent(OneByOne):
     """Base of BatchGD, StochasticGD and MiniBatchGD, which say how many examples make a group.
 
     Args:
@@ -74,6 +76,8 @@ class Descent(Updater):
     """
 
     group_size: float
+    # Whether what was handed out is to be kept, by `_absorb`.
+    _keeps_rows = False
 
     def __init__(
         self, params: Iterable[Any], lr: float | Tensor | Rate, **settings: Unpack[Settings]
@@ -124,24 +128,28 @@ class Descent(Updater):
         Raises:
             TypeError: if there is no closure, or the rows or the cost are of a wrong kind.
             ValueError: if the rows, the weights or the cost have a wrong shape, or the cost is not finite.
-            RuntimeError: if a closure does not call `take` or ``backward``, or a gradient is sparse.
-                After any exception parameters and state are as they were before the step; what update
-                hooks have done meanwhile is not.
+            RuntimeError: if a closure does not call `take` or ``backward``, or calls `step`, or a gradient is
+                sparse. After any exception parameters and state are as they were before the step; what update
+                hooks have done meanwhile is not, and an update stands if a hook of the step's last one fails.
         """
         if not callable(closure):
             raise TypeError(NO_COST)
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
+        if self._walk is not None:
+            raise RuntimeError(NESTED)
         self._check_ready()
-        self._warn_if_serial()
+        together = grouped()
+        if together:
+            self._warn_if_serial()
+        # Weights, other processes, and rows or layers that are yet to be observed take the longer way.
+        short = weight is None and not (together or self._unseen or self._keeps_rows)
         self._transaction = self._transaction or Transaction(self, self._progress, self._resume)
         # As torch's own optimizers: the caller may be in no_grad.
         with self._transaction, torch.enable_grad():
-            self._walk = walk = Walk(self, closure, rows, self._transaction)
+            self._walk = walk = (Whole if short else Walk)(self, closure, rows, self._transaction)
             try:
-                # In a group of one as well, for DistributedDataParallel would wait for its own backward.
-                with unsynchronised() if grouped() else nullcontext():
-                    walk.run(rows, weight)
+                walk.run(rows, weight)
             finally:
                 self._walk = None
         return walk.report()
@@ -163,6 +171,8 @@ class Descent(Updater):
 
     def flush(self) -> None:
         """Close the open group: update with the examples it has. Does nothing if it has none."""
+        if self._group.examples:
+            self._set_rates()
         self._close()
 
     def end_epoch(self) -> None:
@@ -227,9 +237,13 @@ class Descent(Updater):
 
     def _absorb(self, part: Part) -> None:
         """Add a part to the open group, and update if that fills it."""
+        filled = self._group.examples + part.examples == self.group_size
+        # A rate that is refused leaves everything as it was.
+        if filled:
+            self._set_rates()
         self.examples_seen += part.examples
         self._group.add(part)
-        if self._group.examples == self.group_size:
+        if filled:
             self._close()
 
     def _denominator(self, summed: Part | OpenGroup) -> float:

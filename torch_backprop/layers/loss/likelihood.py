@@ -17,7 +17,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.reduction import reduced, resolve
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import FLOAT32, Rule, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, owned, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -89,7 +89,7 @@ def nll_loss(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if weight is not None and weight.requires_grad:
+    if wanted(weight):
         return F.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
     return NLLLossRule.call(input, target, weight, reduction, ignore_index)[0]
 
