@@ -11,6 +11,7 @@ from typing import Any
 PROGRAM = "python -m experiments"
 EXPERIMENTS = {
     "compare": "One model trained by batch, stochastic and mini-batch gradient descent.",
+    "sweep": "Many trainings over variants, rates, batch sizes and seeds, in parallel processes.",
     "benchmark": "Time and memory of every layer against its built-in, or the time of the optimizers.",
     "coverage": "What each layer can do, and what it holds in memory.",
     "verifiers": "Which verifier of backward passes finds which planted fault.",
