@@ -1,7 +1,7 @@
 """What there is to run: an experiment is a row here, and a package or a module of its name.
 
-An experiment with a run folder is a package: ``experiments/NAME/options.py`` has its `Options`, without torch,
-and ``experiments/NAME/experiment.py`` has ``main(run)``. Any other is a module with ``main(arguments)``.
+One with a run folder is a package: ``experiments/NAME/options.py`` has its `Options`, without torch, and
+``experiments/NAME/experiment.py`` has ``main(run)``. Any other is a module with ``main(arguments)``.
 """
 
 import importlib

@@ -66,10 +66,10 @@ class Run:
             text = (Path(folder) / "config.yaml").read_text()
             config = yaml.safe_load(text)
             found = config.pop("experiment")
-            if found == experiment:
-                run = cls(Path(folder), build(kind, given_in(kind, config)))
-                # To be told now, and not after an hour, that the folder cannot be written.
-                run.write("config.yaml", text)
+            own = build(kind, given_in(kind, config)) if found == experiment else kind()
+            run = cls(Path(folder), own)
+            # To be told now, and not after an hour, that the folder cannot be written.
+            run.write("config.yaml", text)
         except argparse.ArgumentTypeError as error:
             raise RunError(f"--resume: {folder!r} cannot go on here: {error}") from error
         except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
@@ -78,10 +78,10 @@ class Run:
         if found != experiment:
             raise RunError(f"--resume: {folder!r} is a run of {found}; use python -m experiments {found}")
         # Given again they are harmless; changed, the run would no longer be the one that was begun.
-        own = {name: value for name, value, _ in flat(run.options)}
+        values = {name: value for name, value, _ in flat(own)}
         for name, value in settings.items():
-            if value != own[name]:
-                why = f"differs from the run's {own[name]!r}"
+            if value != values[name]:
+                why = f"differs from the run's {values[name]!r}"
                 raise RunError(f"--{name}: {value!r} {why}; leave --{name} out to resume")
         return run
 

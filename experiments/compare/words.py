@@ -17,6 +17,13 @@ THEORY = {
 """Why a group's size should win by each budget. Bottou, Curtis & Nocedal (2018), section 3.3 and 4.2."""
 
 
+LEAST = {
+    "updates": "took the fewest updates",
+    "examples": "the fewest examples",
+    "seconds": "the least time",
+}
+
+
 def series(parts: Sequence[str]) -> str:
     """Join parts as a sentence does.
 
@@ -70,6 +77,16 @@ def predicted(budget: str, contenders: Sequence[Contender]) -> list[str]:
     return [contender.name for contender in contenders if min(sizes) < contender.size < max(sizes)]
 
 
+def winners(results: Sequence[Result], cost: float, spent: Spent) -> str:
+    """Say in one sentence who came down to a cost by the least of each budget."""
+    if len(spent) < 2:
+        return ""
+    names = [f"<b>{series(firsts(budget, spent))}</b> {least}" for budget, least in LEAST.items()]
+    agree = [_agrees(budget, results, spent) for budget in LEAST]
+    verdict = "as the theory predicts" if all(agree) else "not all of it as the theory predicts"
+    return f"On the way down to {cost:.3g}, {series(names)}: {verdict}."
+
+
 def race(results: Sequence[Result], cost: float, spent: Spent) -> list[str]:
     """Say for each budget who came down to a cost by the least of it, and what the theory says."""
     if len(spent) < 2:
@@ -81,7 +98,7 @@ def race(results: Sequence[Result], cost: float, spent: Spent) -> list[str]:
 def _verdict(budget: str, contenders: Sequence[Contender], spent: Spent) -> str:
     middle = {name: median(values[budget]) for name, values in spent.items()}
     first, *others = sorted(middle, key=lambda name: middle[name])
-    winners = [name for name in middle if middle[name] == middle[first]]
+    winners = firsts(budget, spent)
     rest = [f"{amount(budget, middle[name])} of {name}" for name in others if name not in winners]
     against = f", against {series(rest)}" if rest else ""
     sentence = f"By {budget}, <b>{series(winners)}</b> won with {amount(budget, middle[first])}{against}."
@@ -90,11 +107,21 @@ def _verdict(budget: str, contenders: Sequence[Contender], spent: Spent) -> str:
     expected = predicted(budget, contenders)
     if not expected:
         return sentence
-    agrees = set(expected) & set(winners)
     why = THEORY[budget]
-    if agrees:
+    if set(expected) & set(winners):
         return f"{sentence} So the theory predicts: {why}."
     return f"{sentence} The theory predicts {' or '.join(expected)} ({why}): not so here."
+
+
+def firsts(budget: str, spent: Spent) -> list[str]:
+    """Name those who spent the least of a budget, in the median of their seeds; two can tie."""
+    middle = {name: median(values[budget]) for name, values in spent.items()}
+    return [name for name in middle if middle[name] == min(middle.values())]
+
+
+def _agrees(budget: str, results: Sequence[Result], spent: Spent) -> bool:
+    expected = predicted(budget, [result.contender for result in results if result.name in spent])
+    return not expected or bool(set(expected) & set(firsts(budget, spent)))
 
 
 def missed(results: Sequence[Result], cost: float, spent: Spent) -> str:
@@ -106,7 +133,7 @@ def missed(results: Sequence[Result], cost: float, spent: Spent) -> str:
 def rate_order(chosen: dict[str, float], trials: Sequence[Trial], contenders: Sequence[Contender]) -> str:
     """Name the rates that won, and say whether larger groups took larger ones."""
     tried = {trial.name for trial in trials}
-    found = series([f"{name} {rate:g}" for name, rate in chosen.items() if name in tried])
+    found = series([f"{rate:g} for {name}" for name, rate in chosen.items() if name in tried])
     by_size = sorted(contenders, key=lambda contender: contender.size)
     rates = [chosen[contender.name] for contender in by_size if contender.name in tried]
     lost = sum(trial.cost is None for trial in trials)
@@ -122,8 +149,8 @@ def rate_order(chosen: dict[str, float], trials: Sequence[Trial], contenders: Se
 
 def noise(found: Sequence[Noise]) -> str:
     """Say how the noise falls with the size, and up to which size larger mini-batches pay."""
-    slopes = series([f"b^{each.slope:.2f} {each.where}" for each in found])
-    scales = series([f"{each.scale:,.3g} {each.where}" for each in found])
+    slopes = series([f"b<sup>−{-each.slope:.2f}</sup> {each.where}" for each in found])
+    scales = series([f"{each.scale:,.0f} {each.where}" for each in found])
     close = all(abs(each.slope + 1) < 0.1 for each in found)
     return (
         f"The variance of a mini-batch's gradient about that of all examples goes as {slopes};"

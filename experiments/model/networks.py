@@ -57,12 +57,11 @@ class Transformer(torch.nn.Module):
         super().__init__()
         self.embedding, self.place = nn.Embedding(outputs, width), nn.Embedding(context, width)
         options: dict[str, Any] = {"dropout": 0.0, "batch_first": True, "norm_first": True}
-        self.blocks = torch.nn.ModuleList(
-            nn.TransformerEncoderLayer(width, heads, 4 * width, **options) for _ in range(depth)
-        )
+        block: Any = nn.TransformerEncoderLayer
+        self.blocks = torch.nn.ModuleList(block(width, heads, 4 * width, **options) for _ in range(depth))
         self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, outputs)
         self.register_buffer(
-            "mask", nn.Transformer.generate_square_subsequent_mask(context), persistent=False
+            "mask", torch.nn.Transformer.generate_square_subsequent_mask(context), persistent=False
         )
 
     def forward(self, x: Tensor) -> Tensor:
