@@ -5,7 +5,7 @@ r"""A cost to descend on: a model with hand-derived layers over real rows, plus 
 All rows count: here the cost is the object, not what it is good for on other rows.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ import sklearn.datasets
 import torch
 from torch import Tensor
 from torch.nn import Sequential
+from torch.nn.functional import one_hot
 
 from experiments.data import standardize
 from torch_backprop import nn
@@ -58,11 +59,12 @@ class Problem:
         """Return F at the present parameters."""
         return self.cost(self.x, self.y).item() + self.penalty()
 
-    def shuffled(self, epochs: int, seed: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Yield for each epoch a loader of one batch, all rows in an order of that epoch's own."""
-        for epoch in range(epochs):
-            order = np.random.default_rng([seed, epoch]).permutation(len(self.x))
-            yield [(self.x[order], self.y[order])]
+    def order(self, examples: int, seed: int) -> Tensor:
+        """Return the numbers of so many rows, pass after pass over all of them, each in an order of its own."""
+        passes = -(-examples // len(self.x))
+        generator = np.random.default_rng(seed)
+        order = np.concatenate([generator.permutation(len(self.x)) for _ in range(passes)])
+        return torch.tensor(order[:examples])
 
 
 def table(name: str, dtype: torch.dtype = torch.float64, rows: int | None = None) -> tuple[Tensor, Tensor]:
@@ -103,6 +105,13 @@ def perceptron() -> Problem:
     x, y = table("iris")
     model = seeded(lambda: Sequential(nn.Linear(x.shape[1], 4), nn.Tanh(), nn.Linear(4, 3)))
     return Problem("perceptron", model, nn.CrossEntropyLoss(), x, y, 1e-2)
+
+
+def one_hot_perceptron(rows: int | None = None) -> Problem:
+    """Return a perceptron on digits whose cost is the mean squared error of one-hot classes, in float32."""
+    x, y = table("digits", torch.float32, rows)
+    model = seeded(lambda: Sequential(nn.Linear(x.shape[1], 32), nn.Tanh(), nn.Linear(32, 10))).float()
+    return Problem("perceptron", model, nn.MSELoss(), x, one_hot(y).to(x))
 
 
 def seeded(build: Callable[[], torch.nn.Module], seed: int = 0) -> torch.nn.Module:
