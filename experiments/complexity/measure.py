@@ -6,12 +6,12 @@ The bytes held for the backward pass are the input, each hidden layer's output o
 
     B (4 features + 4 depth width + 4 classes + 8) bytes, the last two for the scores and the integer targets
 
-The seconds are the process's own on one thread, so that what else runs on the machine counts little; sizes are
-timed in turn, over and over, and the fastest of each counts.
+The seconds are the process's own on one thread, so that what else runs on the machine counts little; the
+sizes are timed in turn, over and over, and the fastest of each counts.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -22,13 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.held import held_bytes
 from experiments.theory.problem import seeded, table
+from experiments.theory.study import Progress
 from torch_backprop import nn
 
 # Runs of a size in a row, the first of which brings its data into the caches.
 REPEATS = 3
 CLASSES = 10
 clock = time.process_time
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Timing:
     Attributes:
         size: the fields of a `Size`.
         parameters: the model's number of parameters.
-        forward_flops: floating-point operations of the forward pass, a multiplication and an addition each one.
+        forward_flops: floating-point operations of the forward pass: multiplications and additions.
         backward_flops: those of the backward pass.
         held: bytes held between the two, for one batch.
         forward: seconds.
@@ -156,4 +156,3 @@ def perceptron(features: int, size: Size) -> torch.nn.Module:
         for layer in (nn.Linear(size.width if number else features, size.width), nn.ReLU())
     ]
     return Sequential(*hidden, nn.Linear(size.width, CLASSES))
-

@@ -1,7 +1,7 @@
 r"""What theory predicts: operations and bytes exactly, seconds by t = a + b FLOPs.
 
-The intercept a is what the calls themselves cost, whatever the sizes; 1/b is the speed of the arithmetic. Both
-are fitted to every second size of a sweep, and held against the others.
+The intercept a is what the calls themselves cost, whatever the sizes; 1/b is the speed of the arithmetic. The
+line is fitted to every second size of a sweep, and held against the others.
 """
 
 import math

@@ -87,9 +87,7 @@ def _particular(sweep: str, timings: Sequence[Timing]) -> str:
         toy = timings[:3]
         slope = exponent([place(sweep, t) for t in toy], [t.forward + t.backward for t in toy])
         ends = f"{place(sweep, toy[0])} to {place(sweep, toy[-1])}"
-        return (
-            f"A log-log slope over the widths {ends} would have said {slope:.2f}: it measures the cost of calls."
-        )
+        return f"A log-log slope over the widths {ends} says {slope:.2f}: it measures the cost of calls."
     if sweep == "data":
         last = timings[-1]
         row = 1e6 * (last.forward + last.backward) / last.size["rows"]

@@ -55,6 +55,6 @@ def stop_line(course: Course) -> str:
 
 def _early(stop: Stop) -> str:
     return (
-        f"The default tolerance of {stop.tol:g} (ring) stops it after {stop.updates:,}, because {stop.reason}:"
-        f" {stop.gap:.1e} over the minimum."
+        f"The default tolerance of {stop.tol:g} (ring) stops it after {stop.updates:,}, because"
+        f" {stop.reason}: {stop.gap:.1e} over the minimum."
     )

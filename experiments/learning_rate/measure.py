@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from experiments.theory.problem import Problem, least_squares, one_hot_perceptron
+from experiments.theory.study import Progress
 from experiments.theory.variants import descend, group, optimizer
 from torch_backprop.optim import BatchGD
 
@@ -18,7 +19,6 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {"quadratic": least_squares, "perce
 SHARPNESS_ROWS = 500
 # A rate is suggested that is at most this share of the smallest that diverged.
 SAFE = 0.5
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def attempt(problem: Problem, variant: str, lr: float, updates: int, batch_size:
 
 
 def edge(trials: Sequence[Trial], variant: str) -> tuple[float, float]:
-    """Return the rates between which a variant begins to diverge: the last before the first that diverged, and it.
+    """Return the last rate before the first that diverged, and that one.
 
     Where none diverged the second is infinite, where all did the first is 0.
     """

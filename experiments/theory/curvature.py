@@ -5,8 +5,10 @@ Batch descent at rate lr near a minimum theta* with Hessian H = sum_i lambda_i u
     theta_k - theta* = (I - lr H)^k (theta_0 - theta*),   c_i <- (1 - lr lambda_i) c_i   along each u_i
 
 so the gradient norm falls by the factor max_i |1 - lr lambda_i| per update in the end, and the cost's height
-over the minimum, sum_i lambda_i c_i^2 / 2, by its square (Nesterov 2004, Introductory Lectures, section 1.2.3).
+over the minimum, sum_i lambda_i c_i^2 / 2, by its square (Nesterov 2004, Introductory Lectures, sec. 1.2.3).
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -22,10 +24,11 @@ class Surface:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self._parameters = dict(problem.model.named_parameters())
+        self._sizes = [value.numel() for value in self._parameters.values()]
 
     def at(self, theta: Tensor) -> Tensor:
         """Return F(theta) as a scalar; theta has shape (P,)."""
-        problem, parts = self._problem, theta.split([value.numel() for value in self._parameters.values()])
+        problem, parts = self._problem, theta.split(self._sizes)
         shaped = {
             name: part.view_as(value)
             for (name, value), part in zip(self._parameters.items(), parts, strict=True)
@@ -50,19 +53,17 @@ class Surface:
         vector_to_parameters(theta, self._parameters.values())
 
 
-def minimum(surface: Surface, start: Tensor, iterations: int = 20) -> Tensor:
-    """Return the minimum beside a point close to one, by Newton's method.
-
-    Raises:
-        ValueError: if the Hessian there is not positive definite.
-    """
-    theta = start
+def minimum(surface: Surface, start: Tensor, iterations: int = 20) -> Tensor | None:
+    """Return the minimum beside a point close to one, by Newton's method; None if there is none so near."""
+    theta, before = start, math.inf
     for _ in range(iterations):
         gradient = surface.gradient(theta)
         factor, failed = torch.linalg.cholesky_ex(surface.hessian(theta))
-        if failed:
-            raise ValueError("no minimum is near: the Hessian is not positive definite; descend further first")
-        theta = theta - torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-        if gradient.norm() <= 1e-14:
+        # Close enough Newton's method converges; it does not fall at all far away.
+        if failed or gradient.norm() >= max(before, 1e-12):
+            return None
+        before = gradient.norm().item()
+        if before <= 1e-14:
             break
+        theta = theta - torch.cholesky_solve(gradient[:, None], factor)[:, 0]
     return theta

@@ -17,8 +17,11 @@ from torch import Tensor
 from torch.nn import Sequential
 from torch.nn.functional import one_hot
 
-from experiments.data import standardize
+from experiments.data.module import standardize
 from torch_backprop import nn
+
+# Two blood serum measurements of diabetes that rise and fall together: a long valley.
+COLLINEAR = [4, 5]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Problem:
         return self.cost(self.x, self.y).item() + self.penalty()
 
     def order(self, examples: int, seed: int) -> Tensor:
-        """Return the numbers of so many rows, pass after pass over all of them, each in an order of its own."""
+        """Return the numbers of so many rows: pass after pass over all, each in an order of its own."""
         passes = -(-examples // len(self.x))
         generator = np.random.default_rng(seed)
         order = np.concatenate([generator.permutation(len(self.x)) for _ in range(passes)])
@@ -85,32 +88,51 @@ def table(name: str, dtype: torch.dtype = torch.float64, rows: int | None = None
     return inputs, torch.tensor(y)
 
 
-def least_squares() -> Problem:
+def least_squares(seed: int = 0) -> Problem:
     """Return a quadratic cost: linear regression on diabetes by half the mean squared error."""
     x, y = table("diabetes")
-    model = seeded(lambda: nn.Linear(x.shape[1], 1, bias=False))
-    # The half goes into the rows, so that the Hessian is x'x/N without a factor.
-    return Problem("quadratic", model, nn.MSELoss(), x / 2**0.5, y / 2**0.5)
+    return _halved("quadratic", seeded(lambda: nn.Linear(x.shape[1], 1, bias=False), seed), x, y)
 
 
-def logistic_regression() -> Problem:
+def two_slopes(seed: int = 0) -> Problem:
+    """Return a quadratic cost of two parameters: the slopes along two columns of diabetes that go together.
+
+    The start is far from the minimum, on the side that the seed chooses.
+    """
+    x, y = table("diabetes")
+    model = seeded(lambda: nn.Linear(2, 1, bias=False), seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            # Neither along the valley nor across it, where a path would be a straight line.
+            weight.copy_(torch.tensor([[2.2, -0.4]]) * (1 if seed % 2 == 0 else -1))
+    return _halved("quadratic", model, x[:, COLLINEAR], y)
+
+
+def logistic_regression(seed: int = 0) -> Problem:
     """Return a strictly convex cost: logistic regression with a penalty on breast_cancer."""
     x, y = table("breast_cancer")
-    model = seeded(lambda: nn.Linear(x.shape[1], 1))
+    model = seeded(lambda: nn.Linear(x.shape[1], 1), seed)
     return Problem("logistic regression", model, nn.BCEWithLogitsLoss(), x, y.to(x)[:, None], 1e-2)
 
 
-def perceptron() -> Problem:
+def perceptron(seed: int = 0) -> Problem:
     """Return a cost that is not convex: a perceptron of one hidden layer, with a penalty, on iris."""
     x, y = table("iris")
-    model = seeded(lambda: Sequential(nn.Linear(x.shape[1], 4), nn.Tanh(), nn.Linear(4, 3)))
+    model = seeded(lambda: _hidden(x.shape[1], 4, 3), seed)
     return Problem("perceptron", model, nn.CrossEntropyLoss(), x, y, 1e-2)
 
 
-def one_hot_perceptron(rows: int | None = None) -> Problem:
-    """Return a perceptron on digits whose cost is the mean squared error of one-hot classes, in float32."""
+def digits_perceptron(seed: int = 0, rows: int = 600) -> Problem:
+    """Return the perceptron 64-16-10 on digits with its cross-entropy, in float32."""
     x, y = table("digits", torch.float32, rows)
-    model = seeded(lambda: Sequential(nn.Linear(x.shape[1], 32), nn.Tanh(), nn.Linear(32, 10))).float()
+    model = seeded(lambda: _hidden(64, 16, 10), seed).float()
+    return Problem("perceptron", model, nn.CrossEntropyLoss(), x, y)
+
+
+def one_hot_perceptron(seed: int = 0, rows: int | None = None) -> Problem:
+    """Return the perceptron 64-32-10 on digits with the mean squared error of one-hot classes, in float32."""
+    x, y = table("digits", torch.float32, rows)
+    model = seeded(lambda: _hidden(64, 32, 10), seed).float()
     return Problem("perceptron", model, nn.MSELoss(), x, one_hot(y).to(x))
 
 
@@ -120,3 +142,12 @@ def seeded(build: Callable[[], torch.nn.Module], seed: int = 0) -> torch.nn.Modu
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build().double()
+
+
+def _hidden(features: int, width: int, outputs: int) -> torch.nn.Module:
+    return Sequential(nn.Linear(features, width), nn.Tanh(), nn.Linear(width, outputs))
+
+
+def _halved(name: str, model: torch.nn.Module, x: Tensor, y: Tensor) -> Problem:
+    # The half goes into the rows, so that the Hessian is x'x/N without a factor.
+    return Problem(name, model, nn.MSELoss(), x / 2**0.5, y / 2**0.5)

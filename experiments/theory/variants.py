@@ -31,8 +31,8 @@ def group(variant: str, problem: Problem, batch_size: int) -> int:
 def descend(problem: Problem, descent: Descent, examples: int, seed: int) -> list[float]:
     """Go over so many examples, and return the cost of each step's rows.
 
-    Ends after the first cost that is not finite. Batch descent updates after every pass; of the others a group
-    may hold the end of one pass and the start of the next.
+    Ends after the first cost that is not finite. Batch descent updates after every pass; a group of the
+    others may hold the end of one pass and the start of the next.
     """
     order, costs = problem.order(examples, seed), []
     with warnings.catch_warnings():
