@@ -82,16 +82,17 @@ SWEEPS: dict[str, tuple[Size, ...]] = {
 FAST = {name: sizes[:4] for name, sizes in SWEEPS.items()}
 
 
-def measure(sizes: Sequence[Size], rounds: int, progress: Progress) -> list[Timing]:
+def measure(sizes: Sequence[Size], rounds: int, seed: int, progress: Progress) -> list[Timing]:
     """Time some sizes, interleaved.
 
     Args:
         sizes: what to time.
         rounds: how often to go through all of them.
+        seed: of the initial parameters.
         progress: told the share that is done, and the state in words.
     """
     torch.set_num_threads(1)
-    passes = [Pass(size) for size in sizes]
+    passes = [Pass(size, seed) for size in sizes]
     fastest = [(inf, inf)] * len(sizes)
     for number in range(rounds):
         for place, each in enumerate(passes):
@@ -105,13 +106,13 @@ def measure(sizes: Sequence[Size], rounds: int, progress: Progress) -> list[Timi
 class Pass:
     """Forward and backward over all rows of a size."""
 
-    def __init__(self, size: Size) -> None:
+    def __init__(self, size: Size, seed: int = 0) -> None:
         self.size = size
         x, y = table("digits", torch.float32, size.rows)
         # Copies: what a batch holds must not be the storage of all rows.
         parts = zip(x.split(size.batch), y.split(size.batch), strict=True)
         self.batches = [(inputs.clone(), targets.clone()) for inputs, targets in parts]
-        self.model = seeded(lambda: perceptron(x.shape[1], size)).float()
+        self.model = seeded(lambda: perceptron(x.shape[1], size), seed).float()
         self.parameters = list(self.model.parameters())
         self.loss = nn.CrossEntropyLoss()
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-import matplotlib
 from matplotlib.axes import Axes
 
 from experiments.convergence.measure import Course
-from experiments.plots import COLOUR, STYLE, _axes, _scale, _svg
+from experiments.figure import INK, SERIES, scale, sketch
 
 
 def heights(course: Course) -> str:
@@ -34,26 +33,26 @@ def _draw(
     ends: Sequence[tuple[float, float]],
     title: str,
 ) -> str:
-    with matplotlib.rc_context(STYLE):
-        figure, axes = _axes(4.4, 3.2)
+    with sketch(f"{title} against updates, {course.problem}", 4.4, 3.2) as drawing:
+        axes = drawing.axes[0]
         seen = [(k, value) for k, value in zip(course.updates, values, strict=True) if value > 0]
-        axes.plot(*zip(*seen, strict=True), color=COLOUR["batch"], linewidth=2.6, label="measured")
-        dashed = {"color": COLOUR["ink"], "linewidth": 1.2, "linestyle": (0, (4, 3))}
+        axes.plot(*zip(*seen, strict=True), color=SERIES[0], linewidth=2.6, label="measured")
+        dashed = {"color": INK, "linewidth": 1.2, "linestyle": (0, (4, 3))}
         axes.plot(course.updates, law, label=label, **dashed)
         _mark(axes, ends)
         low, high = min(value for _, value in seen), max(values)
         axes.set_ylim(low / 3, high * 3)
-        _scale(axes, False, True)
+        scale(axes, False, True)
         axes.set_xlabel("updates")
         axes.set_title(title, loc="left", fontsize=10)
         axes.legend(frameon=False, fontsize=9, loc="upper right")
-        return _svg(figure, f"{title} against updates, {course.problem}")
+    return drawing.svg
 
 
 def _mark(axes: Axes, ends: Sequence[tuple[float, float]]) -> None:
     (early, early_value), (end, end_value) = ends
-    axes.plot([early], [early_value], "o", markersize=11, fillstyle="none", color=COLOUR["stochastic"])
-    axes.plot([end], [end_value], "o", markersize=6, color=COLOUR["batch"], clip_on=False)
+    axes.plot([early], [early_value], "o", markersize=11, fillstyle="none", color=SERIES[1])
+    axes.plot([end], [end_value], "o", markersize=6, color=SERIES[0], clip_on=False)
 
 
 def _anchored(updates: Sequence[int], values: Sequence[float], factor: float) -> list[float]:

@@ -84,6 +84,11 @@ class Course:
             return math.nan
         return max(abs(1 - self.lr * self.least), abs(1 - self.lr * self.most))
 
+    @property
+    def condition(self) -> float:
+        """The ratio of the largest to the smallest eigenvalue at the minimum; NaN where that is not known."""
+        return math.nan if self.least is None or self.most is None else self.most / self.least
+
     @classmethod
     def of(cls, kept: dict[str, Any]) -> "Course":
         """Return the course that ``asdict`` made this of."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.convergence.measure import Course, Stop
-from experiments.words import series
+from experiments.theory.words import series
 
 # A relative difference of the rates, that is of 1 - factor, up to which they are said to agree.
 AGREES = 0.05
@@ -17,18 +17,23 @@ def difference(course: Course) -> float:
 
 def headline(courses: Sequence[Course]) -> str:
     """Say on how many costs the slope is the one that theory gives."""
-    agree = [course.problem for course in courses if difference(course) <= AGREES]
+    agree = [_name(course) for course in courses if difference(course) <= AGREES]
     if not agree:
         return "On none of the costs does the measured slope agree with theory: see the table."
-    worst = max(difference(course) for course in courses if course.problem in agree)
+    worst = max(difference(course) for course in courses if _name(course) in agree)
     kept = f"Near the minimum the gradient shrinks as theory says on {series(['the ' + n for n in agree])}"
-    lost = [course.problem for course in courses if course.problem not in agree]
+    lost = [_name(course) for course in courses if _name(course) not in agree]
     rest = f" On {series(['the ' + name for name in lost])} it does not yet." if lost else ""
     return f"{kept}: the rate is within {100 * worst:.2g} per cent of 1 − |1 − η λ|.{rest}"
 
 
 def course_line(course: Course) -> str:
     """Say how fast one descent was, and what made it so."""
+    if course.least is None or course.most is None:
+        return (
+            f"At rate {course.lr:.3g} each of the last updates multiplied the gradient by"
+            f" {course.measured:.6f}; no minimum was found where the descent led, so that theory has nothing to say of its slope."
+        )
     # The slower of the two ends of the spectrum decides.
     flat = abs(1 - course.lr * course.least) >= abs(1 - course.lr * course.most)
     direction = "flattest" if flat else "steepest"
@@ -58,3 +63,7 @@ def _early(stop: Stop) -> str:
         f"The default tolerance of {stop.tol:g} (ring) stops it after {stop.updates:,}, because"
         f" {stop.reason}: {stop.gap:.1e} over the minimum."
     )
+
+
+def _name(course: Course) -> str:
+    return course.problem.replace("-", " ")

@@ -14,7 +14,7 @@ from experiments.theory.study import Progress
 from experiments.theory.variants import descend, group, optimizer
 from torch_backprop.optim import BatchGD
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {"quadratic": least_squares, "perceptron": one_hot_perceptron}
+PROBLEMS: dict[str, Callable[[int], Problem]] = {"quadratic": least_squares, "perceptron": one_hot_perceptron}
 # Rows of digits on which the sharpness is followed: it takes many passes over them to find it once.
 SHARPNESS_ROWS = 500
 # A rate is suggested that is at most this share of the smallest that diverged.

@@ -8,6 +8,7 @@ All rows count: here the cost is the object, not what it is good for on other ro
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from torch import Tensor
 from torch.nn import Sequential
 from torch.nn.functional import one_hot
 
-from experiments.data.module import standardize
 from torch_backprop import nn
 
 # Two blood serum measurements of diabetes that rise and fall together: a long valley.
@@ -78,14 +78,20 @@ def table(name: str, dtype: torch.dtype = torch.float64, rows: int | None = None
         dtype: of the inputs, and of targets that are values.
         rows: how many of the first rows; all if None.
     """
+    x, y = (torch.tensor(values[:rows]) for values in _shipped(name))
+    return _standardized(x).to(dtype), _standardized(y[:, None]).to(dtype) if name == "diabetes" else y
+
+
+def _standardized(values: Tensor) -> Tensor:
+    deviation = values.std(dim=0, correction=0)
+    # A column that is constant is only shifted.
+    return (values - values.mean(dim=0)) / torch.where(deviation > 0, deviation, 1.0)
+
+
+@cache
+def _shipped(name: str) -> tuple[np.ndarray, np.ndarray]:
     loader: Any = getattr(sklearn.datasets, f"load_{name}")
-    x, y = loader(return_X_y=True)
-    x, y = x[:rows], y[:rows]
-    everything = np.arange(len(x))
-    inputs = torch.tensor(standardize(x, everything), dtype=dtype)
-    if name == "diabetes":
-        return inputs, torch.tensor(standardize(y[:, None], everything), dtype=dtype)
-    return inputs, torch.tensor(y)
+    return loader(return_X_y=True)
 
 
 def least_squares(seed: int = 0) -> Problem:

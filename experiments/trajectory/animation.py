@@ -4,7 +4,7 @@ Each variant moves by the examples that it has seen, so that at any moment all t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from math import dist
 
@@ -20,7 +20,7 @@ PATH = r'<g id="walk-{}">\s*<path d="([^"]+)"([^>]*)/>\s*</g>'
 AGAIN = "again-{}"
 
 
-def animate(svg: str, name: str, times: dict[int, Sequence[float]]) -> str:
+def animate(svg: str, name: str, times: Mapping[int, Sequence[float]]) -> str:
     """Make the paths of a figure grow, each with a mark at its head.
 
     Args:

@@ -39,31 +39,26 @@ def picture(plane: Plane, file: File) -> None:
             drawing.figure.savefig(path, format="png", dpi=150, facecolor="white")
 
 
-def distances(plane: Plane) -> str:
-    """Draw how far each path is from the map's lowest point, against the epochs."""
-    with sketch(f"distance on the plane, {plane.problem}", 9.0, 3.0) as drawing:
+def costs(plane: Plane) -> str:
+    """Draw the cost along each path, against the epochs."""
+    with sketch(f"cost along the paths, {plane.problem}", 9.0, 3.0) as drawing:
         axes = drawing.axes[0]
-        across, along = lowest(plane)
         for series, variant in enumerate(VARIANTS):
             path = plane.paths[variant]
-            away = [
-                ((x - across) ** 2 + (y - along) ** 2) ** 0.5
-                for x, y in zip(path.across, path.along, strict=True)
-            ]
             epochs = [seen / plane.rows for seen in path.examples]
-            axes.plot(epochs, away, color=SERIES[series], linewidth=WIDTHS[variant])
-            axes.plot(epochs[-1:], away[-1:], MARKERS[series], color=SERIES[series], clip_on=False)
+            axes.plot(epochs, path.costs, color=SERIES[series], linewidth=WIDTHS[variant])
+            axes.plot(epochs[-1:], path.costs[-1:], MARKERS[series], color=SERIES[series], clip_on=False)
         scale(axes, False, True)
         axes.set_xlabel("epochs")
-        axes.set_title("distance from the lowest point of the map", loc="left", fontsize=10)
+        axes.set_title("cost of all examples", loc="left", fontsize=10)
     return drawing.svg
 
 
-def lowest(plane: Plane) -> tuple[float, float]:
-    """Return the coordinates of the map's lowest point."""
-    cells = ((cost, b, a) for b, row in enumerate(plane.costs) for a, cost in enumerate(row))
-    _, b, a = min(cells)
-    return plane.across[a], plane.along[b]
+def lowest(plane: Plane) -> tuple[float, float] | None:
+    """Return the coordinates of the map's lowest point, unless it is at the rim, beyond which it goes on."""
+    _, b, a = min((cost, b, a) for b, row in enumerate(plane.costs) for a, cost in enumerate(row))
+    inside = 0 < a < len(plane.across) - 1 and 0 < b < len(plane.along) - 1
+    return (plane.across[a], plane.along[b]) if inside else None
 
 
 def _draw(axes: Axes, plane: Plane, ends: bool) -> None:
@@ -79,7 +74,8 @@ def _draw(axes: Axes, plane: Plane, ends: bool) -> None:
         alpha=0.55,
     )
     axes.clabel(lines, lines.levels[::3], fontsize=8, fmt="%.3g", colors=INK)
-    axes.plot(*lowest(plane), marker="+", markersize=12, markeredgewidth=1.5, color=INK)
+    if bottom := lowest(plane):
+        axes.plot(*bottom, marker="+", markersize=12, markeredgewidth=1.5, color=INK)
     for variant, width in WIDTHS.items():
         series, path = VARIANTS.index(variant), plane.paths[variant]
         axes.plot(
