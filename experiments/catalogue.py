@@ -1,6 +1,6 @@
 """What there is to run: an experiment is a row here, and a package or a module of its name.
 
-An experiment with a run folder is a package: ``experiments/NAME/options.py`` has its `Options`, without torch, and
+One with a run folder is a package: ``experiments/NAME/options.py`` has its `Options`, without torch, and
 ``experiments/NAME/experiment.py`` has ``main(run)``. Any other is a module with ``main(arguments)``.
 """
 
@@ -30,7 +30,9 @@ COMMANDS = {
 def catalogue() -> str:
     """Say what there is, one line each."""
     width = max(map(len, [*EXPERIMENTS, *COMMANDS]))
-    rows = [[f"  {name:<{width}}  {text}" for name, text in group.items()] for group in (EXPERIMENTS, COMMANDS)]
+    rows = [
+        [f"  {name:<{width}}  {text}" for name, text in group.items()] for group in (EXPERIMENTS, COMMANDS)
+    ]
     head = f"{PROGRAM} NAME [options]    (NAME --help lists the options)"
     return "\n".join([head, "", *rows[0], "", *rows[1]])
 

@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"Interrupted. {_resume(name, run)}\n")
         return 130
     except (RunError, OSError, ModuleNotFoundError) as error:
-        sys.stderr.write(f"{PROGRAM} {name}: {_complaint(error)} {_resume(name, run)}".rstrip() + "\n")
+        hint = f" {_resume(name, run)}" if run else ""
+        sys.stderr.write(f"{PROGRAM} {name}: {_complaint(error)}{hint}\n")
         return 2 if run is None or isinstance(error, ModuleNotFoundError) else 1
     return 0
 

@@ -6,7 +6,7 @@ imports torch, so that ``--help`` and every complaint come at once.
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -175,7 +175,9 @@ class TrainerOptions:
     accelerator: str = option("auto", accelerator, f"Device: {listing(ACCELERATORS)}.", "NAME")
     devices: int = option(1, whole(1, 10**4), "Processes on this machine, each with a device of its own.")
     num_nodes: int = option(1, whole(1, 10**4), "Machines.")
-    strategy: str = option("auto", one_of(("auto", "ddp")), "How processes share the work: auto or ddp.", "NAME")
+    strategy: str = option(
+        "auto", one_of(("auto", "ddp")), "How processes share the work: auto or ddp.", "NAME"
+    )
 
 
 @dataclass(frozen=True)
@@ -247,11 +249,24 @@ def given_in(kind: type[Options], config: Mapping[str, Any]) -> dict[str, Any]:
         argparse.ArgumentTypeError: If a value is none that the option takes.
     """
     readers = {name: about["parse"] for name, _, about in flat(kind())}
+    return {name: readers[name](value) for name, value in flatten(config, readers).items()}
+
+
+def flatten(config: Mapping[str, Any], whole: Container[str] = ()) -> dict[str, Any]:
+    """Return a configuration's values by their flat names.
+
+    Args:
+        config: Values and groups of values.
+        whole: Names whose value may itself be a mapping.
+
+    >>> flatten({"seed": 0, "model": {"name": "linear"}})
+    {'seed': 0, 'model.name': 'linear'}
+    """
     found: dict[str, Any] = {}
     for key, value in config.items():
-        group = isinstance(value, dict) and key not in readers
+        group = isinstance(value, dict) and key not in whole
         found.update({f"{key}.{name}": each for name, each in value.items()} if group else {key: value})
-    return {name: readers[name](value) for name, value in found.items()}
+    return found
 
 
 def plain(options: Any) -> dict[str, Any]:

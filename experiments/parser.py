@@ -40,7 +40,12 @@ class Parser:
             program, description=description, formatter_class=Plain, exit_on_error=False
         )
         add = self._parser.add_argument
-        add("--config", action=jsonargparse.ActionConfigFile, metavar="FILE", help="Options as a YAML file.")
+        add(
+            "--config",
+            action=jsonargparse.ActionConfigFile,  # pyright: ignore[reportPrivateImportUsage]
+            metavar="FILE",
+            help="Options as a YAML file.",
+        )
         for name, default, about in flat(options):
             if isinstance(default, bool):
                 add(f"--{name}", action="store_true", help=about["sentence"])

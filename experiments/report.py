@@ -1,4 +1,4 @@
-"""What every experiment leaves behind: report.html, environment.yaml, TensorBoard events, and where they are."""
+"""What every experiment leaves behind: report, environment, TensorBoard events, and where they are."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from experiments.page import page

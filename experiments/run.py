@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ class Run:
         names = [re.sub(r"\W+", "_", value) for name, value, _ in flat(options) if name.endswith(".name")]
         try:
             run = cls(_new_folder(Path(out) / experiment, "-".join([stamp, *names])), options)
-            run.write("config.yaml", yaml.safe_dump({"experiment": experiment, **plain(options)}, sort_keys=False))
+            run.write(
+                "config.yaml", yaml.safe_dump({"experiment": experiment, **plain(options)}, sort_keys=False)
+            )
         except OSError as error:
             why = f"cannot be written ({error.strerror or error}); give a folder that can be"
             raise RunError(f"--out: {out!r} {why}") from error
@@ -63,10 +66,10 @@ class Run:
             text = (Path(folder) / "config.yaml").read_text()
             config = yaml.safe_load(text)
             found = config.pop("experiment")
-            if found == experiment:
-                run = cls(Path(folder), build(kind, given_in(kind, config)))
-                # To be told now, and not after an hour, that the folder cannot be written.
-                run.write("config.yaml", text)
+            own = build(kind, given_in(kind, config)) if found == experiment else kind()
+            run = cls(Path(folder), own)
+            # To be told now, and not after an hour, that the folder cannot be written.
+            run.write("config.yaml", text)
         except argparse.ArgumentTypeError as error:
             raise RunError(f"--resume: {folder!r} cannot go on here: {error}") from error
         except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
@@ -75,10 +78,10 @@ class Run:
         if found != experiment:
             raise RunError(f"--resume: {folder!r} is a run of {found}; use python -m experiments {found}")
         # Given again they are harmless; changed, the run would no longer be the one that was begun.
-        own = {name: value for name, value, _ in flat(run.options)}
+        values = {name: value for name, value, _ in flat(own)}
         for name, value in settings.items():
-            if value != own[name]:
-                why = f"differs from the run's {own[name]!r}"
+            if value != values[name]:
+                why = f"differs from the run's {values[name]!r}"
                 raise RunError(f"--{name}: {value!r} {why}; leave --{name} out to resume")
         return run
 
@@ -102,7 +105,15 @@ class Run:
     def load_state(self) -> dict[str, Any]:
         """Return what `save_state` kept last, or nothing."""
         path = self.folder / "state.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return dict(json.loads(path.read_text())) if path.exists() else {}
+        # What is finished is in the checkpoints too.
+        except (ValueError, TypeError):
+            kept = set_aside(path).name
+            sys.stderr.write(
+                f"state.json cannot be read: kept as {kept}; the run goes on from its checkpoints.\n"
+            )
+            return {}
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep what is finished, for a later resume."""
@@ -135,3 +146,10 @@ def _new_folder(parent: Path, name: str) -> Path:
             continue
         return folder
     raise OSError(f"more than 999 runs named {name}")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that nothing is lost, and return its new name."""
+    other = path.with_name(f"{path.name}.set-aside")
+    os.replace(path, other)
+    return other

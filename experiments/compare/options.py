@@ -40,17 +40,25 @@ class Options(TrainingOptions):
     """One comparison's settings; `lr` holds only the rates that were given."""
 
     variants: tuple[str, ...] = option(
-        VARIANTS, several(one_of(VARIANTS)), f"Variants to compare, between commas: {listing(VARIANTS)}.", "NAMES"
+        VARIANTS,
+        several(one_of(VARIANTS)),
+        f"Variants to compare, between commas: {listing(VARIANTS)}.",
+        "NAMES",
     )
     batch_size: tuple[int, ...] = option(
-        (32,), several(whole(1, 10**6)), "Examples in one mini-batch; several, as 8,64, are compared.", "N,..."
+        (32,),
+        several(whole(1, 10**6)),
+        "Examples in one mini-batch; several, as 8,64, are compared.",
+        "N,...",
     )
     repeats: int = option(1, whole(1, 1000), "Trainings of each, from as many starts and orders.")
     lr: dict[str, float] = option(
         {}, rates, "Learning rate: 0.1, or batch=0.5,stochastic=0.01; a sweep finds the others.", "RATE"
     )
     epochs: int | None = option(
-        None, maybe(whole(1, 10**6)), f"Budget: passes over the training part; {EPOCHS} if no budget is given."
+        None,
+        maybe(whole(1, 10**6)),
+        f"Budget: passes over the training part; {EPOCHS} if no budget is given.",
     )
     examples: int | None = option(None, maybe(whole(1, 10**12)), "Budget: examples seen.")
     updates: int | None = option(None, maybe(whole(1, 10**9)), "Budget: updates of the parameters.")
@@ -58,7 +66,10 @@ class Options(TrainingOptions):
         None, maybe(positive("time in seconds")), "Budget: seconds of training.", "SECONDS"
     )
     target: float | None = option(
-        None, maybe(positive("cost")), "Training cost to be reached; by default the lowest that all reach.", "COST"
+        None,
+        maybe(positive("cost")),
+        "Training cost to be reached; by default the lowest that all reach.",
+        "COST",
     )
 
     def check(self) -> None:
@@ -75,5 +86,3 @@ class Options(TrainingOptions):
             if getattr(self, name) is not None:
                 return name, getattr(self, name)
         return "epochs", FAST_EPOCHS if self.fast else EPOCHS
-
-

@@ -1,122 +1,188 @@
 """The report: what was measured, what it says, and what was held equal, on one page."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from experiments import plots, words
-from experiments.data import Table
-from experiments.measurement import Outcome, start_and_order
-from experiments.model import describe
-from experiments.page import bullets, grid, legend, name, page, section, table, wide
-from experiments.rates import Trial
+from experiments import report
+from experiments.compare import plots, words
+from experiments.compare.contender import Contender
+from experiments.compare.measurement import start_and_order
+from experiments.compare.noise import Noise
+from experiments.compare.options import Options
+from experiments.compare.rates import Trial
+from experiments.compare.result import BUDGETS, Result, Spent, finish_line
+from experiments.compare.train import learner_for
+from experiments.data.module import Data
+from experiments.model.networks import describe
+from experiments.page import bullets, grid, lead, legend, name, note, section, table, wide
 from experiments.run import Run
-from experiments.terminal import cells, heads
 
 TITLE = "Three ways down the same slope"
 
 
-def write_report(
-    run: Run,
-    data: Table,
-    trials: Sequence[Trial],
-    outcomes: Sequence[Outcome],
-    chosen: dict[str, float],
-    environment: dict[str, Any],
-) -> Path:
+@dataclass
+class Findings:
+    """All that a comparison has measured so far."""
+
+    run: Run
+    data: Data
+    results: Sequence[Result]
+    trials: Sequence[Trial]
+    chosen: dict[str, float]
+    noises: Sequence[Noise]
+    environments: Sequence[dict[str, Any]]
+    cost: float = field(init=False)
+    spent: Spent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cost, self.spent = finish_line(self.results, self.options.target)
+
+    @property
+    def options(self) -> Options:
+        """The options of the run."""
+        return self.run.options
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """Those who have begun."""
+        return [result.contender for result in self.results]
+
+    @property
+    def legend(self) -> str:
+        """Their names, as the figures show them."""
+        return legend(_named(contender) for contender in self.contenders)
+
+
+def write(found: Findings) -> Path:
     """Write report.html from whatever has been measured.
 
     Returns:
         Its path.
     """
-    options = run.options
-    sections = [_summary(outcomes, data)]
-    if outcomes:
-        sections += [_costs(outcomes), _race(outcomes), _scores(outcomes, data)]
-    if trials:
-        sections.append(_sweep(trials, chosen))
-    sections.append(_equal(run, data, outcomes))
-    # Of a run in several pieces, the last machine is named; environment.yaml has them all.
-    subtitle = (
-        f"{options.data} · {options.model} · {words.count(options.epochs, 'epoch')} · seed {options.seed}"
-    )
-    facts = [f"{key} {value}" for key, value in environment.items() if value is not None]
-    return run.write("report.html", page(TITLE, subtitle, sections, " · ".join(facts)))
+    options = found.options
+    sections = [_summary(found)]
+    if found.results:
+        sections += [_costs(found), _race(found), _scores(found)]
+    if found.noises:
+        text = words.noise(found.noises)
+        sections.append(section("Gradient noise", text, wide(plots.noise(found.noises))))
+    if found.trials:
+        sections.append(_sweep(found))
+    sections.append(_equal(found))
+    unit, amount = options.budget
+    seeds = f"seed {options.seed}" if options.repeats == 1 else f"seeds {options.seed} to {_last(options)}"
+    subtitle = f"{options.data.name} · {options.model.name} · {amount:g} {unit} · {seeds}"
+    return report.write_report(found.run, TITLE, subtitle, sections, found.environments)
 
 
-def _summary(outcomes: Sequence[Outcome], data: Table) -> str:
-    rows = [[name(outcome.variant), *map(escape, cells(outcome))] for outcome in outcomes]
-    notes = [f'<p class="note">{escape(line)}</p>' for line in words.divergences(outcomes)]
-    lead = f'<p class="lead">{words.headline(outcomes, data.score)} {words.race(outcomes)}</p>'
-    return "\n".join([lead, *notes, table(heads(data.score), rows) if rows else ""])
+def _last(options: Options) -> int:
+    return options.seed + options.repeats - 1
 
 
-def _costs(outcomes: Sequence[Outcome]) -> str:
+def _named(contender: Contender) -> str:
+    return name(contender.name, contender.series)
+
+
+def _summary(found: Findings) -> str:
+    score = found.data.score
+    said = f"{words.headline(found.results, score)} {words.winners(found.results, found.cost, found.spent)}"
+    rows = [[_named(result.contender), *map(escape, words.ends(result))] for result in found.results]
+    notes = [note(line) for line in words.divergences(found.results)]
+    return "\n".join([lead(said), *notes, table(words.heads(score), rows) if rows else ""])
+
+
+def _costs(found: Findings) -> str:
     text = (
         "The same descents, measured four ways: a pass over the data, a change of the parameters, an example"
         " and a second are four different prices. The cost is the mean over the whole training part."
     )
-    if any(outcome.diverged for outcome in outcomes):
+    if found.options.repeats > 1:
+        text += (
+            f" Each line is the median of {found.options.repeats} seeds, its band from the least to the most."
+        )
+    if any(result.diverged for result in found.results):
         text += " A cross at the edge of a figure marks the last finite update of a variant that diverged."
     # Epochs stay linear, to show how fast the first ones are; the other three span decades.
-    figures = (plots.curves(outcomes, x, "cost", "training cost", x != "epoch", True) for x in plots.UNITS)
-    return section("Cost", text, legend(outcome.variant for outcome in outcomes), grid(figures))
+    target = found.cost if found.spent else None
+    figures = [
+        plots.curves(found.results, x, "cost", "training cost", x != "epoch", True, target)
+        for x in plots.UNITS
+    ]
+    return section("Cost", text, found.legend, grid(figures))
 
 
-def _race(outcomes: Sequence[Outcome]) -> str:
-    """Tabulate what each variant spent until it reached the cost that all reach."""
-    cost, spent = words.finish_line(outcomes)
-    if not spent:
+def _race(found: Findings) -> str:
+    """Tabulate what each contender spent until it reached the cost, and say who won."""
+    if not found.spent:
         return ""
-    least = {budget: min(point[budget] for point in spent.values()) for budget in words.BUDGETS}
+    middle = {who: {b: median(values[b]) for b in BUDGETS} for who, values in found.spent.items()}
+    least = {budget: min(each[budget] for each in middle.values()) for budget in BUDGETS}
 
-    def cell(point: dict[str, Any], budget: str) -> str:
-        text = f"{point[budget]:,}" if budget in ("updates", "examples") else f"{point[budget]:.3g}"
-        return f"<b>{text}</b>" if point[budget] == least[budget] else text
+    def cell(spent: dict[str, float], budget: str) -> str:
+        text = words.amount(budget, spent[budget])
+        return f"<b>{text}</b>" if spent[budget] == least[budget] else text
 
-    rows = [[name(variant), *(cell(point, b) for b in words.BUDGETS)] for variant, point in spent.items()]
-    text = "What each had spent when it was first measured at the lowest cost that all of them reach."
+    reached = [contender for contender in found.contenders if contender.name in middle]
+    rows = [[_named(each), *(cell(middle[each.name], budget) for budget in BUDGETS)] for each in reached]
+    which = "the lowest that all of them reach" if found.options.target is None else "the target"
+    text = f"What each had spent when it was first measured at a training cost of {found.cost:.3g}, {which}."
     names = ("variant", "epochs", "updates", "examples", "seconds")
-    return section(f"The way to a cost of {cost:.3g}", text, table(names, rows))
+    verdicts = bullets(words.race(found.results, found.cost, found.spent))
+    gap = words.missed(found.results, found.cost, found.spent)
+    return section(
+        f"The way to a cost of {found.cost:.3g}", text, table(names, rows), note(gap) if gap else "", verdicts
+    )
 
 
-def _scores(outcomes: Sequence[Outcome], data: Table) -> str:
-    quantity = data.score.removeprefix("test ")
-    text = "On examples that no update has seen. The test part is looked at once, after the last epoch."
+def _scores(found: Findings) -> str:
+    quantity = found.data.score.removeprefix("test ")
+    text = "On examples that no update has seen. The test part is looked at once, after the last update."
     figures = (
-        plots.curves(outcomes, x, "validation_score", f"validation {quantity}", True, False)
+        plots.curves(found.results, x, "validation_score", f"validation {quantity}", True, False)
         for x in ("epoch", "seconds")
     )
-    title = quantity[0].upper() + quantity[1:]
-    return section(title, text, legend(outcome.variant for outcome in outcomes), grid(figures))
+    return section(quantity[0].upper() + quantity[1:], text, found.legend, grid(figures))
 
 
-def _sweep(trials: Sequence[Trial], chosen: dict[str, float]) -> str:
-    epochs = {trial.variant: trial.epochs for trial in trials}
-    lengths = words.series([f"{variant} {number}" for variant, number in epochs.items()])
+def _sweep(found: Findings) -> str:
+    epochs = {trial.name: trial.epochs for trial in found.trials}
+    lengths = words.series([f"{number} of {each}" for each, number in epochs.items()])
+    contenders = [each for each in found.contenders or [] if each.name in epochs]
     text = (
         f"Found by trial and error: a short training from the same start at each rate (epochs: {lengths}),"
-        f" and the lowest validation cost wins: {words.rate_order(chosen, trials)}"
+        f" and the lowest validation cost wins: {words.rate_order(found.chosen, found.trials, contenders)}"
     )
-    figure = wide(plots.sweep(trials, chosen))
-    return section("Learning rates", text, legend(trial.variant for trial in trials), figure)
+    figure = wide(plots.sweep(found.trials, contenders, found.chosen))
+    return section("Learning rates", text, legend(map(_named, contenders)), figure)
 
 
-def _equal(run: Run, data: Table, outcomes: Sequence[Outcome]) -> str:
-    start, order = start_and_order(outcomes)
+def _equal(found: Findings) -> str:
+    options, data = found.options, found.data
+    start, order = start_and_order(outcome for result in found.results for outcome in result.outcomes)
     sizes = words.series([f"{len(part.y):,} {key}" for key, part in data.parts.items()])
-    network, parameters = describe(run.options.model, data.features, data.outputs)
+    network, parameters = describe(learner_for(options, data, options.seed).network, options.model.name)
+    unit, amount = options.budget
+    dealt = "as they follow in the text" if data.kind == "text" else "stratified"
+    scaled = "" if data.kind == "text" else "; standardized by the training part's mean and deviation"
     items = (
         f"<b>Model:</b> {network}, {parameters:,} parameters, backward passes derived by hand.",
         f"<b>Start:</b> the same initial parameters, bit for bit; digest <code>{start}</code>.",
         f"<b>Order:</b> the same examples in the same order in every epoch; digest <code>{order}</code>.",
-        f"<b>Data:</b> {sizes} examples, stratified; standardized by the training part's mean and deviation.",
-        f"<b>Budget:</b> {words.count(run.options.epochs, 'epoch')} each.",
+        f"<b>Data:</b> {sizes} examples, {dealt}{scaled}.",
+        f"<b>Budget:</b> {amount:g} {unit} each.",
     )
     text = (
         "Each training takes these digests, which must agree. What differs is the learning rate, and when"
-        f" the parameters move: after every pass, every example, or every {run.options.batch_size} examples."
+        f" the parameters move: {words.series([_moves(each) for each in found.contenders]) or 'not yet'}."
         " Seconds are those of the training loop; measuring, checkpoints and the test are not on the clock."
     )
     return section("What was held equal", text, bullets(items))
+
+
+def _moves(contender: Contender) -> str:
+    every = {"batch": "every pass", "stochastic": "every example"}
+    return f"{contender.name} after {every.get(contender.variant, f'every {contender.size:g} examples')}"

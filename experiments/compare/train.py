@@ -1,69 +1,72 @@
 """One training from start to end, or from a checkpoint to the end, by Lightning."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from experiments.data import Table
-from experiments.measurement import Measurement, Outcome, Progress
-from experiments.model import Diverged, Learner
-from experiments.run import Run, replacing
+from experiments.compare.contender import Contender
+from experiments.compare.measurement import Limit, Measurement, Outcome, Progress
+from experiments.compare.options import Options
+from experiments.data.module import Data
+from experiments.environment import device, quiet
+from experiments.model.learner import Diverged, Learner
+from experiments.run import Run, replacing, set_aside
 
 
 @dataclass(frozen=True)
 class Leg:
-    """One training: a variant at one learning rate for some epochs.
+    """One training: a contender at one learning rate, from one start.
 
     Attributes:
         name: Names its checkpoint, and its TensorBoard events if `events`.
     """
 
     name: str
-    variant: str
+    contender: Contender
     lr: float
-    epochs: int
+    seed: int
+    limit: Limit
     events: bool = False
 
 
-def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress) -> None:
+def train(leg: Leg, data: Data, run: Run, outcome: Outcome, progress: Progress) -> None:
     """Train one model into `outcome`, which is up to date also when this is interrupted.
 
     Starts from the leg's checkpoint if there is one, and leaves one at the end.
     """
-    options, checkpoint = run.options, run.checkpoint(leg.name)
-    accelerator = device(options.accelerator)
-    shape = options.model, data.features, data.outputs
-    learner = Learner(*shape, leg.variant, leg.lr, options.batch_size, options.seed, data.regression)
+    checkpoint, learner = run.checkpoint(leg.name), learner_for(run.options, data, leg.seed)
+    learner.descend = leg.contender.optimizer(leg.lr)
+    start = _usable(checkpoint, leg, learner)
 
     def keep(trainer: Trainer) -> None:
         with replacing(checkpoint) as path:
             trainer.save_checkpoint(path)
 
-    # The data module is shared by all trainings, its digests are not.
-    data.order.served = {}
+    # The data module is shared by all trainings; its digests, its limit and its seed are not.
+    data.order.begin(leg.seed, leg.limit.examples)
+    epochs = math.ceil(leg.limit.examples / data.order.examples) if leg.limit.examples else -1
     with quiet():
         trainer = Trainer(
-            accelerator=accelerator,
-            devices=1,
-            deterministic="warn" if accelerator == "cuda" else None,
-            max_epochs=leg.epochs,
+            **asdict(run.options.trainer),
+            deterministic="warn" if device(run.options.trainer.accelerator) == "cuda" else None,
+            max_epochs=epochs,
             # Measurement validates after chosen updates, which Lightning's own loop cannot.
             limit_val_batches=0,
-            logger=_logger(leg, run),
+            logger=_logger(leg, run, start),
             # Lightning counts loader batches; Measurement logs by examples seen.
             log_every_n_steps=0,
-            callbacks=[Measurement(outcome, data, progress, keep)],
+            callbacks=[Measurement(outcome, data, leg.limit, progress, keep)],
             enable_progress_bar=False,
             enable_model_summary=False,
         )
         try:
-            trainer.fit(learner, datamodule=data, ckpt_path=str(checkpoint) if checkpoint.exists() else None)
+            trainer.fit(learner, datamodule=data, ckpt_path=str(checkpoint) if start else None)
             outcome.score = trainer.test(learner, datamodule=data, verbose=False)[0]["test/score"]
         # Not an error: it is what this rate does, and the other trainings go on.
         except Diverged as stop:
@@ -71,38 +74,38 @@ def train(leg: Leg, data: Table, run: Run, outcome: Outcome, progress: Progress)
     outcome.finished = True
 
 
-def device(accelerator: str) -> str:
-    """Say which device an accelerator stands for on this machine.
-
-    >>> device("cpu")
-    'cpu'
-    """
-    automatic = "cuda" if torch.cuda.is_available() else "cpu"
-    return automatic if accelerator == "auto" else accelerator
+def learner_for(options: Options, data: Data, seed: int) -> Learner:
+    """Make the model that the options ask for, at its start."""
+    sizes = asdict(options.model)
+    return Learner(**sizes, shape=data.shape, outputs=data.outputs, regression=data.regression, seed=seed)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Lightning's banners and advice off the terminal."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _usable(checkpoint: Path, leg: Leg, learner: Learner) -> dict[str, Any] | None:
+    """Return a checkpoint of this very training; what is no such thing is set aside, and said."""
+    if not checkpoint.exists():
+        return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+        found = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        outcome, shapes = found["callbacks"]["Measurement"]["outcome"], found["state_dict"]
+        mine = {name: values.shape for name, values in learner.state_dict().items()}
+        same = (outcome["name"], outcome["lr"], outcome["seed"]) == (leg.contender.name, leg.lr, leg.seed)
+        if same and mine == {name: values.shape for name, values in shapes.items()}:
+            return found
+        why = "is of another training"
+    # Unpickling what is no checkpoint can raise anything at all.
+    except Exception as error:
+        why = f"cannot be read ({type(error).__name__})"
+    sys.stderr.write(
+        f"{checkpoint.name} {why}: kept as {set_aside(checkpoint).name}; {leg.name} starts anew.\n"
+    )
+    return None
 
 
-def _logger(leg: Leg, run: Run) -> TensorBoardLogger | bool:
+def _logger(leg: Leg, run: Run, start: dict[str, Any] | None) -> TensorBoardLogger | bool:
     """Make the TensorBoard writer, which drops what an interrupted process wrote after its checkpoint."""
     if not leg.events:
         return False
-    checkpoint, purge = run.checkpoint(leg.name), None
-    if checkpoint.exists():
-        kept = torch.load(checkpoint, weights_only=True)["callbacks"]["Measurement"]["outcome"]
-        purge = kept["points"][-1]["examples"] + 1
+    purge = start["callbacks"]["Measurement"]["outcome"]["points"][-1]["examples"] + 1 if start else None
     return TensorBoardLogger(
         run.folder, name="events", version=leg.name, purge_step=purge, default_hp_metric=False
     )

@@ -1,1 +1,1 @@
-"""What the experiments learn from: tables, images and texts, split into parts and served in a recorded order."""
+"""What the experiments learn from: tables, images and texts, in parts and in a recorded order."""

@@ -33,7 +33,7 @@ class Part:
 class Order:
     """The order of the examples in each epoch, a function of seed and epoch alone.
 
-    It serves a list of rows for each loader batch, and keeps a digest of what it has served.
+    It serves a list of rows for each loader batch, and keeps a digest of each that it has served from.
 
     Attributes:
         limit: Examples to be served at most in all epochs together, if there is a limit.
@@ -45,6 +45,10 @@ class Order:
         self.limit: int | None = None
         self.served: dict[int, str] = {}
 
+    def begin(self, seed: int, limit: int | None) -> None:
+        """Forget what has been served, for another training."""
+        self.seed, self.limit, self.epoch, self.served = seed, limit, 0, {}
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Lightning calls this before each."""
         self.epoch = epoch
@@ -54,8 +58,9 @@ class Order:
 
     def __iter__(self) -> Iterator[list[int]]:
         # Not torch's global generator: what else draws from that must not change the order.
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)[: self._now()]
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
         self.served[self.epoch] = sha256(order.astype("<i8").tobytes()).hexdigest()[:12]
+        order = order[: self._now()]
         for first in range(0, len(order), self.rows):
             yield order[first : first + self.rows].tolist()
 

@@ -75,7 +75,9 @@ def fetched(name: str, package: str, fetch: Callable[[], Source]) -> Source:
     try:
         return fetch()
     except ModuleNotFoundError as error:
-        raise DataError(f"--data: {name} needs {package}: python -m pip install {package}; {SHIPPED}.") from error
+        raise DataError(
+            f"--data: {name} needs {package}: python -m pip install {package}; {SHIPPED}."
+        ) from error
     # URLError is an OSError; torchvision raises RuntimeError when every mirror fails.
     except (OSError, RuntimeError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -40,4 +40,6 @@ def _read(file: str) -> str:
     except OSError as error:
         raise DataError(f"--data: {file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"--data: {file} is no text in UTF-8: {error.reason} at byte {error.start}.") from error
+        raise DataError(
+            f"--data: {file} is no text in UTF-8: {error.reason} at byte {error.start}."
+        ) from error

@@ -18,9 +18,7 @@ def linear(shape: tuple[int, ...], outputs: int, **_: Any) -> torch.nn.Module:
 def perceptron(shape: tuple[int, ...], outputs: int, width: int, depth: int, **_: Any) -> torch.nn.Module:
     """Layers of `width` units under the hyperbolic tangent."""
     widths = [math.prod(shape), *[width] * depth]
-    hidden = [
-        part for i in range(depth) for part in (nn.Linear(widths[i], widths[i + 1]), nn.Tanh())
-    ]
+    hidden = [part for i in range(depth) for part in (nn.Linear(widths[i], widths[i + 1]), nn.Tanh())]
     return torch.nn.Sequential(nn.Flatten(), *hidden, nn.Linear(widths[-1], outputs))
 
 
@@ -59,11 +57,12 @@ class Transformer(torch.nn.Module):
         super().__init__()
         self.embedding, self.place = nn.Embedding(outputs, width), nn.Embedding(context, width)
         options: dict[str, Any] = {"dropout": 0.0, "batch_first": True, "norm_first": True}
-        self.blocks = torch.nn.ModuleList(
-            nn.TransformerEncoderLayer(width, heads, 4 * width, **options) for _ in range(depth)
-        )
+        block: Any = nn.TransformerEncoderLayer
+        self.blocks = torch.nn.ModuleList(block(width, heads, 4 * width, **options) for _ in range(depth))
         self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, outputs)
-        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(context), persistent=False)
+        self.register_buffer(
+            "mask", torch.nn.Transformer.generate_square_subsequent_mask(context), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Foretell each next character."""
@@ -87,8 +86,9 @@ NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
 
 def describe(network: torch.nn.Module, name: str) -> tuple[str, int]:
     """Return a network's shape in words, and its number of parameters."""
-    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
     count = sum(values.numel() for values in network.parameters())
     if name not in ("linear", "perceptron"):
         return name, count
-    return f"{name} {'–'.join(str(width) for width in (layers[0].in_features, *(x.out_features for x in layers)))}", count
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+    widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
+    return f"{name} {'–'.join(map(str, widths))}", count
