@@ -125,7 +125,7 @@ SPECS = (
             case((6, 4), Draw((6,), "classes", 4)),
             case((6, 4), Draw((6,), "classes", 4), weight=Draw((4,), "unit"), ignore_index=1),
             case((2, 4, 3), Draw((2, 3), "classes", 4), reduction="none"),
-            case((4,), Draw((), "classes", 4), reduction="sum"),
+            case((4,), Draw((), "classes", 4), weight=Draw((4,), "unit"), reduction="sum"),
         ),
         large=case((1024, 4096), Draw((1024,), "classes", 4096)),
     ),
