@@ -91,7 +91,10 @@ def _particular(sweep: str, timings: Sequence[Timing]) -> str:
     if sweep == "data":
         last = timings[-1]
         row = 1e6 * (last.forward + last.backward) / last.size["rows"]
-        return f"A row costs {row:.2f} µs in the largest data set; calls are made anew for each batch."
+        return (
+            f"A row costs {row:.2f} µs in the largest data set. The calls are made anew for each batch, and"
+            " are in the slope; the intercept should be none."
+        )
     return ""
 
 
