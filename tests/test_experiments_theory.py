@@ -131,7 +131,12 @@ def test_bad_input_is_one_line(arguments, words, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_stop_between_pieces_resumes_to_the_same_figures(tmp_path, monkeypatch, capsys):
+class Killed(BaseException):
+    """What nobody catches, as nobody can catch SIGKILL."""
+
+
+@pytest.mark.parametrize("death", [interrupt.Interrupted, Killed])
+def test_a_stop_between_pieces_resumes_to_the_same_figures(death, tmp_path, monkeypatch, capsys):
     options = ["--problems", "quadratic,logistic-regression", "--tol", "1e-4"]
     assert cli.main(["convergence", *options, "--out", str(tmp_path / "whole")]) == 0
     whole = next((tmp_path / "whole/convergence").iterdir())
@@ -141,15 +146,20 @@ def test_a_stop_between_pieces_resumes_to_the_same_figures(tmp_path, monkeypatch
     def stop_at_second(name, *rest):
         measured.append(name)
         if len(measured) == 2:
-            raise interrupt.Interrupted
+            raise death
         return measure(name, *rest)
 
     monkeypatch.setattr("experiments.convergence.experiment.measure", stop_at_second)
-    assert cli.main(["convergence", *options, "--out", str(tmp_path / "stopped")]) == 130
+    if death is Killed:
+        with pytest.raises(Killed):
+            cli.main(["convergence", *options, "--out", str(tmp_path / "stopped")])
+    else:
+        assert cli.main(["convergence", *options, "--out", str(tmp_path / "stopped")]) == 130
     run = next((tmp_path / "stopped/convergence").iterdir())
-    assert f"--resume {run}" in capsys.readouterr().err
-    assert "logistic" not in (run / "metrics.csv").read_text()
-    assert "Logistic" not in (run / "report.html").read_text()
+    if death is not Killed:
+        assert f"--resume {run}" in capsys.readouterr().err
+        assert "logistic" not in (run / "metrics.csv").read_text()
+        assert "Logistic" not in (run / "report.html").read_text()
     assert cli.main(["convergence", "--resume", str(run)]) == 0
     assert measured == ["quadratic", "logistic-regression", "logistic-regression"]
     assert (run / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
