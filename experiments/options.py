@@ -234,8 +234,11 @@ def build(kind: type[T], given: Mapping[str, Any]) -> T:
         argparse.ArgumentTypeError: If one does not go with another.
     """
     given = dict(given)
-    if given.get("model.name") in ("recurrent", "transformer"):
+    # One of the two says what the other must be.
+    if "text" in READS.get(given.get("model.name", ""), ()):
         given.setdefault("data.name", "text")
+    elif str(given.get("data.name")).startswith("text"):
+        given.setdefault("model.name", "recurrent")
     options = _build(kind, given, given.get("fast", False), "")
     options.check()
     return options

@@ -63,7 +63,9 @@ class Parser:
         """Return what was given, by its flat name."""
         known = [*self.known, *ALIASES, "--text"]
         try:
-            given = self._parser.parse_args(rewrite(arguments, known), defaults=False)
+            # The defaults only where they are to be shown: what was not given must be seen not to be.
+            shown = any(argument.startswith("--print_config") for argument in arguments)
+            given = self._parser.parse_args(rewrite(arguments, known), defaults=shown)
         except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
             self.error(self._reworded(str(error)))
         found = {key: value for key, value in given.items() if value is not None}

@@ -91,7 +91,8 @@ def noise(found: Sequence[Noise]) -> str:
             colour, marker = SERIES[5 + number], MARKERS[5 + number]
             axes.plot(each.sizes, [each.expected(b) for b in each.sizes], color=colour, linewidth=1.4)
             axes.scatter(each.sizes, each.variances, color=colour, marker=marker, s=26, zorder=3)
-            axes.annotate(each.where, (each.sizes[0], each.variances[0]), (8, 2), textcoords="offset points")
+            place = each.sizes[-1], each.variances[-1]
+            axes.annotate(each.where, place, (0, 8), textcoords="offset points", ha="right")
         scale(axes, True, True)
         axes.set_xlabel("examples in a mini-batch")
         axes.set_title(

@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments import report
 from experiments.compare import plots, words
-from experiments.compare.contender import Contender
+from experiments.compare.contender import Contender, contenders
 from experiments.compare.measurement import start_and_order
 from experiments.compare.noise import Noise
 from experiments.compare.options import Options
@@ -151,13 +151,13 @@ def _scores(found: Findings) -> str:
 def _sweep(found: Findings) -> str:
     epochs = {trial.name: trial.epochs for trial in found.trials}
     lengths = words.series([f"{number} of {each}" for each, number in epochs.items()])
-    contenders = [each for each in found.contenders or [] if each.name in epochs]
+    tried = [each for each in contenders(found.options) if each.name in epochs]
     text = (
         f"Found by trial and error: a short training from the same start at each rate (epochs: {lengths}),"
-        f" and the lowest validation cost wins: {words.rate_order(found.chosen, found.trials, contenders)}"
+        f" and the lowest validation cost wins: {words.rate_order(found.chosen, found.trials, tried)}"
     )
-    figure = wide(plots.sweep(found.trials, contenders, found.chosen))
-    return section("Learning rates", text, legend(map(_named, contenders)), figure)
+    figure = wide(plots.sweep(found.trials, tried, found.chosen))
+    return section("Learning rates", text, legend(map(_named, tried)), figure)
 
 
 def _equal(found: Findings) -> str:
@@ -177,7 +177,7 @@ def _equal(found: Findings) -> str:
     )
     text = (
         "Each training takes these digests, which must agree. What differs is the learning rate, and when"
-        f" the parameters move: {words.series([_moves(each) for each in found.contenders]) or 'not yet'}."
+        f" the parameters move: {words.series([_moves(each) for each in contenders(options)])}."
         " Seconds are those of the training loop; measuring, checkpoints and the test are not on the clock."
     )
     return section("What was held equal", text, bullets(items))

@@ -149,7 +149,7 @@ def rate_order(chosen: dict[str, float], trials: Sequence[Trial], contenders: Se
 
 def noise(found: Sequence[Noise]) -> str:
     """Say how the noise falls with the size, and up to which size larger mini-batches pay."""
-    slopes = series([f"b<sup>{each.slope:.2f}</sup> {each.where}" for each in found])
+    slopes = series([f"b<sup>−{-each.slope:.2f}</sup> {each.where}" for each in found])
     scales = series([f"{each.scale:,.0f} {each.where}" for each in found])
     close = all(abs(each.slope + 1) < 0.1 for each in found)
     return (

@@ -163,8 +163,11 @@ def split(source: Source, seed: int) -> dict[str, np.ndarray]:
     if source.kind == "text":
         cuts = np.split(rows, [len(rows) * 6 // 10, len(rows) * 8 // 10])
         return dict(zip(PARTS, cuts, strict=True))
-    tenths = np.quantile(source.y, np.arange(0.1, 1, 0.1)) if source.kind == "values" else ()
-    strata = np.digitize(source.y, tenths) if source.kind == "values" else source.y
+    strata = source.y
+    if source.kind == "values":
+        # Tenths, or of few rows so many parts that each has rows for all three.
+        inner = np.linspace(0, 1, min(10, len(rows) // 10) + 1)[1:-1]
+        strata = np.digitize(source.y, np.quantile(source.y, inner))
     # A quarter of what the test part leaves is a fifth of the whole.
     rows, test = train_test_split(rows, test_size=0.2, stratify=strata, random_state=seed)
     train, validation = train_test_split(rows, test_size=0.25, stratify=strata[rows], random_state=seed)

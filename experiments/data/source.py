@@ -57,8 +57,8 @@ def check(name: str, source: Source) -> None:
     classes, counts = np.unique(source.y, return_counts=True)
     if len(classes) < 2:
         raise DataError(f"--data: {name}: all examples are of one class.")
-    # Dealt out 3 to 1 to 1, four examples are the fewest that leave one for each part.
-    if counts.min() < 4:
+    # Dealt out 3 to 1 to 1, five examples are the fewest that are sure to leave one for each part.
+    if counts.min() < 5:
         few = classes[counts.argmin()]
         raise DataError(
             f"--data: {name}: class {few} has {counts.min()} of the {len(source.y)} examples: a part would"
