@@ -6,7 +6,12 @@ import random
 import pytest
 from killed import survive
 
-EXPERIMENTS = {"compare": ["--fast", "--data", "wine", "--variants", "batch,mini-batch", "--epochs", "2"]}
+EXPERIMENTS = {
+    "compare": ["--fast", "--data", "wine", "--variants", "batch,mini-batch", "--epochs", "2"],
+    "learning_rate": ["--fast", "--problems", "quadratic"],
+    "convergence": ["--fast", "--problems", "quadratic"],
+    "trajectory": ["--fast", "--problems", "quadratic"],
+}
 """Small runs, by experiment."""
 OF_THE_CLOCK = ("seconds",)
 

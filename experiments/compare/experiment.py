@@ -165,7 +165,7 @@ class Comparison:
         outcome = self.outcomes[leg.name]
 
         def progress(share: float, epoch: float, cost: float) -> None:
-            bar.move(share, f"epoch {epoch:.4g} · cost {cost:.3f}")
+            bar.move(share, f"epoch {epoch:.1f} · cost {cost:.3f}")
 
         if not outcome.finished:
             train(leg, self.data, self.run, outcome, progress)
