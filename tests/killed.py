@@ -11,7 +11,8 @@ from experiments import cli
 
 # Forked from one process that has imported what takes seconds.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["experiments.compare.experiment"])
+NAMES = ("compare", "convergence", "trajectory")
+PROCESSES.set_forkserver_preload([f"experiments.{name}.experiment" for name in NAMES])
 
 
 def run_until(arguments: list[str], seconds: float) -> None:

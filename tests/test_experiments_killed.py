@@ -6,7 +6,11 @@ import random
 import pytest
 from killed import survive
 
-EXPERIMENTS = {"compare": ["--fast", "--data", "wine", "--variants", "batch,mini-batch", "--epochs", "2"]}
+EXPERIMENTS = {
+    "compare": ["--fast", "--data", "wine", "--variants", "batch,mini-batch", "--epochs", "2"],
+    "convergence": ["--problems", "quadratic,logistic-regression", "--tol", "1e-4"],
+    "trajectory": ["--fast", "--epochs", "1"],
+}
 """Small runs, by experiment."""
 OF_THE_CLOCK = ("seconds",)
 
