@@ -1,4 +1,4 @@
-"""Killed at ten random moments and resumed each time, an experiment comes to the figures of one left alone."""
+"""Killed at ten random moments and resumed, an experiment comes to the figures of one left alone."""
 
 import csv
 import random

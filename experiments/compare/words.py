@@ -1,6 +1,5 @@
 """What the numbers say, in sentences; each is written from the measurements, and only if they support it."""
 
-import re
 from collections.abc import Sequence
 from statistics import median
 
@@ -196,12 +195,3 @@ COUNTS = {"epoch": ".4g", "updates": ",.0f", "examples": ",.0f", "seconds": ".1f
 def heads(score: str) -> tuple[str, ...]:
     """Name the columns of the table of results, for the terminal and for the report."""
     return "variant", "rate", "epochs", "updates", "examples", "seconds", "final cost", score
-
-
-def bare(sentence: str) -> str:
-    """Take the HTML out, for the terminal.
-
-    >>> bare("<b>batch</b> won")
-    'batch won'
-    """
-    return re.sub(r"</?\w+>", "", sentence)
