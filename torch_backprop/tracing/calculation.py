@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ class Paper:
 
     def __init__(self, trace: Trace, digits: int) -> None:
         self.trace, self.digits = trace, digits
+        cost = trace.cost.ours
+        self.cost = number("L", 0.0 if cost is None else cost.item(), digits)
         self.signals: list[tuple[str, Tensor]] = [("x", trace.inputs)]
         # For each layer the letter of what it was called with, and whether that came straight from a layer.
         self.inputs: list[tuple[str, bool]] = []
@@ -74,44 +76,37 @@ class Paper:
         u = [] if layer.input is None else self._vector(letter, layer.input)
         if not straight:
             yield from (f"    {x.symbols} = {self._plain(x)}, computed between the layers" for x in u)
-        formulas: list[Term] = []
-        if layer.kind == "Linear":
-            weights, biases = self._parameters(index, layer)
-            formulas = [
-                total([w * x for w, x in zip(row, u, strict=True)] + biases[i : i + 1])
-                for i, row in enumerate(weights)
-            ]
-        elif layer.kind in ELEMENTWISE:
-            formulas = [ELEMENTWISE[layer.kind][0](x) for x in u]
+        formulas = _attempt(lambda: self._outputs(index, layer, u))
         for i, value in enumerate(y):
             formula = formulas[i] if _agree(formulas, y) else None
             yield from self._written(value, formula, f"{layer.kind}({letter})_{i + 1}")
 
+    def _outputs(self, index: int, layer: Layer, u: list[Term]) -> list[Term]:
+        if layer.kind in ELEMENTWISE:
+            return [ELEMENTWISE[layer.kind][0](x) for x in u]
+        if layer.kind != "Linear":
+            return []
+        weights, biases = self._parameters(index, layer)
+        products = [[w * x for w, x in zip(row, u, strict=True)] for row in weights]
+        return [total(terms + biases[i : i + 1]) for i, terms in enumerate(products)]
+
     def _cost(self) -> Iterator[str]:
-        cost = self.trace.cost
-        known = self._loss()
-        value = number("L", cost.ours.item(), self.digits)  # pyright: ignore[reportOptionalMemberAccess]
-        formula, errors = known or (None, [])
+        formula, errors = self._loss() or (None, [])
         yield from (f"  {t.symbols} = {self._plain(t)}" for t in self._targets())
         name = f"{name_of(self.trace.loss)}({self.signals[-1][0]}, t)"
-        yield from self._written(value, formula, name, "  ", cost.autograd)
+        yield from self._written(self.cost, formula, name, "  ", self.trace.cost.autograd)
         for error, found in zip(self._errors(len(self.trace.layers)), errors, strict=False):
             yield from self._written(error, found, "", "  ")
 
     def _loss(self) -> tuple[Term, list[Term]] | None:
         """The formula of the cost and those of the output's errors, if they are known."""
         loss, (letter, output) = LOSSES.get(name_of(self.trace.loss)), self.signals[-1]
-        cost = number("L", self.trace.cost.ours.item(), self.digits)  # pyright: ignore[reportOptionalMemberAccess]
         y, errors = self._vector(letter, output), self._errors(len(self.trace.layers))
-        if loss is None:
-            return None
-        # What the loss cannot be called with is another use of it, as other options are.
-        with suppress(ValueError, IndexError, ArithmeticError):
-            whole, slopes = loss(y, self._targets())
-            for count in (len(y), 1):
-                mean = [term / count if count > 1 else term for term in (whole, *slopes)]
-                if _agree(mean, [cost, *errors]):
-                    return mean[0], mean[1:]
+        terms = _attempt(lambda: loss(y, self._targets())) if loss else []
+        for count in (len(y), 1):
+            mean = [term / count if count > 1 else term for term in terms]
+            if _agree(mean, [self.cost, *errors]):
+                return mean[0], mean[1:]
         return None
 
     def _reached(self, index: int, error: Comparison) -> Iterator[str]:
@@ -126,20 +121,21 @@ class Paper:
             return
         (letter, straight), d = self.inputs[index - 1], self._errors(index)
         u = [] if layer.input is None else self._vector(letter, layer.input)
-        passed: list[Term] = []
-        if layer.kind == "Linear":
-            weights, _ = self._parameters(index, layer)
-            yield from self._gradients(index, layer, [[e * x for x in u] for e in d], d)
-            passed = [total([row[j] * e for row, e in zip(weights, d, strict=True)]) for j in range(len(u))]
-        elif layer.kind in ELEMENTWISE:
-            y = self._vector(f"y{index}", layer.activation)
-            slope = ELEMENTWISE[layer.kind][1]
-            passed = [e * slope(x, value) for e, x, value in zip(d, u, y, strict=True)]
-        else:
-            yield from self._gradients(index, layer, [], [])
+        known = layer.kind == "Linear"
+        yield from self._gradients(index, layer, [[e * x for x in u] for e in d] if known else [], d)
         if letter == "x":
             return
+        passed = _attempt(lambda: self._pulled_back(index, layer, u, d))
         yield from self._passed(letter, straight, passed, layer.kind)
+
+    def _pulled_back(self, index: int, layer: Layer, u: list[Term], d: list[Term]) -> list[Term]:
+        if layer.kind in ELEMENTWISE:
+            slope, y = ELEMENTWISE[layer.kind][1], self._vector(f"y{index}", layer.activation)
+            return [e * slope(x, value) for e, x, value in zip(d, u, y, strict=True)]
+        if layer.kind != "Linear":
+            return []
+        weights, _ = self._parameters(index, layer)
+        return [total([row[j] * e for row, e in zip(weights, d, strict=True)]) for j in range(len(u))]
 
     def _passed(self, letter: str, straight: bool, passed: list[Term], kind: str) -> Iterator[str]:
         """The error of what the layer was called with."""
@@ -189,7 +185,8 @@ class Paper:
         yield f"{indent}{' ' * len(value.symbols)} = {numbers}{result}"
 
     def _parameters(self, index: int, layer: Layer) -> tuple[list[list[Term]], list[Term]]:
-        weight, bias = layer.module.weight, layer.module.bias
+        module: Any = layer.module
+        weight, bias = module.weight, module.bias
         flat = self._matrix(f"w{index}", weight)
         rows = [flat[start : start + weight.shape[1]] for start in range(0, len(flat), weight.shape[1])]
         return rows, [] if bias is None else self._vector(f"b{index}", bias)
@@ -218,10 +215,10 @@ class Paper:
         return [number(f"{letter}_{p}", v, self.digits) for p, v in zip(places, values, strict=True)]
 
     def _origin(self, tensor: Tensor | None, otherwise: str) -> tuple[str, bool]:
-        for letter, signal in reversed(self.signals):
-            if tensor is not None and tensor.numel() == signal.numel():
-                if torch.equal(tensor.flatten(), signal.detach().flatten()):
-                    return letter, True
+        for letter, signal in reversed(self.signals if tensor is not None else []):
+            same = tensor is not None and tensor.numel() == signal.numel()
+            if same and torch.equal(tensor.flatten(), signal.detach().flatten()):
+                return letter, True
         return otherwise, False
 
     def _plain(self, term: Term) -> str:
@@ -229,6 +226,13 @@ class Paper:
 
     def _beside(self, other: Any) -> str:
         return "" if other is None else f"    autograd {float(other):.{self.digits}g}"
+
+
+def _attempt(formulas: Callable[[], list[Term]]) -> list[Term]:
+    """Formulas, or none where numbers leave the range in which a formula can be computed as it is written."""
+    with suppress(ArithmeticError, ValueError, IndexError):
+        return formulas()
+    return []
 
 
 def _flat(tensor: Tensor | None) -> list[Any]:

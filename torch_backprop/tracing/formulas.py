@@ -26,37 +26,36 @@ ELEMENTWISE: dict[str, tuple[Function, Derivative]] = {
 }
 """By class: y = f(x), and dy/dx of x and y. What an option changes is found out by its numbers."""
 
-Loss = Callable[[list[Term], list[Term]], tuple[Term, list[Term]]]
-"""The cost of outputs y for targets t, and its derivative with respect to each y."""
+Loss = Callable[[list[Term], list[Term]], list[Term]]
+"""The cost of outputs y for targets t, and after it the derivative with respect to each y."""
 
 
-def squares(y: list[Term], t: list[Term]) -> tuple[Term, list[Term]]:
+def squares(y: list[Term], t: list[Term]) -> list[Term]:
     """The sum of squared errors."""
     pairs = list(zip(y, t, strict=True))
-    return total([(a - b) ** 2 for a, b in pairs]), [2 * (a - b) for a, b in pairs]
+    return [total([(a - b) ** 2 for a, b in pairs]), *(2 * (a - b) for a, b in pairs)]
 
 
-def cross_entropies(y: list[Term], t: list[Term]) -> tuple[Term, list[Term]]:
+def cross_entropies(y: list[Term], t: list[Term]) -> list[Term]:
     """The sum of the binary cross-entropies of probabilities."""
     pairs = list(zip(y, t, strict=True))
     costs = [-(b * log(a) + (1 - b) * log(1 - a)) for a, b in pairs]
-    return total(costs), [(a - b) / (a * (1 - a)) for a, b in pairs]
+    return [total(costs), *((a - b) / (a * (1 - a)) for a, b in pairs)]
 
 
-def logit_entropies(y: list[Term], t: list[Term]) -> tuple[Term, list[Term]]:
+def logit_entropies(y: list[Term], t: list[Term]) -> list[Term]:
     """The sum of the binary cross-entropies of logits."""
     pairs = list(zip(y, t, strict=True))
-    return total([log(1 + exp(a)) - b * a for a, b in pairs]), [sigmoid(a) - b for a, b in pairs]
+    return [total([log(1 + exp(a)) - b * a for a, b in pairs]), *(sigmoid(a) - b for a, b in pairs)]
 
 
-def class_entropy(y: list[Term], t: list[Term]) -> tuple[Term, list[Term]]:
+def class_entropy(y: list[Term], t: list[Term]) -> list[Term]:
     """The cross-entropy of a softmax and the class that is the only target."""
     (target,) = t
     powers = total([exp(a) for a in y])
     right = [int(index == target.value) for index in range(len(y))]
-    return log(powers) - y[right.index(1)], [
-        exp(a) / powers - one if one else exp(a) / powers for a, one in zip(y, right, strict=True)
-    ]
+    shares = [exp(a) / powers - one if one else exp(a) / powers for a, one in zip(y, right, strict=True)]
+    return [log(powers) - y[right.index(1)], *shares]
 
 
 LOSSES: dict[str, Loss] = {

@@ -1,4 +1,4 @@
-"""What passes through the layers of a model: their outputs on the way forward, their errors on the way back."""
+"""What passes through the layers of a model: outputs on the way forward, errors on the way back."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch_backprop.tracing.record import Comparison
 if TYPE_CHECKING:
     from torch_backprop.tracing.trace import Trace
 
-FEW = 4
+FEW = 2
 """Numbers that are written out; of more the norm is."""
 FORWARD = ("layer", "kind", "shape", "activation")
 BACKWARD = ("layer", "gradient of", "shape", "by hand", "by autograd", "difference")
@@ -24,15 +24,15 @@ def write(trace: Trace, digits: int) -> str:
     between = f"Cost {shown(cost.ours, digits)}, by autograd {shown(cost.autograd, digits)}"
     forward = [FORWARD, *forward_rows(trace, digits)]
     backward = [BACKWARD, *backward_rows(trace, digits)]
-    return "\n".join(["Forward pass", *aligned(forward), "", between, "", "Backward pass", *aligned(backward)])
+    return "\n".join(
+        ["Forward pass", *aligned(forward), "", between, "", "Backward pass", *aligned(backward)]
+    )
 
 
 def forward_rows(trace: Trace, digits: int) -> list[tuple[str, ...]]:
     """A row for the input and each layer."""
     first = ("input", "", *_shape_and_value(trace.inputs, digits))
-    layers = [
-        (each.title, each.kind, *_shape_and_value(each.activation, digits)) for each in trace.layers
-    ]
+    layers = [(each.title, each.kind, *_shape_and_value(each.activation, digits)) for each in trace.layers]
     return [first, *layers]
 
 

@@ -132,7 +132,7 @@ def _by_hand(
 ) -> tuple[Recording, Loss, Tensor, dict[str, Tensor]]:
     """The passes by the rules: the layers and their errors, the loss, the cost and the gradients."""
     own, own_loss = deepcopy((model, loss))
-    for module in filter(_is_module, (own, own_loss)):
+    for module in _modules(own, own_loss):
         convert(module)
     algorithm, recording = Backpropagation(own, own_loss), Recording(own, watch)
     with torch.random.fork_rng(), patched(), recording.listen():
@@ -146,7 +146,7 @@ def _by_autograd(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor | None]]:
     """The same by torch's own layers under autograd: the cost, the errors and the gradients."""
     theirs, their_loss = deepcopy((model, loss))
-    for module in (part for whole in filter(_is_module, (theirs, their_loss)) for part in whole.modules()):
+    for module in (part for whole in _modules(theirs, their_loss) for part in whole.modules()):
         module.__class__ = ORIGINALS.get(type(module), type(module))
     errors: dict[str, Tensor] = {}
 
@@ -166,8 +166,8 @@ def _by_autograd(
     return cost.detach(), errors, {name: _dense(p.grad) for name, p in named.items() if p.requires_grad}
 
 
-def _is_module(part: Any) -> bool:
-    return isinstance(part, Module)
+def _modules(model: Module, loss: Loss) -> list[Module]:
+    return [part for part in (model, loss) if isinstance(part, Module)]
 
 
 def _hanging(x: Any) -> Any:
