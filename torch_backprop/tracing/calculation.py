@@ -215,9 +215,9 @@ class Paper:
         return [number(f"{letter}_{p}", v, self.digits) for p, v in zip(places, values, strict=True)]
 
     def _origin(self, tensor: Tensor | None, otherwise: str) -> tuple[str, bool]:
-        for letter, signal in reversed(self.signals if tensor is not None else []):
-            same = tensor is not None and tensor.numel() == signal.numel()
-            if same and torch.equal(tensor.flatten(), signal.detach().flatten()):
+        values = None if tensor is None else tensor.flatten()
+        for letter, signal in reversed(self.signals):
+            if values is not None and torch.equal(values, signal.detach().flatten()):
                 return letter, True
         return otherwise, False
 

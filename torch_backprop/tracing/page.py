@@ -46,6 +46,11 @@ def write(trace: Trace) -> str:
     return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(parts)
 
 
+def _paper(calculation: str) -> str:
+    # With the keyboard, what is too wide for the page can be scrolled only if it can have the focus.
+    return f"<pre tabindex='0'>{html.escape(calculation)}</pre>"
+
+
 def _input(data: Any) -> str:
     picture = _figure("", data) if isinstance(data, Tensor) else ""
     return f"<section class='card'><h3>input</h3>{picture}</section>"
@@ -107,7 +112,8 @@ def squares(tensor: Tensor) -> str:
     span = f"{numbers.min().item():.{DIGITS}g} to {numbers.max().item():.{DIGITS}g}"
     # As wide as its squares need, in the letters' own unit.
     rem = min(SQUARE * width, WIDEST, HIGHEST * width / height)
-    return f"<svg viewBox='0 0 {width} {height}' style='width: {rem:.3g}rem' role='img'><title>{span}</title>{drawn}</svg>"
+    frame = f"viewBox='0 0 {width} {height}' style='width: {rem:.3g}rem' role='img'"
+    return f"<svg {frame}><title>{span}</title>{drawn}</svg>"
 
 
 def matrix(tensor: Tensor, most: int = MOST) -> Tensor:

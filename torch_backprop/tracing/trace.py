@@ -14,9 +14,10 @@ from torch.nn import Module
 from torch.utils import _pytree as pytree
 
 from torch_backprop.algorithm import Backpropagation, arguments, watch
-from torch_backprop.convert import ORIGINALS, convert, patched
+from torch_backprop.convert import convert, patched, revert
 from torch_backprop.tracing import calculation, page, table
 from torch_backprop.tracing.record import Comparison, Layer, Recording
+from torch_backprop.twins import ORIGINALS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,8 +147,11 @@ def _by_autograd(
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor | None]]:
     """The same by torch's own layers under autograd: the cost, the errors and the gradients."""
     theirs, their_loss = deepcopy((model, loss))
-    for module in (part for whole in _modules(theirs, their_loss) for part in whole.modules()):
-        module.__class__ = ORIGINALS.get(type(module), type(module))
+    for whole in _modules(theirs, their_loss):
+        revert(whole)
+        # Layers of this package that were made as such.
+        for module in whole.modules():
+            module.__class__ = ORIGINALS.get(type(module), type(module))
     errors: dict[str, Tensor] = {}
 
     def see(title: str, y: Tensor) -> None:
