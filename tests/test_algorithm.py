@@ -298,6 +298,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs")
 @pytest.mark.parametrize(("compute", "words"), REFUSED.values(), ids=REFUSED)
 def test_operations_without_a_pullback(compute: Callable[[Tensor], Tensor], words: str) -> None:
     class Model(nn.Module):
