@@ -52,8 +52,9 @@ def cells(spec: LayerSpec) -> Iterator[str]:
     path = spec.layer.__module__.removeprefix("torch_backprop.layers.").replace(".", "/")
     yield spec.layer.__name__
     yield f"[{path}](torch_backprop/layers/{path}.py)"
-    for ability in (_second_order, _forward_mode, _vmap, _compile):
+    for ability in (_second_order, _forward_mode, _vmap):
         yield "yes" if _can(ability, spec) else "no"
+    yield _compiles(spec)
     held = Held.of(spec)
     yield _held(held.bytes, held.builtin_bytes)
     yield _held(held.frozen_bytes, held.builtin_frozen_bytes)
@@ -76,6 +77,14 @@ def _can(ability: Ability, spec: LayerSpec) -> bool:
         _outcome(ability, *_function(spec.cases[0], kind)) for kind in (spec.layer, spec.reference)
     )
     return ours is not None and (builtin is None or all(map(_close, ours, builtin)))
+
+
+def _compiles(spec: LayerSpec) -> str:
+    if _can(_compile, spec):
+        return "yes"
+    # Dynamo refuses every instance of the recurrent classes unless it is told otherwise
+    with torch._dynamo.config.patch(allow_rnn=True):
+        return "with `allow_rnn`" if _can(_compile, spec) else "no"
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

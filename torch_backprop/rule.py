@@ -165,6 +165,14 @@ def is_batched(argument: Any) -> bool:
     return torch._C._functorch.is_batchedtensor(argument)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def bare(x: Tensor) -> Tensor:
+    """What ``torch.func`` has wrapped, the whole batch of a vmap: for a question asked of all its numbers."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    while functorch.is_functorch_wrapped_tensor(x):
+        x = functorch.get_unwrapped(x)
+    return x
+
+
 def owned(y: Tensor) -> Tensor:
     """The tensor of a view made inside ``forward``, which may be written into after it is returned."""
     if torch.compiler.is_compiling() or not y._is_view():

@@ -25,7 +25,6 @@ from torch_backprop.rule import Rule, is_plain, save
 from torch_backprop.spec import LayerSpec, case
 
 SELU_LIMIT = 1.7580993408473766
-RANDOM = frozenset({"random"})
 
 
 class DropoutRule(Rule):
@@ -254,35 +253,30 @@ SPECS = (
             case((), p=0.3),
             case((3, 5), train=False),
         ),
-        RANDOM,
     ),
     LayerSpec(
         Dropout1d,
         torch.nn.Dropout1d,
         (case((2, 3, 4)), case((3, 4), p=0.2, inplace=True)),
-        RANDOM,
         large=case((32, 64, 1024)),
     ),
     LayerSpec(
         Dropout2d,
         torch.nn.Dropout2d,
         (case((2, 3, 4, 2)), case((2, 3, 4, 2), p=0.2)),
-        RANDOM,
         large=case((16, 64, 32, 32)),
     ),
     LayerSpec(
         Dropout3d,
         torch.nn.Dropout3d,
         (case((2, 3, 2, 2, 2)), case((3, 2, 2, 2), p=1.0)),
-        RANDOM,
         large=case((4, 32, 16, 32, 32)),
     ),
-    LayerSpec(AlphaDropout, torch.nn.AlphaDropout, (case((3, 5)), case((3, 5), p=0.2, inplace=True)), RANDOM),
+    LayerSpec(AlphaDropout, torch.nn.AlphaDropout, (case((3, 5)), case((3, 5), p=0.2, inplace=True))),
     LayerSpec(
         FeatureAlphaDropout,
         torch.nn.FeatureAlphaDropout,
         (case((2, 3, 4)), case((2, 3), p=0.2)),
-        RANDOM,
         large=case((16, 64, 32, 32)),
     ),
 )

@@ -181,6 +181,11 @@ class StochasticGD(Descent):
             self._schedule.see(part.cost + penalty, part.examples)
         super()._absorb(part)
 
+    def _passed(self, rates: Tensor, cost: float) -> None:
+        super()._passed(rates, cost)
+        if self._schedule.name == "adaptive":
+            self._schedule.see(cost, len(rates))
+
     def _penalty(self) -> float:
         return sum(
             group["weight_decay"] / 2 * theta.detach().norm().item() ** 2

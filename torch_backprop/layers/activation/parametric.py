@@ -212,7 +212,6 @@ SPECS = (
         RReLU,
         torch.nn.RReLU,
         (case((3, 4)), case((3, 4), lower=0.1, upper=0.9, inplace=True), case((3, 4), train=False)),
-        frozenset({"random"}),
     ),
     LayerSpec(GLU, torch.nn.GLU, (case((3, 4)), case((2, 6, 3), dim=1))),
 )

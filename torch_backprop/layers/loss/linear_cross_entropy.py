@@ -133,6 +133,8 @@ def _by_chunks(
         *(part.split(max(rows, 1)) for part in parts), strict=True
     ):
         z = widen(F.linear(x_rows, w, b))
+        # large logits have no digits left for their sum of exponentials
+        z.sub_(z.amax(1, keepdim=True))
         chunk = Samples(1, target, weights, valid)
         height = torch.logsumexp(z, 1)
         losses.append(weights * torch.where(valid, height - chunk.gather(z), 0))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, cast
@@ -12,15 +12,20 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from experiments import interrupt
-from experiments.data import Table
-from experiments.model import Diverged, Learner, descent
+from experiments.data.module import Data
+from experiments.model.learner import Diverged, Learner, descent
 
-# Takes the epochs done so far, a fraction included, and the cost just seen.
-Progress = Callable[[float, float], None]
+# Takes the share of the budget that is spent, the epochs done and the cost just seen.
+Progress = Callable[[float, float, float], None]
 QUANTITIES = ("cost", "validation_cost", "validation_score")
-COLUMNS = ("variant", "epoch", "updates", "examples", "seconds", *QUANTITIES)
+COLUMNS = ("variant", "seed", "epoch", "updates", "examples", "seconds", *QUANTITIES)
 # Between two epochs' ends the first epoch is measured at these updates, for logarithmic axes.
 EARLY = frozenset(round(2 ** (half / 2)) for half in range(64))
+# So many epochs' ends are measured one by one, and later ones ever farther apart.
+EPOCHS = 50
+LATE = frozenset(round(EPOCHS * 2 ** (eighth / 8)) for eighth in range(256))
+# Seconds from one checkpoint to the next: an epoch may last a hundredth of one.
+KEEP = 1.0
 
 
 @dataclass
@@ -28,6 +33,7 @@ class Outcome:
     """What a training has come to so far.
 
     Attributes:
+        name: The contender's.
         points: Measurements in order; `seconds` are those spent training, and nothing else.
         start: Digest of the initial parameters.
         orders: Digest of the order in which each epoch's examples were served.
@@ -35,7 +41,8 @@ class Outcome:
         last_finite_update: Set if the cost ceased to be finite.
     """
 
-    variant: str
+    name: str
+    seed: int
     lr: float
     points: list[dict[str, Any]] = field(default_factory=list)
     start: str = ""
@@ -49,19 +56,37 @@ class Outcome:
         """Whether the cost ceased to be finite."""
         return self.last_finite_update is not None
 
+    @property
+    def sound(self) -> bool:
+        """Whether it came to its end, and to a finite cost."""
+        return self.finished and not self.diverged
+
+
+@dataclass(frozen=True)
+class Limit:
+    """When a training ends: after so many examples, or seconds."""
+
+    examples: int | None = None
+    seconds: float = math.inf
+
+    def spent(self, examples: int, seconds: float) -> float:
+        """Return the share of the budget that is spent."""
+        return examples / self.examples if self.examples else min(1.0, seconds / self.seconds)
+
 
 class Measurement(Checkpoint):
-    """Measures cost and score after chosen updates, and keeps a checkpoint of every epoch's end.
+    """Measures cost and score after chosen updates, and keeps checkpoints at epochs' ends.
 
     A Lightning `Checkpoint`, because those alone are called after the module's own end of epoch, where
     DescentMixin closes the last group. Its clock stands still while it measures or writes.
     """
 
     def __init__(
-        self, outcome: Outcome, data: Table, progress: Progress, keep: Callable[[Trainer], None]
+        self, outcome: Outcome, data: Data, limit: Limit, progress: Progress, keep: Callable[[Trainer], None]
     ) -> None:
-        self.outcome, self.data, self.progress, self.keep = outcome, data, progress, keep
-        self.seconds, self.resumed = 0.0, 0.0
+        self.outcome, self.data, self.limit = outcome, data, limit
+        self.progress, self.keep = progress, keep
+        self.seconds, self.resumed, self.kept = 0.0, 0.0, -math.inf
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the outcome and the clock in checkpoints."""
@@ -84,29 +109,38 @@ class Measurement(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar, and log the cost once for each loader batch."""
+        """Move the bar, log the cost once for each loader batch, and stop when the time is spent."""
         # Autograd and destructors run Python too, and not all of them let an exception out.
         interrupt.check()
         seen, cost = descent(trainer).examples_seen, outputs["loss"].item()
-        self.progress(seen / self.data.order.examples, cost)
+        spent = self.seconds + time.perf_counter() - self.resumed
+        self.progress(self.limit.spent(seen, spent), seen / self.data.order.examples, cost)
+        trainer.should_stop = trainer.should_stop or spent >= self.limit.seconds
         # By examples seen, which the variants have in common. Straight to the logger: self.log takes 0.4 ms.
         for logger in trainer.loggers:
             logger.log_metrics({"cost_while_training": cost}, step=seen)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep a checkpoint."""
+        """Keep a checkpoint, unless there is one of just now."""
         self._pause()
         # An epoch that was begun before a stop is served again after it, so the digests are kept by epoch.
         served = self.data.order.served
         self.outcome.orders = [served[epoch] for epoch in sorted(served)]
-        self.keep(trainer)
+        seen = descent(trainer).examples_seen
+        ends = trainer.should_stop or seen == self.limit.examples
+        if ends and self.outcome.points[-1]["updates"] < descent(trainer).updates:
+            self._measure(trainer)
+        if ends or time.perf_counter() - self.kept > KEEP:
+            self.keep(trainer)
+            self.kept = time.perf_counter()
         self.resumed = time.perf_counter()
 
     def _after_update(self, trainer: Trainer) -> None:
-        optimizer = descent(trainer)
-        first_epoch = optimizer.examples_seen < self.data.order.examples
-        ends_epoch = optimizer.examples_seen % self.data.order.examples == 0
-        if ends_epoch or (first_epoch and optimizer.updates in EARLY):
+        optimizer, examples = descent(trainer), self.data.order.examples
+        epoch, rest = divmod(optimizer.examples_seen, examples)
+        late = rest == 0 and (epoch <= EPOCHS or epoch in LATE)
+        early = epoch == 0 and optimizer.updates in EARLY
+        if late or early or optimizer.examples_seen == self.limit.examples:
             self._pause()
             self._measure(trainer)
             self.resumed = time.perf_counter()
@@ -119,8 +153,8 @@ class Measurement(Checkpoint):
         if not math.isfinite(cost + val_cost):
             raise Diverged(optimizer.updates)
         seen = optimizer.examples_seen
-        epoch, values = seen / self.data.order.examples, (cost, val_cost, score)
-        place = self.outcome.variant, round(epoch, 6), optimizer.updates, seen, round(self.seconds, 6)
+        epoch, values = round(seen / self.data.order.examples, 6), (cost, val_cost, score)
+        place = self.outcome.name, self.outcome.seed, epoch, optimizer.updates, seen, round(self.seconds, 6)
         self.outcome.points.append(dict(zip(COLUMNS, place + values, strict=True)))
         for logger in trainer.loggers:
             logger.log_metrics(dict(zip(QUANTITIES, values, strict=True)), step=seen)
@@ -138,14 +172,22 @@ def digest(module: torch.nn.Module) -> str:
     return content.hexdigest()[:12]
 
 
-def start_and_order(outcomes: Sequence[Outcome]) -> tuple[str, str]:
-    """Return the digests of the start and of the order, which all trainings must share.
+def start_and_order(outcomes: Iterable[Outcome]) -> tuple[str, str]:
+    """Return the digests of start and order of the first seed; those of one seed must agree.
 
-    The order is compared over the epochs that two trainings have both served.
+    The order is compared over the epochs that two trainings have both served whole.
 
     Raises:
         RuntimeError: If they differ.
     """
+    seeds: dict[int, list[Outcome]] = {}
+    for outcome in outcomes:
+        seeds.setdefault(outcome.seed, []).append(outcome)
+    found = [_agreed(group) for _, group in sorted(seeds.items())]
+    return found[0] if found else ("not yet taken", "not yet taken")
+
+
+def _agreed(outcomes: list[Outcome]) -> tuple[str, str]:
     orders = max((outcome.orders for outcome in outcomes), key=len, default=[])
     starts = {outcome.start for outcome in outcomes if outcome.start}
     if len(starts) > 1 or any(outcome.orders != orders[: len(outcome.orders)] for outcome in outcomes):
