@@ -182,7 +182,7 @@ class PReLU(torch.nn.PReLU):
 
 
 class RReLU(torch.nn.RReLU):
-    """Drop-in for :class:`torch.nn.RReLU`; draws the random numbers that it would draw."""
+    """Drop-in for :class:`torch.nn.RReLU`; draws the random numbers that it would draw, not under vmap either."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``(*)`` to ``(*)``, element by element."""
