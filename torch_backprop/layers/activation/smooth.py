@@ -14,7 +14,7 @@
 | silu       | x s(x)                        | s (1 + x (1 - s))                                | x    |
 | mish       | x t, t = tanh(softplus(x))    | t + x s (1 - t^2)                                | x    |
 | gelu       | x P(x), P the normal law      | P(x) + x p(x), p its density                     | x    |
-| gelu, tanh | x (1 + tanh u) / 2, u = k (x + 0.044715 x^3) | (1 + tanh u + x (1 - tanh(u)^2) du/dx) / 2 | x |
+| gelu, tanh | x (1 + tanh u) / 2 = x s(2u), u = k (x + 0.044715 x^3) | s (1 + x (1 - s) 2 du/dx) | x |
 
 elu, selu and celu keep x although y + a = a exp(x): far below 0 the sum cancels, and at x = -15 in float32 a
 fifth of the gradient is lost. softplus is linear above its threshold, where y alone cannot tell the two
@@ -34,11 +34,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, always, elementwise, never, select
+from torch_backprop.layers.elementwise import activate, always, elementwise, never, select, steps
 from torch_backprop.rule import FLOAT32
 from torch_backprop.spec import LayerSpec, case
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
+GELU_CUBE = 0.044715 * GELU_SLOPE
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -46,18 +48,73 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-sigmoid_rule = elementwise(torch.sigmoid, always, lambda g, y: g * (y * (1 - y)))
-tanh_rule = elementwise(torch.tanh, always, lambda g, y: g * (1 - y * y))
-logsigmoid_rule = elementwise(F.logsigmoid, always, lambda g, y: g * -torch.expm1(y))
-elu_rule = elementwise(F.elu, never, lambda g, x, a: _elu(g, x, 1, a, 1))
-selu_rule = elementwise(F.selu, never, lambda g, x: _elu(g, x, SELU_SCALE, SELU_ALPHA, 1))
-celu_rule = elementwise(F.celu, never, lambda g, x, a: _elu(g, x, 1, 1, a))
-softsign_rule = elementwise(F.softsign, never, lambda g, x: g / (1 + x.abs()).square())
-tanhshrink_rule = elementwise(F.tanhshrink, never, lambda g, x: g * torch.tanh(x).square())
-silu_rule = elementwise(F.silu, never, lambda g, x: _silu(g, x, torch.sigmoid(x)))
+sigmoid_rule = elementwise(
+    torch.sigmoid,
+    always,
+    lambda g, y: g * (y * (1 - y)),
+    lambda out, g, y: torch.sub(1, y, out=out).mul_(y).mul_(g),
+)
+tanh_rule = elementwise(
+    torch.tanh,
+    always,
+    lambda g, y: g * (1 - y * y),
+    lambda out, g, y: torch.mul(y, y, out=out).neg_().add_(1).mul_(g),
+)
+logsigmoid_rule = elementwise(
+    F.logsigmoid,
+    always,
+    lambda g, y: g * -torch.expm1(y),
+    lambda out, g, y: torch.expm1(y, out=out).neg_().mul_(g),
+)
+elu_rule = elementwise(
+    F.elu,
+    never,
+    lambda g, x, a: _elu(g, x, 1, a, 1),
+    lambda out, g, x, a: _elu_into(out, g, x, 1, a, 1),
+)
+selu_rule = elementwise(
+    F.selu,
+    never,
+    lambda g, x: _elu(g, x, SELU_SCALE, SELU_ALPHA, 1),
+    lambda out, g, x: _elu_into(out, g, x, SELU_SCALE, SELU_ALPHA, 1),
+)
+celu_rule = elementwise(
+    F.celu,
+    never,
+    lambda g, x, a: _elu(g, x, 1, 1, a),
+    lambda out, g, x, a: _elu_into(out, g, x, 1, 1, a),
+)
+softsign_rule = elementwise(
+    F.softsign,
+    never,
+    lambda g, x: g / (1 + x.abs()).square(),
+    lambda out, g, x: torch.div(g, torch.abs(x, out=out).add_(1).square_(), out=out),
+)
+tanhshrink_rule = elementwise(
+    F.tanhshrink,
+    never,
+    lambda g, x: g * torch.tanh(x).square(),
+    lambda out, g, x: torch.tanh(x, out=out).square_().mul_(g),
+)
+silu_rule = elementwise(
+    F.silu,
+    never,
+    lambda g, x: _silu(g, x, torch.sigmoid(x)),
+    lambda out, g, x: _silu_into(out, g, x, torch.sigmoid(x)),
+)
 mish_rule = elementwise(F.mish, never, lambda g, x: _mish(g, x, torch.tanh(F.softplus(x))))
-gelu_rule = elementwise(F.gelu, never, lambda g, x: g * (_normal_law(x) + x * _normal_density(x)))
-gelu_tanh_rule = elementwise(gelu_tanh, never, lambda g, x: _gelu_tanh(g, x))
+gelu_rule = elementwise(
+    F.gelu,
+    never,
+    lambda g, x: g * (_normal_law(x) + x * _normal_density(x)),
+    lambda out, g, x: _gelu_into(out, g, x),
+)
+gelu_tanh_rule = elementwise(
+    gelu_tanh,
+    never,
+    lambda g, x: _gelu_tanh(g, x, x * x),
+    lambda out, g, x: _gelu_tanh_into(out, g, x, x * x),
+)
 
 
 def _elu(g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:
@@ -66,8 +123,27 @@ def _elu(g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:
     return select(g * scale, below, torch.gt, x, 0)
 
 
+def _elu_into(out: Tensor, g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:
+    torch.clamp(x, max=0, out=out)
+    if width != 1:
+        out.div_(width)
+    _exp_(out) if width > 0 else out.exp_()
+    if scale * a != 1:
+        out.mul_(steps(torch.empty_like(x), x, a).mul_(scale))
+    return out.mul_(g)
+
+
+def _exp_(x: Tensor) -> Tensor:
+    """exp(x) = s(x) / s(-x) in place, for x <= 0: sigmoid is vectorized, and exp is not."""
+    return x.sigmoid_().div_(1 - x)
+
+
 def _silu(g: Tensor, x: Tensor, s: Tensor) -> Tensor:
     return g * (s * (1 + x * (1 - s)))
+
+
+def _silu_into(out: Tensor, g: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    return torch.sub(1, s, out=out).mul_(x).add_(1).mul_(s).mul_(g)
 
 
 def _mish(g: Tensor, x: Tensor, t: Tensor) -> Tensor:
@@ -82,16 +158,30 @@ def _normal_density(x: Tensor) -> Tensor:
     return torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-def _gelu_tanh(g: Tensor, x: Tensor) -> Tensor:
-    k, c = math.sqrt(2 / math.pi), 0.044715
-    t = torch.tanh(k * (x + c * x * x * x))
-    return g * (0.5 * (1 + t + x * (1 - t * t) * (k * (1 + 3 * c * x * x))))
+def _gelu_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
+    # P(x) = gelu(x) / x, away from 0, for gelu is vectorized and erf is not
+    shifted = x + 1e-30
+    law = F.gelu(shifted).div_(shifted).nan_to_num_(0.5)
+    density = _exp_(torch.mul(x, x, out=out).mul_(-0.5)).mul_(1 / math.sqrt(2 * math.pi))
+    return density.mul_(x).add_(law).mul_(g)
+
+
+def _gelu_tanh(g: Tensor, x: Tensor, square: Tensor) -> Tensor:
+    s = torch.sigmoid(x * (GELU_SLOPE + GELU_CUBE * square))
+    return g * (s * (1 + x * (1 - s) * (GELU_SLOPE + 3 * GELU_CUBE * square)))
+
+
+def _gelu_tanh_into(out: Tensor, g: Tensor, x: Tensor, square: Tensor) -> Tensor:
+    s = torch.mul(square, GELU_CUBE, out=out).add_(GELU_SLOPE).mul_(x).sigmoid()
+    slope = square.mul_(3 * GELU_CUBE).add_(GELU_SLOPE).mul_(x)
+    return torch.sub(1, s, out=out).mul_(slope).add_(1).mul_(s).mul_(g)
 
 
 def _softplus_keeps_output(x: Tensor, beta: float, threshold: float) -> bool:
     if not x.is_floating_point() or beta <= 0:
         return False
-    return math.exp(-threshold) < torch.finfo(x.dtype).eps
+    # of float32 for half precision, in which it is computed
+    return math.exp(-threshold) < min(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
 
 
 def _softplus(g: Tensor, kept: Tensor, beta: float, threshold: float) -> Tensor:
@@ -101,7 +191,18 @@ def _softplus(g: Tensor, kept: Tensor, beta: float, threshold: float) -> Tensor:
     return select(g, g * slope, torch.gt, z, threshold)
 
 
-softplus_rule = elementwise(F.softplus, _softplus_keeps_output, _softplus, {"cuda": FLOAT32})
+def _softplus_into(out: Tensor, g: Tensor, kept: Tensor, beta: float, threshold: float) -> Tensor:
+    if _softplus_keeps_output(kept, beta, threshold):
+        # above the threshold it rounds to 1
+        return torch.mul(kept, -beta, out=out).expm1_().neg_().mul_(g)
+    z = kept * beta
+    torch.gt(z, threshold, out=out)
+    return torch.maximum(z.sigmoid_(), out, out=out).mul_(g)
+
+
+softplus_rule = elementwise(
+    F.softplus, _softplus_keeps_output, _softplus, _softplus_into, autocast={"cuda": FLOAT32}
+)
 
 
 def sigmoid(input: Tensor) -> Tensor:
