@@ -129,7 +129,7 @@ def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any, into: Into 
     if kept.device.type != "cpu" or not (into or large) or not first_order(g, kept):
         return pullback(widen(g), widen(kept), *options).to(kept.dtype)
     grad_x = torch.empty_like(kept)
-    whole = grad_x, g.resolve_neg(), kept
+    whole = grad_x, g, kept
     for grad_tile, g_tile, kept_tile in tiles(*whole) if large else (whole,):
         wide = widen(kept_tile)
         if into is None:
@@ -172,6 +172,11 @@ def keep(out: Tensor, g: Tensor, compare: Callable[..., Tensor], x: Tensor, boun
 def steps(out: Tensor, x: Tensor, a: float) -> Tensor:
     """Writes 1 where x > 0, else ``a``, into ``out``."""
     return torch.threshold_(torch.gt(x, 0, out=out), 0, a)
+
+
+def exp_(x: Tensor) -> Tensor:
+    """exp(x) = s(x) / s(-x) in place, for x <= 0: sigmoid is vectorized, and exp is not."""
+    return x.sigmoid_().div_(1 - x)
 
 
 def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options: Any) -> Tensor:

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
+from torch_backprop.layers.activation.gated import gelu
 from torch_backprop.layers.activation.piecewise import relu
-from torch_backprop.layers.activation.smooth import gelu
 from torch_backprop.layers.attention.multihead import QUADRATIC, MultiheadAttention
 from torch_backprop.layers.dropout import Dropout
 from torch_backprop.layers.linear import Linear

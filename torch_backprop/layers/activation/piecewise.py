@@ -82,12 +82,16 @@ hardswish_rule = elementwise(
 
 
 def _inside(g: Tensor, kept: Tensor, low: float, high: float) -> Tensor:
-    return select(0, select(0, g, torch.le, kept, low), torch.ge, kept, high)
+    return select(g, 0, torch.ne, _at_one_end(kept, low, high), high)
 
 
 def _inside_into(out: Tensor, g: Tensor, kept: Tensor, low: float, high: float) -> Tensor:
-    # what is at one bound is moved to the other, so that one comparison finds both
-    return keep(out, g, torch.ne, F.threshold(kept, low, high).clamp_(max=high), high)
+    return keep(out, g, torch.ne, _at_one_end(kept, low, high), high)
+
+
+def _at_one_end(kept: Tensor, low: float, high: float) -> Tensor:
+    """What is at a bound or beyond, moved to the upper one, so that one comparison finds it."""
+    return F.threshold(kept, low, high).clamp(max=high)
 
 
 def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
