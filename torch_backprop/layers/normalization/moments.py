@@ -55,7 +55,7 @@ def shaped(parameter: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
 
 def standardized(x: Tensor, dims: Dims, eps: float, centered: bool = True) -> tuple[Tensor, Tensor]:
     """h and r over the dimensions ``dims``, in differentiable operators."""
-    if centered and not x.is_complex():
+    if centered and x.numel() and not x.is_complex():  # of nothing var_mean warns
         # in the words of torch's own forward pass, so that a compiler computes them once for both passes
         v, m = torch.var_mean(x, dims, correction=0, keepdim=True)
         r = torch.rsqrt(v + eps)
