@@ -65,4 +65,6 @@ def _start(command: str) -> None:
             for name in ("shape", "outputs", "regression"):
                 parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
-    CommandLine(Learner, Data, save_config_kwargs={"overwrite": True})
+    # The order deals the rows out to the processes itself.
+    defaults = {"use_distributed_sampler": False}
+    CommandLine(Learner, Data, save_config_kwargs={"overwrite": True}, trainer_defaults=defaults)

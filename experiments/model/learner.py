@@ -67,7 +67,11 @@ class Learner(DescentMixin, LightningModule):
             torch.manual_seed(seed)
             self.network = NETWORKS[name](tuple(shape), outputs, **sizes)
         self.cost = nn.MSELoss() if regression else nn.CrossEntropyLoss()
-        self.score: Metric = R2Score() if regression else MulticlassAccuracy(outputs, average="micro")
+        # Every process measures whole parts.
+        alone = {"sync_on_compute": False}
+        self.score: Metric = (
+            R2Score(**alone) if regression else MulticlassAccuracy(outputs, average="micro", **alone)
+        )
         self.descend: Callable[[Any], torch.optim.Optimizer] = partial(MiniBatchGD, lr=0.1, batch_size=32)
 
     def forward(self, x: Tensor) -> Tensor:
