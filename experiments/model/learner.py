@@ -90,8 +90,8 @@ class Learner(DescentMixin, LightningModule):
         """
         x, y = self.take(*batch)
         cost = self.mean_cost(x, y)
-        # Before the update, which would spread it over all parameters.
-        if not math.isfinite(cost.item()):
+        # Before the update, which would spread it over all parameters. Without rows there is no mean.
+        if len(x) and not math.isfinite(cost.item()):
             raise Diverged(descent(self.trainer).updates)
         return cost
 
