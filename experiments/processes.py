@@ -45,7 +45,6 @@ def together(name: str, run: Run) -> Iterator[None]:
     if not run.leads:
         # Ctrl-C is the leader's to answer.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         yield
     finally:
@@ -69,7 +68,8 @@ def _leading(name: str, run: Run, count: int) -> Iterator[None]:
     finally:
         over.set()
         for follower in followers:
-            follower.terminate()
+            # It has nothing to write, and may wait in a sum for this process.
+            follower.kill()
             follower.wait()
         _leave()
         for variable in VARIABLES:
