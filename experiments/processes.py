@@ -61,6 +61,7 @@ def _leading(name: str, run: Run, count: int) -> Iterator[None]:
     try:
         yield
     except (Exception, Interrupted) as error:
+        over.set()
         failed = _failed(followers)
         if failed:
             raise RunError(f"process {failed} has failed: {_last_words(run, failed)}") from error
