@@ -68,7 +68,7 @@ class Learner(DescentMixin, LightningModule):
             self.network = NETWORKS[name](tuple(shape), outputs, **sizes)
         self.cost = nn.MSELoss() if regression else nn.CrossEntropyLoss()
         # Every process measures whole parts.
-        alone = {"sync_on_compute": False}
+        alone: Any = {"sync_on_compute": False}
         self.score: Metric = (
             R2Score(**alone) if regression else MulticlassAccuracy(outputs, average="micro", **alone)
         )
