@@ -11,6 +11,10 @@ from typing import Any
 PROGRAM = "python -m experiments"
 EXPERIMENTS = {
     "compare": "One model trained by batch, stochastic and mini-batch gradient descent.",
+    "learning_rate": "The cost against the learning rate, where each variant diverges, and the sharpness.",
+    "convergence": "Batch descent to the minimum of three costs, beside the rate that theory gives.",
+    "complexity": "Time, operations and memory of both passes against every size, beside theory's.",
+    "trajectory": "The paths of the three variants over the contours of a cost.",
     "sweep": "Many trainings over variants, rates, batch sizes and seeds, in parallel processes.",
     "benchmark": "Time and memory of every layer against its built-in, or the time of the optimizers.",
     "coverage": "What each layer can do, and what it holds in memory.",

@@ -1,6 +1,9 @@
 """The benchmark of the optimizers: its table, its CSV, and that an update costs no more than it may."""
 
 import csv
+import math
+
+import pytest
 
 from experiments.benchmark import main
 from experiments.benchmark_optimizers import Case, cases, measure
@@ -23,15 +26,17 @@ def test_a_pattern_that_fits_nothing_is_refused(capsys):
     assert "'nothing' is the name of no case" in capsys.readouterr().err
 
 
-def test_an_update_costs_no_more_than_it_may():
-    # The bounds are 1.15 and 1; what a busy machine adds to either loop must not fail the test.
-    for group, loader, bound in ((32, 32, 1.15), (1, 64, 1.0)):
-        variant = "stochastic" if group == 1 else "mini-batch"
-        case = Case("perceptron 10^6", variant, group, loader, 64 // group * (2 if group > 1 else 1))
-        ratios = []
-        for _ in range(8):
-            ratios += [row["ratio"] for row in measure(case, 6) if row["form"] == "cost"]
-            if min(ratios) <= bound:
-                break
-        assert min(ratios) <= bound, ratios
+@pytest.mark.parametrize("form", ["cost", "closure"])
+@pytest.mark.parametrize(("group", "loader", "bound"), [(32, 32, 1.15), (1, 64, 1.0), (1, 1, 1.0)])
+def test_an_update_costs_no_more_than_it_may(group, loader, bound, form):
+    variant = "stochastic" if group == 1 else "mini-batch"
+    case = Case("perceptron 10^6", variant, group, loader, 64 // group * (2 if group > 1 else 1))
+    # What a busy machine adds to either loop must not fail the test.
+    ratios = []
+    while len(ratios) < 16 and min(ratios, default=math.inf) > bound:
+        ratios += [row["ratio"] for row in measure(case, 6) if row["form"] == form]
+    assert min(ratios) <= bound, ratios
+
+
+def test_names_of_cases_are_unique():
     assert len({case.name for case in cases()}) == len(cases())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from torch_backprop.rule import Rule, first_order, is_plain, save, widen
+from torch_backprop.rule import Rule, first_order, is_plain, save, tracked, widen
 
 TILE = 1 << 17
 """Elements of a tile: its temporaries stay in the cache and their pages are used again."""
@@ -158,10 +158,12 @@ def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options
     """Calls the rule of an activation, in place if asked for."""
     if not inplace:
         return rule.call(input, *options)
+    if not tracked(input):
+        return rule.overwrite.forward(input, *options)
     keeps_output = rule.keeps_output(input, *options)
     # where x is kept, overwriting it saves nothing: torch keeps a clone as well
     if keeps_output and _overwritable(input):
-        return rule.overwrite.apply(input, *options)
+        return rule.overwrite.call(input, *options)
     return input.copy_(rule.call(input if keeps_output else input.clone(), *options))
 
 

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to
-from torch_backprop.rule import FLOAT32, Rule, save, widen
+from torch_backprop.rule import FLOAT32, Rule, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 LEAST_VARIANCE = 9.999999960041972e-13
@@ -101,7 +101,7 @@ def binary_cross_entropy(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if weight is not None and weight.requires_grad:
+    if wanted(weight):
         return F.binary_cross_entropy(input, target, weight, reduction=reduction)
     return BCELossRule.call(input, target, weight, reduction)
 
@@ -134,7 +134,7 @@ def binary_cross_entropy_with_logits(
         ValueError: sizes that differ, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
-    if any(tensor is not None and tensor.requires_grad for tensor in (weight, pos_weight)):
+    if wanted(weight) or wanted(pos_weight):
         return F.binary_cross_entropy_with_logits(
             input, target, weight, reduction=reduction, pos_weight=pos_weight
         )
@@ -168,7 +168,8 @@ def _pull(ctx: Any, grad_y: Tensor, saved: tuple[Any, ...], slopes: Slopes) -> t
     grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
     for i, (tensor, slope) in enumerate(zip(saved[:2], slopes, strict=True)):
         if ctx.needs_input_grad[i]:
-            grads[i] = sum_to(u * slope(), tensor.shape).to(tensor.dtype)
+            # the slope first: where two operands lie differently in memory, the result lies as the first
+            grads[i] = sum_to(slope() * u, tensor.shape).to(tensor.dtype)
     return tuple(grads)
 
 
@@ -212,7 +213,7 @@ SPECS = (
         (
             case(Draw((3, 4), "unit"), Draw((3, 4), "unit")),
             case(Draw((3, 4), "unit"), Draw((3, 4), "unit"), weight=Draw((4,), "unit"), reduction="sum"),
-            case(Draw((5,), "unit"), Draw((5,), "unit"), reduction="none"),
+            case(Draw((3, 2), "unit"), Draw((3, 2), "unit"), reduction="none"),
         ),
     ),
     LayerSpec(
@@ -221,7 +222,7 @@ SPECS = (
         (
             case((3, 4), Draw((3, 4), "unit")),
             case((3, 4), Draw((3, 4), "unit"), weight=Draw((4,), "unit"), pos_weight=Draw((4,), "unit")),
-            case((5,), Draw((5,), "unit"), reduction="none"),
+            case((3, 2), Draw((3, 2), "unit"), reduction="none"),
         ),
     ),
 )

@@ -19,7 +19,7 @@ from typing_extensions import deprecated
 
 from torch_backprop.layers.loss.reduction import reduced, resolve
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import FLOAT32, Rule, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, owned, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -91,7 +91,7 @@ def nll_loss(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if weight is not None and weight.requires_grad:
+    if wanted(weight):
         return F.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
     return NLLLossRule.call(input, target, weight, reduction, ignore_index)[0]
 
@@ -125,7 +125,7 @@ SPECS = (
             case((6, 4), Draw((6,), "classes", 4)),
             case((6, 4), Draw((6,), "classes", 4), weight=Draw((4,), "unit"), ignore_index=1),
             case((2, 4, 3), Draw((2, 3), "classes", 4), reduction="none"),
-            case((4,), Draw((), "classes", 4), reduction="sum"),
+            case((4,), Draw((), "classes", 4), weight=Draw((4,), "unit"), reduction="sum"),
         ),
         large=case((1024, 4096), Draw((1024,), "classes", 4096)),
     ),

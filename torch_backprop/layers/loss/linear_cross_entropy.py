@@ -26,7 +26,7 @@ from torch_backprop.layers.linear import linear
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.loss.reduction import reduced
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import Rule, first_order, is_plain, save, widen
+from torch_backprop.rule import Rule, first_order, is_plain, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 CHUNK = 1 << 20
@@ -133,6 +133,8 @@ def _by_chunks(
         *(part.split(max(rows, 1)) for part in parts), strict=True
     ):
         z = widen(F.linear(x_rows, w, b))
+        # large logits have no digits left for their sum of exponentials
+        z.sub_(z.amax(1, keepdim=True))
         chunk = Samples(1, target, weights, valid)
         height = torch.logsumexp(z, 1)
         losses.append(weights * torch.where(valid, height - chunk.gather(z), 0))
@@ -206,8 +208,7 @@ def linear_cross_entropy(
         if options is not None:
             given = (input.shape[0], shape[-1], shape[0], input.dtype, input.device)
             rows = options._adjust(*given).batch_chunk_size
-        wanted = [x is not None and x.requires_grad and torch.is_grad_enabled() for x in tensors]
-        needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
+        needs = sum(1 << i for i, x in enumerate(tensors) if wanted(x) and torch.is_grad_enabled())
         rule_options = (reduction, ignored, rows, needs)
         return LinearCrossEntropyRule.call(input, target, linear_weight, linear_bias, weight, *rule_options)[
             0
@@ -241,7 +242,7 @@ def _is_chunked(
         and x.is_floating_point()
         and x.dtype == w.dtype
         and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
-        and not (v is not None and v.requires_grad)
+        and not wanted(v)
     )
     if not applies or (options is None and x.numel() + w.numel() >= len(x) * len(w)):
         return False

@@ -101,7 +101,10 @@ def _pull(
     saved = [value for value in values if isinstance(value, Tensor)]
     alike = all(tensor.shape == whole for tensor in saved) and shape == whole
     if whole.numel() <= 2 * TILE or not alike or not whole or not saved or not first_order(u, *saved):
-        return sum_to(pullback(u, *map(_wide, values)).expand(whole), shape).to(dtype)
+        grad = pullback(u, *map(_wide, values))
+        # written out, because an expanded gradient is not laid out as torch's
+        grad = grad if grad.shape == whole else grad.expand(whole).contiguous()
+        return sum_to(grad, shape).to(dtype)
     grad = torch.empty_like(saved[0], dtype=dtype)
     for grad_tile, *parts in tiles(grad, *saved, *([u] if u.dim() else [])):
         rest = iter(parts)
