@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 from torch.utils import _pytree as pytree
 
-from experiments.benchmark_layers import Held
+from experiments.benchmark.layers import Held
 from experiments.marked import Marked
 from torch_backprop.nn import SPECS
 from torch_backprop.spec import Case, LayerSpec

@@ -61,8 +61,8 @@ def _overview(sweeps: dict[str, list[Timing]]) -> str:
     if "width" in sweeps:
         drawn.append(figures.ratios(sweeps["width"]))
     text = (
-        f"Every time held out of a fit, over a band of {100 * words.WITHIN:.0f} per cent to either side"
-        " (left), and the backward pass over the forward pass, in time and in operations (right)."
+        f"First every time held out of a fit, over a band of {100 * words.WITHIN:.0f} per cent to each side;"
+        " then the backward pass over the forward pass, in time and in operations, against the width."
     )
     return section("Predicted and measured", text, _legend(), grid(drawn))
 

@@ -14,6 +14,7 @@ from experiments.complexity.predict import (
     held,
     misses,
 )
+from experiments.theory.words import series
 
 WITHIN = 0.15
 # What a sweep varies, as a title, and as a field of `Timing` or of its size.
@@ -41,7 +42,7 @@ def headline(sweeps: dict[str, list[Timing]]) -> str:
         f"Of {len(off)} times held out of the fits t = a + b · FLOPs, {_all(good, len(off))} predicted within"
         f" {100 * WITHIN:.0f} per cent, the worst of all within {100 * max(off):.1f}. The operations counted"
         f" and the bytes held are, to the last one, those that theory gives for {_all(exact, len(timings))}"
-        f" of the sizes. {ratio(sweeps)}"
+        f" of the sizes. {ratio(sweeps)}{_powers(sweeps)}"
     )
 
 
@@ -57,7 +58,7 @@ def ratio(sweeps: dict[str, list[Timing]]) -> str:
 
 def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
     """Say how the time grows along one axis."""
-    lines = [fit(halves(timings)[0], which) for which in PASSES]
+    lines = [_line(timings, which) for which in PASSES]
     grows = [growth(sweep, timings, which, line) for which, line in zip(PASSES, lines, strict=True)]
     forward, backward = lines
     calls = (
@@ -91,7 +92,10 @@ def _particular(sweep: str, timings: Sequence[Timing]) -> str:
     if sweep == "data":
         last = timings[-1]
         row = 1e6 * (last.forward + last.backward) / last.size["rows"]
-        return f"A row costs {row:.2f} µs in the largest data set; calls are made anew for each batch."
+        return (
+            f"A row costs {row:.2f} µs in the largest data set. The calls are made anew for each batch, and"
+            " are in the slope; the intercept should be none."
+        )
     return ""
 
 
@@ -105,6 +109,23 @@ def bytes_line(sweep: str, timings: Sequence[Timing]) -> str:
         " largest: each hidden layer's output once, the inputs and the scores."
         + (" Depth times width decides them, not the number of parameters." if sweep == "parameters" else "")
     )
+
+
+def _powers(sweeps: dict[str, list[Timing]]) -> str:
+    """Say how forward and backward together grow with the width, and with the data."""
+    powers = {
+        sweep: sum(growth(sweep, sweeps[sweep], which, _line(sweeps[sweep], which)) for which in PASSES) / 2
+        for sweep in ("width", "data")
+        if sweep in sweeps
+    }
+    told = [
+        f"{power:.2f} of the {'width' if sweep == 'width' else 'data'}" for sweep, power in powers.items()
+    ]
+    return f" Less what the calls cost, the time grows as the power {series(told)}." if told else ""
+
+
+def _line(timings: Sequence[Timing], which: str) -> Fit:
+    return fit(halves(timings)[0], which)
 
 
 def _large(timings: Sequence[Timing]) -> Sequence[Timing]:
