@@ -20,8 +20,8 @@ from experiments.theory.study import Account, Piece, Progress, study
 SECONDS, QUICK = 1.0, 0.1
 """For each layer."""
 METHOD = (
-    "Ratios to torch.nn, in {}, at a million elements and more: of the least processor time of a forward and a"
-    " backward pass, both layers in turns in one process, and of the bytes held between the passes."
+    "Ratios to torch.nn, in {}, at a million elements and more: of the least processor time of a forward and"
+    " a backward pass, both layers in turns in one process, and of the bytes held between the passes."
 )
 HEADS = ("layer", "torch ms", "time", "bytes held", "with frozen weights")
 
