@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from architectures import ARCHITECTURES, Architecture
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import torch_backprop
 from torch_backprop import Backpropagation, functional
@@ -109,6 +110,11 @@ def test_parametrizations_and_renormalized_embeddings() -> None:
         assert_exact(model)
     words = torch_backprop.nn.Embedding(5, 4, max_norm=0.5).double()
     assert_exact(words, lambda output, targets: (output[targets] ** 2).sum(), CLASSES)
+
+
+def test_below_a_transform_the_operators_are_recorded() -> None:
+    model = perceptron()
+    assert_exact(model, lambda output, targets: torch.vmap(functional.tanh)(output).pow(2).sum())
 
 
 def test_inputs_by_position_and_by_name() -> None:
@@ -252,6 +258,19 @@ def _watched(name: str, _: nn.Module, __: Any, output: Tensor) -> None:
     watch(name, output)
 
 
+def _reentrant(x: Tensor) -> Tensor:
+    return checkpoint(functional.tanh, x, use_reentrant=True)
+
+
+class Detaching(torch.autograd.Function):
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.from_numpy(x.detach().numpy() * 2)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+
 class Own(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -269,10 +288,17 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "an operator": (lambda x: torch.special.i0(x), r"aten\.i0.* called at .*test_algorithm.py:\d+"),
     "a function with a twin": (lambda x: F.gelu(x), r"torch_backprop.functional.gelu"),
     "a layer with a twin": (lambda x: nn.GELU()(x), r"it is what GELU computes: torch_backprop.convert"),
+    "through numpy": (Detaching.apply, r"Detaching.apply, called at .*test_algorithm.py:\d+"),
+    "a checkpoint": (_reentrant, r"CheckpointFunction.apply, called at .*test_algorithm.py:\d+"),
+    "a transform": (
+        lambda x: torch.vmap(functional.gelu)(x),
+        r"aten\.gelu.* called at .*test_algorithm.py:\d+",
+    ),
     "somebody's Function": (Own.apply, r"Own.apply, called at .*test_algorithm.py:\d+.*torch_backprop.Rule"),
 }
 
 
+@pytest.mark.filterwarnings("ignore:None of the inputs")
 @pytest.mark.parametrize(("compute", "words"), REFUSED.values(), ids=REFUSED)
 def test_operations_without_a_pullback(compute: Callable[[Tensor], Tensor], words: str) -> None:
     class Model(nn.Module):

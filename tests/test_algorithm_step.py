@@ -13,8 +13,10 @@ import pytest
 import torch
 from test_algorithm import CLASSES, INPUTS, perceptron
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 import torch_backprop
+from experiments import take_away
 from torch_backprop import Backpropagation, functional
 from torch_backprop.optim import MiniBatchGD, StochasticGD
 
@@ -112,6 +114,24 @@ def test_exported_it_trains_in_a_process_without_this_package(tmp_path: Path) ->
         parameters, {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
     )
     torch.testing.assert_close(state["buffers"]["1.running_mean"], model[1].running_mean)
+
+
+def test_exported_for_batches_of_any_size() -> None:
+    model = perceptron()
+    step = Backpropagation(model, functional.cross_entropy).training_step(torch.optim.SGD(model.parameters()))
+    start = step.start()
+    batch = {0: torch.export.Dim("batch", min=2, max=1024)}
+    fixed = [pytree.tree_map(lambda _: None, part) for part in start]
+    exported = torch.export.export(step, (*start, INPUTS, CLASSES), dynamic_shapes=(*fixed, batch, batch))
+    fewer = (*start, INPUTS[:4], CLASSES[:4])
+    torch.testing.assert_close(exported.module()(*fewer), step(*fewer))
+
+
+def test_the_example_trains_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
+    assert not take_away.main(["--epochs", "1"])
+    words = capfd.readouterr().out
+    assert "epoch 1: cost" in words
+    assert float(words.split()[-3]) < 1e-12
 
 
 def test_traced_it_is_a_graph_of_operators() -> None:

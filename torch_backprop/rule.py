@@ -84,9 +84,10 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         if policy:
             args = _cast(policy, args)
-        if RECORDERS and (tape := recorder()) is not None:
-            return tape.apply(rule, args)
         transformed = torch._C._are_functorch_transforms_active()
+        if RECORDERS and (tape := recorder()) is not None:
+            # below a transform the tape sees the operators of forward, and has their pullbacks or refuses
+            return forward(*args) if transformed else tape.apply(rule, args)
         if torch.compiler.is_compiling():
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
@@ -137,6 +138,8 @@ def is_plain(tensor: Tensor) -> bool:
     """Whether ``tensor`` is an ordinary one in eager mode: no subclass, no functorch wrapper, not meta."""
     if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
+    if tensor.is_neg():  # the imaginary part of a conjugate: its memory holds other numbers
+        return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
@@ -162,6 +165,14 @@ def is_batched(argument: Any) -> bool:
     if torch.compiler.is_compiling() or not isinstance(argument, Tensor):
         return False
     return torch._C._functorch.is_batchedtensor(argument)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def bare(x: Tensor) -> Tensor:
+    """What ``torch.func`` has wrapped, the whole batch of a vmap: for a question asked of all its numbers."""
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    while functorch.is_functorch_wrapped_tensor(x):
+        x = functorch.get_unwrapped(x)
+    return x
 
 
 def owned(y: Tensor) -> Tensor:

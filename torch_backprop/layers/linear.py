@@ -44,7 +44,7 @@ class LinearRule(Rule):
         ctx.save_for_backward(x if needs_w else None, w if needs_x else None)
         ctx.save_for_forward(x, w)
         ctx.is_dot = w.dim() == 1
-        ctx.by_columns = x.dim() == 2 and x.stride() == (1, x.shape[0])
+        ctx.by_columns = not x.is_contiguous() and x.movedim(-1, 0).is_contiguous()
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
@@ -186,7 +186,9 @@ class Bilinear(torch.nn.Bilinear):
 
 def _times(g: Tensor, w: Tensor, by_columns: bool) -> Tensor:
     """g w in the layout of x, as torch returns it."""
-    return (w.mH @ g.mT).mT if by_columns else g @ w.conj()
+    if not by_columns:
+        return g @ w.conj()
+    return (w.mH @ _rows(g).mT).mT.reshape(*g.shape[:-1], w.shape[1])
 
 
 def _conj(saved: Any) -> Any:
@@ -224,7 +226,7 @@ SPECS = (
     LayerSpec(
         LazyLinear,
         torch.nn.LazyLinear,
-        (case((4, 8), out_features=3),),
+        (case((4, 8), out_features=3), case((1, 4, 8), out_features=3, bias=False)),
         large=case((1024, 1024), out_features=1024),
     ),
     LayerSpec(

@@ -108,12 +108,14 @@ def _gather_taps(x: Tensor, y: Tensor, steps: Steps, size: Numbers) -> Tensor:
     channels, outputs = x.shape[1] // groups, y.shape[1] // groups
     x = _padded(x, steps.padding, steps.padding)
     lengths = [s * (n - 1) + 1 for s, n in zip(steps.stride, y.shape[2:], strict=True)]
+    # a whole that is indexed becomes an alias, which is_grads_batched cannot batch
+    whole = lengths == list(x.shape[2:]) and not any(s > 1 for s in steps.stride)
     columns = y.reshape(batch, groups, outputs, -1)
     taps = []
     for tap in itertools.product(*map(range, size)):
         starts = [i * d for i, d in zip(tap, steps.dilation, strict=True)]
         cuts = zip(starts, lengths, steps.stride, strict=True)
-        seen = x[(..., *(slice(start, start + length, s) for start, length, s in cuts))]
+        seen = x if whole else x[(..., *(slice(start, start + length, s) for start, length, s in cuts))]
         taps.append((columns @ seen.reshape(batch, groups, channels, -1).mT).sum(0))
     return torch.stack(taps, -1).reshape(groups * outputs, channels, *size)
 

@@ -147,7 +147,8 @@ def embedding_bag(
         offsets: where each bag starts ``(B)``.
         max_norm: rows of a larger norm are first scaled to it, in place.
         norm_type: the p of that norm.
-        scale_grad_by_freq: divide a row's gradient by the number of its lookups.
+        scale_grad_by_freq: divide a row's gradient by the number of its lookups (torch may take those of
+            another row).
         mode: ``"sum"``, ``"mean"`` or ``"max"``.
         sparse: make the gradient of ``weight`` a sparse tensor.
         per_sample_weights: the shape of the input; for sums.
@@ -169,11 +170,11 @@ def embedding_bag(
         # torch refuses it in its own words, or knows a kind of input that is not ours
         arguments = input, weight, offsets, max_norm, norm_type, scale_grad_by_freq, mode, sparse
         return F.embedding_bag(*arguments, per_sample_weights, include_last_offset, padding_idx)
-    if max_norm is not None:
-        renormalize(input, weight, max_norm, norm_type)
     if offsets is None:
         offsets = torch.arange(0, input.numel(), input.shape[1], dtype=input.dtype, device=input.device)
         include_last_offset = False
+    if max_norm is not None:
+        renormalize(input, weight, max_norm, norm_type)
     s = None if per_sample_weights is None else per_sample_weights.reshape(-1)
     options = mode, scale_grad_by_freq, sparse, include_last_offset, padding_idx
     return EmbeddingBagRule.call(weight, input.reshape(-1), offsets, s, *options)[0]

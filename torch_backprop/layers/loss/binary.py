@@ -168,7 +168,8 @@ def _pull(ctx: Any, grad_y: Tensor, saved: tuple[Any, ...], slopes: Slopes) -> t
     grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
     for i, (tensor, slope) in enumerate(zip(saved[:2], slopes, strict=True)):
         if ctx.needs_input_grad[i]:
-            grads[i] = sum_to(u * slope(), tensor.shape).to(tensor.dtype)
+            # the slope first: where two operands lie differently in memory, the result lies as the first
+            grads[i] = sum_to(slope() * u, tensor.shape).to(tensor.dtype)
     return tuple(grads)
 
 
@@ -212,7 +213,7 @@ SPECS = (
         (
             case(Draw((3, 4), "unit"), Draw((3, 4), "unit")),
             case(Draw((3, 4), "unit"), Draw((3, 4), "unit"), weight=Draw((4,), "unit"), reduction="sum"),
-            case(Draw((5,), "unit"), Draw((5,), "unit"), reduction="none"),
+            case(Draw((3, 2), "unit"), Draw((3, 2), "unit"), reduction="none"),
         ),
     ),
     LayerSpec(
@@ -221,7 +222,7 @@ SPECS = (
         (
             case((3, 4), Draw((3, 4), "unit")),
             case((3, 4), Draw((3, 4), "unit"), weight=Draw((4,), "unit"), pos_weight=Draw((4,), "unit")),
-            case((5,), Draw((5,), "unit"), reduction="none"),
+            case((3, 2), Draw((3, 2), "unit"), reduction="none"),
         ),
     ),
 )

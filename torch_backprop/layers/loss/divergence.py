@@ -198,7 +198,7 @@ SPECS = (
         torch.nn.KLDivLoss,
         (
             case((3, 4), Draw((3, 4), "probabilities")),
-            case((3, 4), Draw((3, 4), "probabilities"), reduction="batchmean"),
+            case((3, 4), Draw((1, 4), "probabilities"), reduction="batchmean"),
             case((2, 3), (2, 3), log_target=True, reduction="sum"),
             case((5,), _unit(5), reduction="none"),
         ),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import pointwise
 from torch_backprop.layers.loss.reduction import whole
+from torch_backprop.rule import bare
 from torch_backprop.spec import Draw, LayerSpec, case
 
 NEGATIVE = "var has negative entry/entries"
@@ -94,7 +95,7 @@ def _check_sign(v: Tensor) -> None:
     # a program that is compiled cannot branch on a number
     if torch.compiler.is_compiling():
         torch.ops.aten._assert_async.msg((v >= 0).logical_or(v.isnan()).all(), NEGATIVE)
-    elif torch.any(v < 0):
+    elif torch.any(bare(v) < 0):
         raise ValueError(NEGATIVE)
 
 

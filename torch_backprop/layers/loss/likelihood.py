@@ -9,11 +9,13 @@ g / sum_i w_t; 0 for ignored samples:
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import deprecated
 
 from torch_backprop.layers.loss.reduction import reduced, resolve
 from torch_backprop.layers.loss.samples import Samples
@@ -102,6 +104,19 @@ class NLLLoss(torch.nn.NLLLoss):
         return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
 
 
+with warnings.catch_warnings():
+    # of a class derived from it, too, torch warns; our user derives none
+    warnings.simplefilter("ignore", FutureWarning)
+
+    WORDS = torch.nn.NLLLoss2d.__deprecated__  # pyright: ignore[reportAttributeAccessIssue]
+
+    @deprecated(WORDS, category=FutureWarning)
+    class NLLLoss2d(torch.nn.NLLLoss2d):
+        """Drop-in for :class:`torch.nn.NLLLoss2d`, as which it is deprecated: use ``NLLLoss``."""
+
+        forward = NLLLoss.forward
+
+
 SPECS = (
     LayerSpec(
         NLLLoss,
@@ -110,8 +125,14 @@ SPECS = (
             case((6, 4), Draw((6,), "classes", 4)),
             case((6, 4), Draw((6,), "classes", 4), weight=Draw((4,), "unit"), ignore_index=1),
             case((2, 4, 3), Draw((2, 3), "classes", 4), reduction="none"),
-            case((4,), Draw((), "classes", 4), reduction="sum"),
+            case((4,), Draw((), "classes", 4), weight=Draw((4,), "unit"), reduction="sum"),
         ),
         large=case((1024, 4096), Draw((1024,), "classes", 4096)),
+    ),
+    LayerSpec(
+        NLLLoss2d,
+        torch.nn.NLLLoss2d,
+        (case((2, 3, 4), Draw((2, 4), "classes", 3), ignore_index=0),),
+        large=case((64, 16, 32, 32), Draw((64, 32, 32), "classes", 16)),
     ),
 )

@@ -41,7 +41,10 @@ class Samples:
         valid = t != ignore_index
         # ignore_index may be no class at all, and indexing needs one
         target = (t * valid).long()
-        weights = valid.to(dtype) if w is None else w.to(dtype)[target] * valid
+        weights = valid.to(dtype)
+        if w is not None:
+            # not w[target]: to index by a single class asks for its number, which vmap and meta do not have
+            weights = w.to(dtype).index_select(0, target.reshape(-1)).reshape(target.shape) * valid
         return cls(min(1, dimensions - 1), target, weights, valid)
 
     def tiles(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Samples, Tensor, tuple[Tensor, ...]]]:

@@ -138,8 +138,8 @@ def _window(t: Tensor, before: int, after: int, keeps_first: bool) -> Tensor:
     sums = _sums(t, before, after)
     if not keeps_first:
         return sums
-    near, far = sums[:, : after + 1], sums[:, after + 1 :]
-    return torch.cat((near, far + t[:, :1]), 1)
+    near, far = _cut(sums, after + 1)
+    return torch.cat((near, far + t.narrow(1, 0, 1)), 1)
 
 
 def _over_windows(t: Tensor, before: int, after: int, keeps_first: bool) -> Tensor:
@@ -147,7 +147,14 @@ def _over_windows(t: Tensor, before: int, after: int, keeps_first: bool) -> Tens
     sums = _sums(t, after, before)
     if not keeps_first:
         return sums
-    return torch.cat((sums[:, :1] + t[:, after + 1 :].sum(1, keepdim=True), sums[:, 1:]), 1)
+    first, others = _cut(sums, 1)
+    return torch.cat((first + _cut(t, after + 1)[1].sum(1, keepdim=True), others), 1)
+
+
+def _cut(t: Tensor, channel: int) -> tuple[Tensor, Tensor]:
+    # not by indexing, which makes an alias of a whole that is_grads_batched cannot batch
+    first, others = t.tensor_split([channel], 1)
+    return first, others
 
 
 def _sums(t: Tensor, before: int, after: int) -> Tensor:
@@ -177,6 +184,7 @@ SPECS = (
         (
             case((2, 6, 2, 3), size=3, alpha=0.5),
             case((2, 5, 2, 2), size=4, alpha=0.5, beta=0.5, k=2.0),
+            case((2, 1, 2, 2), size=4),
         ),
         large=case((16, 64, 32, 32), size=5),
     ),

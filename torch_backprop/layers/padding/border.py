@@ -25,7 +25,7 @@ from torch import Tensor
 
 from torch_backprop.layers.padding.constant import Padding, constant_pad
 from torch_backprop.layers.pooling.windows import channels_last
-from torch_backprop.rule import FLOAT32, Rule, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, is_plain, owned, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -42,7 +42,11 @@ class BorderPadRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Padding], output: tuple[Tensor, Tensor]) -> None:
         x, ctx.padding = inputs
-        ctx.channels_last = channels_last(x, len(ctx.padding.sides))
+        dims = len(ctx.padding.sides)
+        ctx.channels_last = channels_last(x, dims)
+        # torch takes (C, D, H, W) for a batch of images, of which the depth is innermost
+        images = x.dim() == dims + 1 == 4 and is_plain(x) and channels_last(x, 2)
+        ctx.format = torch.channels_last if images else torch.contiguous_format
         save(ctx, output[1])
 
     @staticmethod
@@ -51,7 +55,9 @@ class BorderPadRule(Rule):
         folded = widen(grad_y.movedim(1, -1).contiguous() if ctx.channels_last else grad_y)
         for i, (left, right) in enumerate(ctx.padding.sides):
             folded = fold(folded, -1 - i - ctx.channels_last, left, right, ctx.padding.mode)
-        folded = folded.contiguous().to(grad_y.dtype)
+        # nothing folded is grad_y itself, which is not ours to give away
+        mine = any(map(any, ctx.padding.sides))
+        folded = (folded.contiguous if mine else folded.clone)(memory_format=ctx.format).to(grad_y.dtype)
         grad_x = folded.movedim(-1, 1) if ctx.channels_last else folded
         return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None
 
@@ -110,14 +116,25 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
     Raises:
         NotImplementedError: a number of axes that the mode does not pad, in torch's words.
-        RuntimeError: pads that do not fit, in torch's words.
+        RuntimeError: pads that do not fit, in torch's words; also where a crop leaves less of a circle than
+            is padded, of which torch returns memory that was never written.
     """
     if mode == "constant":
         return constant_pad(input, pad, value)
     padding = Padding(pad, mode, value)
     # as torch's list for autocast has it, which leaves out reflection in three dimensions
     in_float32 = mode == "replicate" or (mode == "reflect" and len(pad) < 6)
-    return (Float32BorderPadRule if in_float32 else BorderPadRule).call(input, padding)[0]
+    y, _ = (Float32BorderPadRule if in_float32 else BorderPadRule).call(input, padding)
+    if mode == "circular":
+        _check_circle(input, padding.sides)
+    return y
+
+
+def _check_circle(x: Tensor, sides: list[tuple[int, int]]) -> None:
+    for size, (left, right) in zip(reversed(x.shape), sides, strict=False):
+        circle = size + min(left, 0) + min(right, 0)
+        if 0 <= circle < max(left, right) <= size:
+            raise RuntimeError("Padding value causes wrapping around more than once.")
 
 
 def _reflect(self: Any, input: Tensor) -> Tensor:

@@ -53,12 +53,16 @@ RULE = layer_rule(Gru)
 
 
 class GRU(torch.nn.GRU):
-    """Drop-in for :class:`torch.nn.GRU`, whose constructor, state and repr it inherits."""
+    """Drop-in for :class:`torch.nn.GRU`, whose constructor, state and repr it inherits.
+
+    ``torch.compile`` refuses every module of that class unless ``torch._dynamo.config.allow_rnn`` is set.
+    """
 
     def forward(self, input: Sequence, hx: Tensor | None = None) -> tuple[Sequence, Tensor]:
         """Maps ``(T, B, input_size)`` and ``(layers * directions, B, hidden_size)`` to y and last states.
 
         ``(B, T, input_size)`` with ``batch_first``, ``(T, input_size)`` without a batch, or a packed one.
+        As torch's it compiles if ``torch._dynamo.config.allow_rnn`` is set.
         """
         output, (h,) = run(self, RULE, input, None if hx is None else (hx,))
         return output, h
