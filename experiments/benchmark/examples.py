@@ -116,7 +116,7 @@ def _ways(name: str, digits: Digits) -> Any:
         yield f"descend, {path}", (ours(make(), digits, path), few if path == "tape" else all_)
     if not floor.why_not() and name != "convolution":
         yield (
-            "raw loops in C",
+            FLOOR,
             (floor.descent(HIDDEN if name == "perceptron" else 0, digits.x, digits.t, LR), all_),
         )
 

@@ -143,11 +143,12 @@ def _tell_examples(options: Options, found: dict[str, Any]) -> Account:
     if measured:
         fastest = max(measured, key=lambda row: row["ratio"] if row["way"] != examples.FLOOR else 0)
         headline = (
-            f"The fastest is {fastest['way']}, <b>{fastest['ratio']:.0f}</b> times as fast as a plain loop with"
-            f" torch.optim.SGD on the {fastest['model']} model. Microseconds of processor time for one of the"
-            f" digits. {floor.why_not()} {machine()}"
+            f"The fastest is {fastest['way']}, <b>{fastest['ratio']:.0f}</b> times as fast as a plain loop of"
+            f" torch.optim.SGD on the {fastest['model']} model. Microseconds of processor time for one digit;"
+            f" speed-up over the plain loop; floors, the time over that of raw loops in C."
+            f" {floor.why_not()} {machine()}"
         )
-    heads = ("model", "way", "us", "times as fast as the plain loop", "times the floor", "seconds before")
+    heads = ("model", "way", "us", "speed-up", "floors", "seconds before")
     return Account(
         "One example at a time",
         options.only,
