@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch_backprop.optim.descent import Descent
 
 PATHS = ("compiled", "vectors", "tape")
-STRETCH = {"compiled": 4096, "vectors": 256, "tape": 256}
+STRETCH = {"compiled": 4096, "vectors": 1024, "tape": 256}
 """Examples of one call of a path, between which the clock is looked at."""
 NOT_FINITE = (
     "The cost of example {} is not finite: look at this example, or lower lr."

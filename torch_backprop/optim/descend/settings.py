@@ -43,10 +43,13 @@ class Setting:
     weight_decay: float
     sign: int
 
-    def factors(self, rates: Tensor) -> Iterator[tuple[float, float]]:
-        """Yield for each row of `rates` what the gradient is multiplied by, and what the parameter is."""
-        eta = rates[:, self.group]
-        return zip((self.sign * eta).tolist(), (1 - self.weight_decay * eta).tolist(), strict=True)
+    def steps(self, rates: Tensor) -> Iterator[float]:
+        """Yield for each row of `rates` what the gradient is multiplied by."""
+        return iter((self.sign * rates[:, self.group]).tolist())
+
+    def shrinks(self, rates: Tensor) -> Iterator[float]:
+        """Yield for each row of `rates` what the parameter is multiplied by before, if it decays."""
+        return iter((1 - self.weight_decay * rates[:, self.group]).tolist() if self.weight_decay else ())
 
 
 Settings = dict[Tensor, Setting]

@@ -7,6 +7,7 @@ with s = 1 - eta lambda for a weight decay lambda. No gradient of a parameter is
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,15 +16,16 @@ from torch import Tensor
 from torch_backprop import nn
 from torch_backprop.optim.descend.settings import Settings, allow
 
-Function = Callable[[Tensor], Tensor]
-
 
 class Affine:
     """A Linear layer; `first` if no layer before it learns."""
 
     def __init__(self, layer: torch.nn.Linear, settings: Settings, first: bool) -> None:
-        self.w, self.b, self.first = layer.weight, layer.bias, first
-        self.of_w, self.of_b = settings.get(self.w), settings.get(self.b)
+        self.of_w, self.of_b = settings.get(layer.weight), settings.get(layer.bias)
+        self.parameters = [theta for theta in (layer.weight, layer.bias) if theta is not None]
+        # The same memory, without the class that each call would look at.
+        self.w, self.b = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+        self.first = first
         self.learns = bool(self.of_w or self.of_b)
         # The same memory for each example.
         self.y, self.grad_x = self.w.new_empty(len(self.w)), self.w.new_empty(self.w.shape[1])
@@ -31,8 +33,10 @@ class Affine:
 
     def begin(self, rates: Tensor) -> None:
         """Prepare for examples at their rates."""
-        self.factors_w = self.of_w.factors(rates) if self.of_w else None
-        self.factors_b = self.of_b.factors(rates) if self.of_b else None
+        self.steps_w = self.of_w.steps(rates) if self.of_w else None
+        self.steps_b = self.of_b.steps(rates) if self.of_b else None
+        decaying = ((self.w, self.of_w), (self.b, self.of_b))
+        self.decays = [(theta, each.shrinks(rates)) for theta, each in decaying if each and each.weight_decay]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W x + b."""
@@ -44,17 +48,12 @@ class Affine:
     def backward(self, g: Tensor) -> Tensor:
         """Update, and return W^T g of the weights before, which the example saw."""
         grad_x = g if self.first else torch.mv(self.columns, g, out=self.grad_x)
-        if self.factors_w:
-            step, shrink = next(self.factors_w)
-            if shrink == 1:
-                self.w.addr_(g, self.x, alpha=step)
-            else:
-                self.w.addr_(g, self.x, beta=shrink, alpha=step)
-        if self.factors_b:
-            step, shrink = next(self.factors_b)
-            if shrink != 1:
-                self.b.mul_(shrink)
-            self.b.add_(g, alpha=step)
+        for theta, shrinks in self.decays:
+            theta.mul_(next(shrinks))
+        if self.steps_w:
+            self.w.addr_(g, self.x, alpha=next(self.steps_w))
+        if self.steps_b:
+            self.b.add_(g, alpha=next(self.steps_b))
         return grad_x
 
 
@@ -63,26 +62,27 @@ class Elementwise:
 
     learns = False
 
-    def __init__(self, f: Function, slope: Function) -> None:
+    def __init__(self, f: Any, slope: Callable[[Tensor, Tensor], Tensor], like: Tensor) -> None:
         self.f, self.slope = f, slope
+        # The same memory for each example.
+        self.y, self.one = torch.empty_like(like), like.new_ones(())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x)."""
-        self.y = self.f(x)
-        return self.y
+        return self.f(x, out=self.y)
 
     def backward(self, g: Tensor) -> Tensor:
         """Return f'(x) g."""
-        return g.mul_(self.slope(self.y))
+        return g.mul_(self.slope(self.y, self.one))
 
 
 Layer = Affine | Elementwise
 
-ONE = {dtype: torch.ones((), dtype=dtype) for dtype in (torch.float32, torch.float64)}
-ELEMENTWISE: dict[Any, tuple[Function, Function]] = {
-    nn.Tanh.forward: (torch.tanh, lambda y: torch.addcmul(ONE[y.dtype], y, y, value=-1)),
-    nn.Sigmoid.forward: (torch.sigmoid, lambda y: torch.addcmul(y, y, y, value=-1)),
-    nn.ReLU.forward: (torch.relu, torch.sign),
+# How y is had, with a place for it, and from y and 1 the derivative.
+ELEMENTWISE: dict[Any, tuple[Any, Callable[[Tensor, Tensor], Tensor]]] = {
+    nn.Tanh.forward: (torch.tanh, lambda y, one: torch.addcmul(one, y, y, value=-1)),
+    nn.Sigmoid.forward: (torch.sigmoid, lambda y, _: torch.addcmul(y, y, y, value=-1)),
+    nn.ReLU.forward: (partial(torch.clamp, min=0), lambda y, _: torch.sign(y)),
 }
 # By their forward, for a subclass with its own is another layer.
 OURS = {
@@ -91,13 +91,14 @@ OURS = {
 }
 
 
-def vector_layers(model: Any, shape: torch.Size, settings: Settings) -> tuple[list[Layer], int]:
-    """Return the layers of `model` for examples of a shape, and the number of its outputs.
+def vector_layers(model: Any, like: Tensor, settings: Settings) -> tuple[list[Layer], int]:
+    """Return the layers of `model` for examples like one, and the number of its outputs.
 
     Raises:
         Refused: if one is of another kind, or does not fit, or two share a parameter.
     """
     layers: list[Layer] = []
+    shape = like.shape
     for layer in _flat(model):
         forward = OURS.get(type(layer).forward, type(layer).forward)
         if forward is nn.Linear.forward:
@@ -108,7 +109,7 @@ def vector_layers(model: Any, shape: torch.Size, settings: Settings) -> tuple[li
             layers.append(Affine(layer, settings, first))
             shape = torch.Size([layer.out_features])
         elif forward in ELEMENTWISE:
-            layers.append(Elementwise(*ELEMENTWISE[forward]))
+            layers.append(Elementwise(*ELEMENTWISE[forward], like.new_empty(shape)))
         elif forward is nn.Flatten.forward and (layer.start_dim, layer.end_dim) == (1, -1):
             shape = torch.Size([shape.numel()])
         else:
