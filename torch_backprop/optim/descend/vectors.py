@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_backprop.optim.descend.settings import allow, check_modules, check_settings, learning
-from torch_backprop.optim.descend.vector_layers import Affine, vector_layers
+from torch_backprop.optim.descend.vector_layers import Affine, Joined, vector_layers
 from torch_backprop.optim.descend.vector_losses import vector_loss
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Vectors:
             return costs
 
     def _run(self, inputs: Tensor, truths: list[Tensor], targets: Tensor, rates: Tensor) -> Tensor:
-        count = len(inputs)
+        count, rows = len(inputs), inputs.flatten(1)
+        if isinstance(self.layers[0], Joined):
+            rows = torch.cat((rows, rows.new_ones(count, 1)), 1)
         for layer in self.affine:
             layer.begin(rates)
         # What the loss keeps has the same memory in each stretch.
@@ -85,12 +87,14 @@ class Vectors:
         # Looked up once: the time of an example is that of some ten calls.
         forwards = [layer.forward for layer in self.layers]
         backwards, gradient = [layer.backward for layer in self.backwards], self.loss.gradient
-        for x, truth, keep in zip(inputs.flatten(1).unbind(), truths, self.rows, strict=False):
+        for x, truth, keep in zip(rows.unbind(), truths, self.rows, strict=False):
             for forward in forwards:
                 x = forward(x)
             g = gradient(x, truth, keep)
             for backward in backwards:
                 g = backward(g)
+        for layer in self.affine:
+            layer.end()
         return self.loss.costs(self.kept[:count], targets)
 
     def _restore(self, kept: list[Tensor]) -> None:
