@@ -11,8 +11,7 @@ from experiments import cli
 
 # Forked from one process that has imported what takes seconds.
 PROCESSES = multiprocessing.get_context("forkserver")
-NAMES = ("compare", "convergence", "trajectory")
-PROCESSES.set_forkserver_preload([f"experiments.{name}.experiment" for name in NAMES])
+PROCESSES.set_forkserver_preload(["experiments.compare.experiment", "experiments.theory.study"])
 
 
 def run_until(arguments: list[str], seconds: float) -> None:

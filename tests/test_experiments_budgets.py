@@ -174,7 +174,9 @@ def test_words_agree_or_disagree_with_the_theory_as_the_numbers_do():
         "By updates, <b>batch</b> won with 9, against 20 of mini-batch 32 and 50 of stochastic. So the theory"
     )
     assert by_examples.startswith("By examples, <b>stochastic</b> won with 50")
-    assert by_seconds.startswith("By seconds, <b>stochastic</b> won with 1, against 2 of mini-batch 32 and 3")
+    assert by_seconds.startswith(
+        "By seconds, <b>stochastic</b> won with 1 s, against 2 s of mini-batch 32 and 3 s"
+    )
     assert re.search(r"The theory predicts mini-batch 32 \(.*\): not so here\.$", by_seconds)
     assert "not all of it as the theory predicts" in words.winners(results, cost, spent)
     cost, spent = finish_line(results, 0.06)

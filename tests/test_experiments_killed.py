@@ -8,8 +8,9 @@ from killed import survive
 
 EXPERIMENTS = {
     "compare": ["--fast", "--data", "wine", "--variants", "batch,mini-batch", "--epochs", "2"],
-    "convergence": ["--problems", "quadratic,logistic-regression", "--tol", "1e-4"],
-    "trajectory": ["--fast", "--epochs", "1"],
+    "learning_rate": ["--fast", "--problems", "quadratic"],
+    "convergence": ["--fast", "--problems", "quadratic"],
+    "trajectory": ["--fast", "--problems", "quadratic"],
 }
 """Small runs, by experiment."""
 OF_THE_CLOCK = ("seconds",)

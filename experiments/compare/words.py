@@ -98,9 +98,12 @@ def _verdict(budget: str, contenders: Sequence[Contender], spent: Spent) -> str:
     middle = {name: median(values[budget]) for name, values in spent.items()}
     first, *others = sorted(middle, key=lambda name: middle[name])
     winners = firsts(budget, spent)
-    rest = [f"{amount(budget, middle[name])} of {name}" for name in others if name not in winners]
+    unit = " s" if budget == "seconds" else ""
+    rest = [f"{amount(budget, middle[name])}{unit} of {name}" for name in others if name not in winners]
     against = f", against {series(rest)}" if rest else ""
-    sentence = f"By {budget}, <b>{series(winners)}</b> won with {amount(budget, middle[first])}{against}."
+    sentence = (
+        f"By {budget}, <b>{series(winners)}</b> won with {amount(budget, middle[first])}{unit}{against}."
+    )
     if rest and any(min(spent[n][budget]) <= max(spent[first][budget]) for n in others if n not in winners):
         sentence += " Their seeds overlap."
     expected = predicted(budget, contenders)
