@@ -15,6 +15,7 @@ EXPERIMENTS = {
     "convergence": "Batch descent to the minimum of three costs, beside the rate that theory gives.",
     "complexity": "Time, operations and memory of both passes against every size, beside theory's.",
     "trajectory": "The paths of the three variants over the contours of a cost.",
+    "trace": "One pass of backpropagation over a digit, layer by layer, with autograd's beside it.",
     "sweep": "Many trainings over variants, rates, batch sizes and seeds, in parallel processes.",
     "take_away": "A training step exported to a file, which trains in a process without this package.",
     "benchmark": "Time and memory of every layer against its built-in, or the time of the optimizers.",

@@ -18,6 +18,7 @@ from experiments.compare.tables import result_table, sweep_table
 from experiments.compare.train import Leg, learner_for, train
 from experiments.data.module import Data
 from experiments.environment import device, environment
+from experiments.page import bare
 from experiments.report import say_where
 from experiments.run import Run
 from experiments.terminal import Bar
@@ -130,7 +131,7 @@ class Comparison:
             self.console.print(sweep_table(self.trials, self.contenders, chosen), "")
         verdicts = words.race(results, found.cost, found.spent)
         for line in [*words.divergences(results), *verdicts]:
-            self.console.print(words.bare(line), highlight=False, markup=False)
+            self.console.print(bare(line), highlight=False, markup=False)
         say_where(self.console, self.run, path)
 
     def _final(self, who: Contender, seed: int) -> Leg:
@@ -164,7 +165,7 @@ class Comparison:
         outcome = self.outcomes[leg.name]
 
         def progress(share: float, epoch: float, cost: float) -> None:
-            bar.move(share, f"epoch {epoch:.4g} · cost {cost:.3f}")
+            bar.move(share, f"epoch {epoch:.1f} · cost {cost:.3f}")
 
         if not outcome.finished:
             train(leg, self.data, self.run, outcome, progress)
