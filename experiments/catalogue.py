@@ -17,6 +17,7 @@ EXPERIMENTS = {
     "trajectory": "The paths of the three variants over the contours of a cost.",
     "trace": "One pass of backpropagation over a digit, layer by layer, with autograd's beside it.",
     "sweep": "Many trainings over variants, rates, batch sizes and seeds, in parallel processes.",
+    "take_away": "A training step exported to a file, which trains in a process without this package.",
     "benchmark": "Time and memory of every layer against its built-in, or the time of the optimizers.",
     "coverage": "What each layer can do, and what it holds in memory.",
     "verifiers": "Which verifier of backward passes finds which planted fault.",

@@ -58,11 +58,10 @@ def _start(command: str) -> None:
             sys.exit(2)
 
     class CommandLine(LightningCLI):
-        def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
-            return Parser(**kwargs)
-
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             for name in ("shape", "outputs", "regression"):
                 parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
-    CommandLine(Learner, Data, save_config_kwargs={"overwrite": True})
+    options: Any = {"parser_class": Parser, "save_config_kwargs": {"overwrite": True}}
+    # The order deals the rows out to the processes itself.
+    CommandLine(Learner, Data, trainer_defaults={"use_distributed_sampler": False}, **options)

@@ -1,5 +1,6 @@
 """The pieces of the report's HTML: sections, tables, names in colour, figures side by side."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -62,3 +63,12 @@ def wide(figure: str) -> str:
 def bullets(items: Iterable[str]) -> str:
     """Return a list whose items are HTML already."""
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+
+
+def bare(sentence: str) -> str:
+    """Take the HTML out, for the terminal.
+
+    >>> bare("<b>batch</b> won")
+    'batch won'
+    """
+    return re.sub(r"</?\w+>", "", sentence)

@@ -5,13 +5,14 @@ import math
 
 import pytest
 
-from experiments.benchmark import main
-from experiments.benchmark_optimizers import Case, cases, measure
+from experiments import cli
+from experiments.benchmark.optimizers import Case, cases, measure
 
 
 def test_benchmark_writes_what_it_measures(tmp_path, capsys):
-    path = tmp_path / "figures" / "optimizers.csv"
-    assert main(["--optimizers", "--quick", "--only", "linear [sb]*", "--csv", str(path)]) == 0
+    options = ["--optimizers", "--fast", "--only", "linear [sb]*", "--out", str(tmp_path)]
+    assert cli.main(["benchmark", *options]) == 0
+    path = next((tmp_path / "benchmark").iterdir()) / "metrics.csv"
     assert "plain us" in capsys.readouterr().out
     with path.open() as file:
         rows = list(csv.DictReader(file))
@@ -21,8 +22,13 @@ def test_benchmark_writes_what_it_measures(tmp_path, capsys):
     assert all(float(row["ratio"]) > 0 for row in rows)
 
 
-def test_a_pattern_that_fits_nothing_is_refused(capsys):
-    assert main(["--optimizers", "--only", "nothing"]) == 2
+@pytest.fixture(autouse=True)
+def _signals(monkeypatch):
+    monkeypatch.setattr("experiments.interrupt.listen", lambda: None)
+
+
+def test_a_pattern_that_fits_nothing_is_refused(tmp_path, capsys):
+    assert cli.main(["benchmark", "--optimizers", "--only", "nothing", "--out", str(tmp_path)]) == 1
     assert "'nothing' is the name of no case" in capsys.readouterr().err
 
 

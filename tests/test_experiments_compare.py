@@ -16,7 +16,6 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import cli
-from experiments.compare.options import VARIANTS
 from experiments.terminal import Bar
 
 ROOT = Path(__file__).parents[1]

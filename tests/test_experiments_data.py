@@ -15,7 +15,6 @@ from experiments.model.learner import Learner
 from experiments.model.networks import NETWORKS, describe
 from torch_backprop import nn
 
-
 SHIPPED = ("digits", *options.TABLES)
 
 

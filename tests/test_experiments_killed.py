@@ -1,4 +1,4 @@
-"""Killed at ten random moments and resumed each time, an experiment comes to the figures of one left alone."""
+"""Killed at ten random moments and resumed, an experiment comes to the figures of one left alone."""
 
 import csv
 import random
@@ -6,7 +6,12 @@ import random
 import pytest
 from killed import survive
 
-EXPERIMENTS = {"compare": ["--fast", "--data", "wine", "--variants", "batch,mini-batch", "--epochs", "2"]}
+EXPERIMENTS = {
+    "compare": ["--fast", "--data", "wine", "--variants", "batch,mini-batch", "--epochs", "2"],
+    "learning_rate": ["--fast", "--problems", "quadratic"],
+    "convergence": ["--fast", "--problems", "quadratic"],
+    "trajectory": ["--fast", "--problems", "quadratic"],
+}
 """Small runs, by experiment."""
 OF_THE_CLOCK = ("seconds",)
 

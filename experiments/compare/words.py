@@ -1,6 +1,5 @@
 """What the numbers say, in sentences; each is written from the measurements, and only if they support it."""
 
-import re
 from collections.abc import Sequence
 from statistics import median
 
@@ -99,9 +98,12 @@ def _verdict(budget: str, contenders: Sequence[Contender], spent: Spent) -> str:
     middle = {name: median(values[budget]) for name, values in spent.items()}
     first, *others = sorted(middle, key=lambda name: middle[name])
     winners = firsts(budget, spent)
-    rest = [f"{amount(budget, middle[name])} of {name}" for name in others if name not in winners]
+    unit = " s" if budget == "seconds" else ""
+    rest = [f"{amount(budget, middle[name])}{unit} of {name}" for name in others if name not in winners]
     against = f", against {series(rest)}" if rest else ""
-    sentence = f"By {budget}, <b>{series(winners)}</b> won with {amount(budget, middle[first])}{against}."
+    sentence = (
+        f"By {budget}, <b>{series(winners)}</b> won with {amount(budget, middle[first])}{unit}{against}."
+    )
     if rest and any(min(spent[n][budget]) <= max(spent[first][budget]) for n in others if n not in winners):
         sentence += " Their seeds overlap."
     expected = predicted(budget, contenders)
@@ -196,12 +198,3 @@ COUNTS = {"epoch": ".4g", "updates": ",.0f", "examples": ",.0f", "seconds": ".1f
 def heads(score: str) -> tuple[str, ...]:
     """Name the columns of the table of results, for the terminal and for the report."""
     return "variant", "rate", "epochs", "updates", "examples", "seconds", "final cost", score
-
-
-def bare(sentence: str) -> str:
-    """Take the HTML out, for the terminal.
-
-    >>> bare("<b>batch</b> won")
-    'batch won'
-    """
-    return re.sub(r"</?\w+>", "", sentence)

@@ -1,5 +1,6 @@
 """Time the passes along each axis, and hold them against what theory predicts."""
 
+import math
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -61,8 +62,8 @@ def _overview(sweeps: dict[str, list[Timing]]) -> str:
     if "width" in sweeps:
         drawn.append(figures.ratios(sweeps["width"]))
     text = (
-        f"Every time held out of a fit, over a band of {100 * words.WITHIN:.0f} per cent to either side"
-        " (left), and the backward pass over the forward pass, in time and in operations (right)."
+        f"First every time held out of a fit, over a band of {100 * words.WITHIN:.0f} per cent to each side;"
+        " then the backward pass over the forward pass, in time and in operations, against the width."
     )
     return section("Predicted and measured", text, _legend(), grid(drawn))
 
@@ -80,7 +81,12 @@ def _legend() -> str:
 def _row(sweep: str, timings: list[Timing], which: str) -> list[str]:
     line, off = fit(halves(timings)[0], which), misses(timings, which)
     power = words.growth(sweep, timings, which, line)
-    numbers = [f"{1e6 * line.intercept:.0f}", f"{1e-9 / line.slope:.0f}", f"{power:.2f}", f"{len(off)}"]
+    numbers = [
+        f"{1e6 * line.intercept:.0f}",
+        f"{1e-9 / line.slope:.0f}",
+        f"{power:.2f}" if math.isfinite(power) else "–",
+        f"{len(off)}",
+    ]
     return [f"{words.AXES[sweep][1]}, {which}", *numbers, f"{100 * max(map(abs, off)):.1f}%"]
 
 

@@ -1,5 +1,6 @@
 """What the passes cost, in sentences written from the measured numbers."""
 
+import math
 from collections.abc import Sequence
 
 from experiments.complexity.measure import Size, Timing
@@ -14,6 +15,7 @@ from experiments.complexity.predict import (
     held,
     misses,
 )
+from experiments.theory.words import series
 
 WITHIN = 0.15
 # What a sweep varies, as a title, and as a field of `Timing` or of its size.
@@ -41,7 +43,7 @@ def headline(sweeps: dict[str, list[Timing]]) -> str:
         f"Of {len(off)} times held out of the fits t = a + b · FLOPs, {_all(good, len(off))} predicted within"
         f" {100 * WITHIN:.0f} per cent, the worst of all within {100 * max(off):.1f}. The operations counted"
         f" and the bytes held are, to the last one, those that theory gives for {_all(exact, len(timings))}"
-        f" of the sizes. {ratio(sweeps)}"
+        f" of the sizes. {ratio(sweeps)}{_powers(sweeps)}"
     )
 
 
@@ -57,7 +59,7 @@ def ratio(sweeps: dict[str, list[Timing]]) -> str:
 
 def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
     """Say how the time grows along one axis."""
-    lines = [fit(halves(timings)[0], which) for which in PASSES]
+    lines = [_line(timings, which) for which in PASSES]
     grows = [growth(sweep, timings, which, line) for which, line in zip(PASSES, lines, strict=True)]
     forward, backward = lines
     calls = (
@@ -68,18 +70,23 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
     power = (
         f"Less the intercept, the time of the larger half grows as the power {grows[0]:.2f} forward and"
         f" {grows[1]:.2f} backward, the forward operations as {counts:.2f}."
+        if all(map(math.isfinite, grows))
+        else "The times are too noisy to give a power: more --rounds make them steadier."
     )
     return f"{calls} {power} {_particular(sweep, timings)}".rstrip()
 
 
 def growth(sweep: str, timings: Sequence[Timing], which: str, line: Fit) -> float:
-    """Return the power with which the time over the intercept grows along the larger half of a sweep."""
+    """Return the power with which the time over the intercept grows along the larger half of a sweep.
+
+    NaN if noise leaves fewer than two times over the intercept.
+    """
     large = [
         (place(sweep, timing), getattr(timing, which) - line.intercept)
         for timing in _large(timings)
         if getattr(timing, which) > line.intercept
     ]
-    return exponent(*zip(*large, strict=True))
+    return exponent(*zip(*large, strict=True)) if len(large) > 1 else math.nan
 
 
 def _particular(sweep: str, timings: Sequence[Timing]) -> str:
@@ -91,7 +98,10 @@ def _particular(sweep: str, timings: Sequence[Timing]) -> str:
     if sweep == "data":
         last = timings[-1]
         row = 1e6 * (last.forward + last.backward) / last.size["rows"]
-        return f"A row costs {row:.2f} µs in the largest data set; calls are made anew for each batch."
+        return (
+            f"A row costs {row:.2f} µs in the largest data set. The calls are made anew for each batch, and"
+            " are in the slope; the intercept should be none."
+        )
     return ""
 
 
@@ -105,6 +115,25 @@ def bytes_line(sweep: str, timings: Sequence[Timing]) -> str:
         " largest: each hidden layer's output once, the inputs and the scores."
         + (" Depth times width decides them, not the number of parameters." if sweep == "parameters" else "")
     )
+
+
+def _powers(sweeps: dict[str, list[Timing]]) -> str:
+    """Say how forward and backward together grow with the width, and with the data."""
+    powers = {
+        sweep: sum(growth(sweep, sweeps[sweep], which, _line(sweeps[sweep], which)) for which in PASSES) / 2
+        for sweep in ("width", "data")
+        if sweep in sweeps
+    }
+    told = [
+        f"{power:.2f} of the {'width' if sweep == 'width' else 'data'}"
+        for sweep, power in powers.items()
+        if math.isfinite(power)
+    ]
+    return f" Less what the calls cost, the time grows as the power {series(told)}." if told else ""
+
+
+def _line(timings: Sequence[Timing], which: str) -> Fit:
+    return fit(halves(timings)[0], which)
 
 
 def _large(timings: Sequence[Timing]) -> Sequence[Timing]:

@@ -58,7 +58,14 @@ def _row(course: Course) -> list[str]:
     theory = f"{course.theoretical:.6f}" if known else "–"
     condition = f"{course.condition:,.0f}" if known else "–"
     counts = f"{course.stop.updates:,}", f"{course.stop.gap:.1e}"
-    return [course.problem, f"{course.lr:.3g}", theory, f"{course.measured:.6f}", condition, *counts]
+    return [
+        course.problem.replace("-", " "),
+        f"{course.lr:.3g}",
+        theory,
+        f"{course.measured:.6f}",
+        condition,
+        *counts,
+    ]
 
 
 def _events(course: Course) -> dict[str, list[tuple[int, float]]]:

@@ -32,8 +32,8 @@ def course_line(course: Course) -> str:
     if course.least is None or course.most is None:
         return (
             f"At rate {course.lr:.3g} each of the last updates multiplied the gradient by"
-            f" {course.measured:.6f}; no minimum was found where the descent led, so that theory has nothing to"
-            " say of its slope."
+            f" {course.measured:.6f}; no minimum was found where the descent led, so that theory has nothing"
+            " to say of its slope."
         )
     # The slower of the two ends of the spectrum decides.
     flat = abs(1 - course.lr * course.least) >= abs(1 - course.lr * course.most)

@@ -76,7 +76,7 @@ def fetched(name: str, package: str, fetch: Callable[[], Source]) -> Source:
         return fetch()
     except ModuleNotFoundError as error:
         raise DataError(
-            f"--data: {name} needs {package}: python -m pip install {package}; {SHIPPED}."
+            f"--data: {name} needs {package}, which is missing: python -m pip install {package}; {SHIPPED}."
         ) from error
     # URLError is an OSError; torchvision raises RuntimeError when every mirror fails.
     except (OSError, RuntimeError) as error:

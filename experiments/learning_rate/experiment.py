@@ -57,11 +57,10 @@ def account(options: Options, found: dict[str, Any]) -> Account:
         for trial in trials
         for order, cost in enumerate(trial.costs)
     ]
-    told = [words.headline(problem, trials) for problem, trials in sweeps.items() if trials]
     return Account(
         "How large a step",
         f"{options.updates:,} updates at each of {len(rates(options))} rates · seed {options.seed}",
-        " ".join(told),
+        words.headline(sweeps),
         ("cost", "variant", "suggested", "lowest cost", "last stable", "first diverged", "2/λₘₐₓ"),
         rows,
         sections,
@@ -95,7 +94,7 @@ def _bound(problem: str, found: dict[str, Any]) -> float:
 
 
 def _section(problem: str, trials: list[Trial], limit: float) -> str:
-    text = f"{words.theory(problem, trials, limit)} Of all, {words.edges(trials)} {words.rule()}"
+    text = f"{words.theory(problem, trials, limit)} {words.edges(trials)} {words.rule()}"
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
     return section(f"The {problem} cost", text, names, wide(figures.sweep(problem, trials, limit)))
 

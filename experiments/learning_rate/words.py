@@ -1,43 +1,48 @@
 """What the rates did, in sentences written from the measured numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments.learning_rate.measure import SAFE, Run, Trial, edge, suggestion
 from experiments.theory.variants import VARIANTS
 from experiments.theory.words import series
 
+# From few examples in an update to all.
+SIZES = ("stochastic", "mini-batch", "batch")
 # How near to 2 the sharpness times the rate is said to be at the edge of stability.
 NEAR = 0.1
 
 
-def headline(problem: str, trials: Sequence[Trial]) -> str:
-    """Name the rate that is suggested for each variant."""
-    best = {variant: suggestion(trials, variant) for variant in VARIANTS}
-    found = [f"<b>{variant}</b> {trial.lr:.2g}" for variant, trial in best.items() if trial]
-    if not found:
-        return f"On the {problem} cost no rate tried is safe: all diverge."
-    order = [trial.lr for variant in ("stochastic", "mini-batch", "batch") if (trial := best[variant])]
+def headline(sweeps: Mapping[str, Sequence[Trial]]) -> str:
+    """Name the rate that is suggested for each variant, and say whether larger groups bear larger ones."""
+    found = {
+        problem: {variant: best for variant in VARIANTS if (best := suggestion(trials, variant))}
+        for problem, trials in sweeps.items()
+    }
+    named = [
+        f"on the {problem} cost {series([f'<b>{v}</b> {trial.lr:.2g}' for v, trial in best.items()])}"
+        for problem, best in found.items()
+        if best
+    ]
+    if not named:
+        return "No rate that was tried is safe."
+    orders = [[best[v].lr for v in reversed(SIZES) if v in best] for best in found.values()]
     rule = (
-        ": the more examples an update averages over, the larger the rate"
-        if len(order) == 3 and order == sorted(set(order))
+        " The more examples an update averages over, the larger the step it can be trusted with."
+        if all(len(rates) == 3 and rates == sorted(set(rates), reverse=True) for rates in orders)
         else ""
     )
-    return f"Suggested on the {problem} cost: {series(found)}{rule}."
+    return f"Suggested rates: {'; '.join(named)}.{rule}"
 
 
 def edges(trials: Sequence[Trial]) -> str:
-    """Say between which rates each variant begins to diverge."""
+    """Say from which rate on each variant diverges."""
     lines = []
     for variant in dict.fromkeys(trial.variant for trial in trials):
         last, lost = edge(trials, variant)
-        if math.isinf(lost):
-            lines.append(f"{variant} never diverges")
-        elif not last:
-            lines.append(f"{variant} diverges at every rate")
-        else:
-            lines.append(f"{variant} diverges from {lost:.3g} on, and not yet at {last:.3g}")
-    return f"{series(lines)}."
+        still = f" ({last:.3g} still converges)" if last else ""
+        lines.append(f"{variant} {'nowhere' if math.isinf(lost) else f'at {lost:.3g}{still}'}")
+    return f"Divergence begins for {series(lines)}."
 
 
 def theory(problem: str, trials: Sequence[Trial], bound: float) -> str:
@@ -50,8 +55,8 @@ def theory(problem: str, trials: Sequence[Trial], bound: float) -> str:
         return f"{where}, and lies between the last rate that converged and the first that did not."
     if bound < last:
         return (
-            f"{where}, yet batch descent bears up to {last / bound:.2g} times as much: on a cost that is not"
-            " quadratic λₘₐₓ changes on the way, here to a smaller one."
+            f"{where}, yet batch descent bears {last / bound:.2g} times as much: on a cost that is not"
+            " quadratic λₘₐₓ changes on the way."
         )
     return f"{where}, yet batch descent diverges from {lost / bound:.2g} of it on."
 

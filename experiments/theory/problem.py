@@ -110,7 +110,7 @@ def two_slopes(seed: int = 0) -> Problem:
     with torch.no_grad():
         for weight in model.parameters():
             # Neither along the valley nor across it, where a path would be a straight line.
-            weight.copy_(torch.tensor([[2.2, -0.4]]) * (1 if seed % 2 == 0 else -1))
+            weight.copy_(weight.new_tensor([[2.2, -0.4]]) * (1 if seed % 2 == 0 else -1))
     return _halved("quadratic", model, x[:, COLLINEAR], y)
 
 

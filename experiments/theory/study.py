@@ -10,7 +10,7 @@ from rich.table import Table
 
 from experiments import interrupt
 from experiments.environment import environment
-from experiments.page import lead, table
+from experiments.page import bare, lead, table
 from experiments.report import say_where, write_events, write_report
 from experiments.run import Run
 from experiments.terminal import Bar
@@ -112,4 +112,5 @@ def _report(run: Run, console: Console, account: Account, environments: list[dic
         lines.add_row(*row)
     if account.rows:
         console.print(lines, "")
+        console.print(bare(account.headline), "", highlight=False, markup=False)
     say_where(console, run, path)

@@ -66,5 +66,5 @@ def _section(plane: Plane) -> str:
 
 def _row(plane: Plane, variant: str, path: Path) -> list[str]:
     counts = f"{path.updates:,}", f"{path.examples[-1]:,}"
-    ends = f"{words.detour(path):.2f}", f"{path.costs[-1]:.4f}"
+    ends = f"{path.detour:.2f}", f"{path.costs[-1]:.4f}"
     return [plane.problem, variant, f"{path.lr:.3g}", *counts, *ends]

@@ -46,11 +46,13 @@ def costs(plane: Plane) -> str:
         for series, variant in enumerate(VARIANTS):
             path = plane.paths[variant]
             epochs = [seen / plane.rows for seen in path.examples]
-            axes.plot(epochs, path.costs, color=SERIES[series], linewidth=WIDTHS[variant])
-            axes.plot(epochs[-1:], path.costs[-1:], MARKERS[series], color=SERIES[series], clip_on=False)
+            heights = [cost - plane.floor for cost in path.costs]
+            axes.plot(epochs, heights, color=SERIES[series], linewidth=WIDTHS[variant])
+            axes.plot(epochs[-1:], heights[-1:], MARKERS[series], color=SERIES[series], clip_on=False)
         scale(axes, False, True)
         axes.set_xlabel("epochs")
-        axes.set_title("cost of all examples", loc="left", fontsize=10)
+        title = "cost over its minimum" if plane.floor else "cost of all examples"
+        axes.set_title(title, loc="left", fontsize=10)
     return drawing.svg
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.theory.curvature import Surface
+from experiments.theory.curvature import Surface, minimum
 from experiments.theory.problem import Problem, digits_perceptron, two_slopes
 from experiments.theory.study import Progress
 from experiments.theory.variants import VARIANTS, descend, optimizer
@@ -70,6 +70,7 @@ class Path:
         along: their second.
         costs: the cost at each.
         updates: the updates made in all.
+        detour: the length of the way, update by update, over that of the straight line to its end.
     """
 
     lr: float
@@ -78,6 +79,7 @@ class Path:
     along: list[float]
     costs: list[float]
     updates: int
+    detour: float
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class Plane:
         along: its second.
         costs: G rows, one for each of `along`, of G costs.
         paths: the variants'.
+        floor: the least cost there is, where that is known, else 0.
         rows: the examples of one epoch.
         epochs: the epochs that each variant had.
     """
@@ -103,6 +106,7 @@ class Plane:
     along: list[float]
     costs: list[list[float]]
     paths: dict[str, Path]
+    floor: float
     rows: int
     epochs: int
 
@@ -121,11 +125,13 @@ class Walk:
     vectors: Tensor
     costs: list[float]
     updates: int
+    length: float
 
     def on(self, origin: Tensor, directions: Tensor) -> Path:
         """Return the path on a plane."""
         across, along = ((self.vectors - origin) @ directions.T).T.tolist()
-        return Path(self.lr, self.examples, across, along, self.costs, self.updates)
+        detour = self.length / (self.vectors[-1] - self.vectors[0]).norm().item()
+        return Path(self.lr, self.examples, across, along, self.costs, self.updates, detour)
 
 
 def measure(name: str, extent: Extent, progress: Progress) -> Plane:
@@ -152,7 +158,9 @@ def measure(name: str, extent: Extent, progress: Progress) -> Plane:
         costs = [
             [surface.at(origin + a * directions[0] + b * directions[1]).item() for a in across] for b in along
         ]
-    return Plane(name, LABELS[name], held, across, along, costs, paths, len(problem.x), extent.epochs)
+    lowest = minimum(surface, surface.point()) if name == "quadratic" else None
+    floor = 0.0 if lowest is None else surface.at(lowest).item()
+    return Plane(name, LABELS[name], held, across, along, costs, paths, floor, len(problem.x), extent.epochs)
 
 
 def walk(problem: Problem, variant: str, lr: float, extent: Extent) -> Walk:
@@ -160,19 +168,23 @@ def walk(problem: Problem, variant: str, lr: float, extent: Extent) -> Walk:
     own = problem.fresh()
     surface, descent = Surface(own), optimizer(variant, own, lr, extent.batch_size)
     examples = extent.epochs * len(own.x)
-    seen, vectors, costs = [0], [surface.point()], [own.objective()]
+    here, length = surface.point(), 0.0
+    seen, vectors, costs = [0], [here], [own.objective()]
     # Of a path of many updates, as many as an eye can follow; of one of few updates, all.
     every = examples / extent.points
 
     def note(_: object) -> None:
+        nonlocal here, length
+        before, here = here, surface.point()
+        length += (here - before).norm().item()
         if descent.examples_seen - seen[-1] >= every or descent.examples_seen == examples:
             seen.append(descent.examples_seen)
-            vectors.append(surface.point())
+            vectors.append(here)
             costs.append(own.objective())
 
     descent.register_update_hook(note)
     descend(own, descent, examples, extent.seed)
-    return Walk(lr, seen, torch.stack(vectors), costs, descent.updates)
+    return Walk(lr, seen, torch.stack(vectors), costs, descent.updates, length)
 
 
 def plane(points: Tensor) -> tuple[Tensor, Tensor, list[float]]:

@@ -1,17 +1,21 @@
 """Where the paths went, in sentences written from the measured numbers."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from experiments.theory.variants import VARIANTS
 from experiments.theory.words import series
-from experiments.trajectory.measure import Path, Plane
+from experiments.trajectory.measure import Plane
 
 
 def headline(planes: Sequence[Plane]) -> str:
-    """Say which variant came lowest on each cost."""
-    parts = [f"<b>{_lowest(plane)}</b> on the {plane.problem}" for plane in planes]
-    return f"After {planes[0].epochs} epochs the lowest is {series(parts)}." if planes else ""
+    """Say which variant came lowest on each cost, and how straight they went."""
+    if not planes:
+        return ""
+    parts = [f"<b>{_lowest(plane)}</b> is lowest on the {plane.problem} cost" for plane in planes]
+    text = f"After the same {planes[0].epochs} epochs {series(parts)}."
+    if all(map(_longer, planes)):
+        text += " The fewer examples an update averages over, the longer is the way for the same distance."
+    return text
 
 
 def plane_line(plane: Plane) -> str:
@@ -29,26 +33,22 @@ def plane_line(plane: Plane) -> str:
     )
 
 
-def detour(path: Path) -> float:
-    """Return how many times as long as the straight line from its start to its end a path is."""
-    points = list(zip(path.across, path.along, strict=True))
-    length = sum(_distance(*pair) for pair in pairwise(points))
-    return length / _distance(points[0], points[-1])
-
-
 def _way(plane: Plane) -> str:
     ways = [
-        f"{variant} makes {path.updates:,} updates and goes {detour(path):.1f} times as far as the straight"
+        f"{variant} makes {path.updates:,} updates and goes {path.detour:.1f} times as far as the straight"
         f" line, to a cost of {path.costs[-1]:.4f}"
         for variant in VARIANTS
         if (path := plane.paths[variant])
     ]
-    return f"Given the same {plane.rows * plane.epochs:,} examples, {series(ways)}."
+    return (
+        f"Given the same {plane.rows * plane.epochs:,} examples, {series(ways)}. Below, the cost on the way."
+    )
+
+
+def _longer(plane: Plane) -> bool:
+    detours = [plane.paths[variant].detour for variant in ("batch", "mini-batch", "stochastic")]
+    return detours == sorted(set(detours))
 
 
 def _lowest(plane: Plane) -> str:
     return min(plane.paths, key=lambda variant: plane.paths[variant].costs[-1])
-
-
-def _distance(first: tuple[float, float], second: tuple[float, float]) -> float:
-    return ((first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2) ** 0.5

@@ -4,23 +4,16 @@ All loops of a case take turns in one process on one thread, and the least proce
 which says more than a mean on a machine that has other things to do.
 """
 
-import csv
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from experiments.marked import machine
 from torch_backprop.optim import BatchGD, MiniBatchGD, StochasticGD
 
 COLUMNS: tuple[str, ...] = ("model", "variant", "group", "loader", "form", "plain us", "ours us", "ratio")
@@ -57,41 +50,9 @@ def cases() -> list[Case]:
     return found
 
 
-def main(only: str, quick: bool, path: Path | None) -> int:
-    """Measure the cases whose names fit the pattern `only`, print the table, and write it to `path` as CSV.
-
-    Returns:
-        0, or 2 where no case is meant.
-    """
-    chosen = [case for case in cases() if fnmatchcase(case.name, only)]
-    if not chosen:
-        names = ", ".join(case.name for case in cases()[:3])
-        sys.stderr.write(f"benchmark: --only: {only!r} is the name of no case; there are {names}, ...\n")
-        return 2
-    torch.set_num_threads(1)
-    console = Console()
-    rows: list[dict[str, Any]] = []
-    for case in track(chosen, "Measuring", console=console, transient=True):
-        rows += measure(case, 5 if quick else 60)
-    console.print(table(rows))
-    console.print(f"[dim]Processor time of an update. {machine()}[/]")
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-    return 0
-
-
-def table(rows: list[dict[str, Any]]) -> Table:
-    """Lay out what was measured."""
-    found = Table(box=None, pad_edge=False)
-    for column in COLUMNS:
-        found.add_column(column, justify="left" if column in ("model", "variant", "form") else "right")
-    for row in rows:
-        found.add_row(*(str(row[column]) for column in COLUMNS))
-    return found
+def matching(only: str) -> list[Case]:
+    """List the cases whose names fit a pattern."""
+    return [case for case in cases() if fnmatchcase(case.name, only)]
 
 
 def measure(case: Case, repetitions: int) -> list[dict[str, Any]]:

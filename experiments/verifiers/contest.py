@@ -7,25 +7,18 @@ a verifier says nothing unless it outlives it.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import multiprocessing
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 from torch.autograd import Function, gradcheck, gradgradcheck
 
-from experiments.marked import Marked, machine
 from torch_backprop.verify import check
 from torch_backprop.verify.faults import CAPABILITY, FAULTS
 
@@ -49,55 +42,25 @@ class Verdict:
 Verifier = Callable[["Plant", Any, str], Verdict | bool]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, and writes it between the marks of this name in a file.
-
-    Returns:
-        0, or 2 where the zoo cannot be found.
-    """
-    parser = argparse.ArgumentParser(prog="python -m experiments verifiers", description=__doc__)
-    parser.add_argument("--each", action="store_true", help="One line a planted fault too.")
-    marked = partial(Marked, name="verifiers")
-    parser.add_argument("--write", type=marked, metavar="README.md", help="Put the table there.")
-    options = parser.parse_args(arguments)
-    try:
-        from tests.zoo import ZOO
-    except ImportError:
-        sys.stderr.write("verifiers: no planted faults here; start it in a checkout, where tests/zoo is\n")
-        return 2
-    console = Console()
-    results = run(ZOO, console)
-    if options.each:
-        console.print(_each(results))
-    console.print(_table(results))
-    if options.write:
-        options.write.write(f"{markdown(results)}\n\n{machine()}")
-    return 0
-
-
 Results = dict["Plant", dict[str, tuple[Verdict, Verdict]]]
 
 
-def run(zoo: tuple[Plant, ...], console: Console) -> Results:
-    """Every verifier's verdicts on the fault and on the twin of every plant."""
-    torch.set_num_threads(1)
+def verdicts(plant: Plant, number: int) -> dict[str, tuple[Verdict, Verdict]]:
+    """Every verifier's verdicts on the fault and on the twin of one plant."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {
-            plant: {
-                name: (
-                    _timed(verifier, plant, plant.faulty, f"faulty{number}"),
-                    _timed(verifier, plant, plant.correct, f"correct{number}"),
-                )
-                for name, verifier in VERIFIERS.items()
-            }
-            for number, plant in track(list(enumerate(zoo)), "Verifying", console=console, transient=True)
+            name: (
+                _timed(verifier, plant, plant.faulty, f"faulty{number}"),
+                _timed(verifier, plant, plant.correct, f"correct{number}"),
+            )
+            for name, verifier in VERIFIERS.items()
         }
 
 
 def markdown(results: Results) -> str:
     """The table for the README."""
-    rows = [" | ".join(row) for row in _rows(results)]
+    rows = [" | ".join(row) for row in rows_of(results)]
     rule = " | ".join("---" for _ in COLUMNS)
     return "\n".join(f"| {row} |" for row in (" | ".join(COLUMNS), rule, *rows))
 
@@ -187,7 +150,8 @@ VERIFIERS: dict[str, Verifier] = {
 TOGETHER = ("gradcheck", "gradgradcheck", "opcheck")
 
 
-def _rows(results: Results) -> list[tuple[str, ...]]:
+def rows_of(results: Results) -> list[tuple[str, ...]]:
+    """The cells of the table, a row a verifier."""
     ours = "torch_backprop.verify.check"
     rows = [_row(results, name, (name,)) for name in VERIFIERS]
     rows.append(_row(results, "the last three together", TOGETHER))
@@ -204,31 +168,3 @@ def _row(results: Results, label: str, names: tuple[str, ...]) -> tuple[str, ...
         verdict.seconds for verdicts in results.values() for name in names for verdict in verdicts[name]
     )
     return label, f"{found} of {len(results)}", f"{alarms} of {len(results)}", f"{seconds:.0f}"
-
-
-def _table(results: Results) -> Table:
-    table = Table(
-        title="Planted faults and their correct twins", title_justify="left", box=None, pad_edge=False
-    )
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "verifier" else "right")
-    for row in _rows(results):
-        table.add_row(*row)
-    return table
-
-
-def _each(results: Results) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for column in ("fault", "planted as", *VERIFIERS):
-        table.add_column(column)
-    for plant, verdicts in results.items():
-        table.add_row(plant.fault, plant.name, *(_word(*verdicts[name]) for name in VERIFIERS))
-    return table
-
-
-def _word(faulty: Verdict, twin: Verdict) -> str:
-    return ("found" if faulty.complained else "") + (" false alarm" if twin.complained else "")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

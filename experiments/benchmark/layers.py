@@ -4,17 +4,14 @@ The time is that of forward and backward together; a ratio is of the two fastest
 those held between the two passes: with every gradient needed, and with the parameters frozen.
 """
 
-import csv
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -44,9 +41,9 @@ class Held:
     builtin_frozen_bytes: int
 
     @classmethod
-    def of(cls, spec: LayerSpec) -> "Held":
+    def of(cls, spec: LayerSpec, dtype: torch.dtype = torch.float32) -> "Held":
         """What a layer and its built-in hold on the layer's large case."""
-        passes = _passes(spec)
+        passes = _passes(spec, dtype)
         return cls(*(each.held(frozen) for frozen in (False, True) for each in passes))
 
 
@@ -68,19 +65,33 @@ class Measurement:
     time: float
     held: Held
 
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> "Measurement":
+        """The measurement that `row` has made plain."""
+        return cls(**{**row, "held": Held(**row["held"])})
+
+    def row(self) -> dict[str, Any]:
+        """The measurement as JSON can hold it."""
+        return asdict(self)
+
+
+COLUMNS = ("layer", "case", "milliseconds", "time", *(field.name for field in fields(Held)))
+
 
 def chosen(pattern: str) -> list[LayerSpec]:
     """The layers whose name fits a pattern such as ``Conv*``."""
     return [spec for spec in SPECS if fnmatchcase(spec.layer.__name__.lower(), pattern.lower())]
 
 
-def measure(spec: LayerSpec, seconds: float, compiled: bool = False) -> Measurement:
+def measure(
+    spec: LayerSpec, seconds: float, compiled: bool = False, dtype: torch.dtype = torch.float32
+) -> Measurement:
     """Measures one layer for about as many seconds."""
     if compiled:
         torch._dynamo.reset()
-    ours, builtin = fastest([each.both(compiled) for each in _passes(spec)], seconds)
+    ours, builtin = fastest([each.both(compiled) for each in _passes(spec, dtype)], seconds)
     case = str(large(spec))
-    return Measurement(spec.layer.__name__, case, builtin * 1e3, ours / builtin, Held.of(spec))
+    return Measurement(spec.layer.__name__, case, builtin * 1e3, ours / builtin, Held.of(spec, dtype))
 
 
 def large(spec: LayerSpec) -> Case:
@@ -108,38 +119,12 @@ def fastest(runs: list[Callable[[], None]], seconds: float) -> list[float]:
     return best
 
 
-def table(measurements: Iterable[Measurement]) -> Table:
-    """A row a layer, and the geometric mean of the ratios."""
-    found = list(measurements)
-    result = Table(box=None, pad_edge=False)
-    result.add_column("layer")
-    for head in ("torch ms", "time", "bytes held", "with frozen weights"):
-        result.add_column(head, justify="right")
-    for m in found:
-        result.add_row(
-            f"{m.layer} [dim]{m.case}[/]", f"{m.milliseconds:.1f}", f"{m.time:.2f}", *_ratios(m.held)
-        )
-    mean = math.exp(sum(math.log(m.time) for m in found) / len(found))
-    result.add_row("[bold]geometric mean[/]", "", f"[bold]{mean:.2f}[/]")
-    return result
-
-
-def write_csv(measurements: Iterable[Measurement], file: Path) -> None:
-    """One line a layer."""
-    rows = [asdict(m) for m in measurements]
-    rows = [row | row.pop("held") for row in rows]
-    with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 class _Passes:
     """A module on its inputs, with cotangents ready."""
 
-    def __init__(self, case: Case, kind: type[nn.Module]) -> None:
-        self.module = case.called(case.build(kind, torch.float32))
-        self.inputs = tuple(self._needed(x) for x in case.draw(torch.float32))
+    def __init__(self, case: Case, kind: type[nn.Module], dtype: torch.dtype) -> None:
+        self.module = case.called(case.build(kind, dtype))
+        self.inputs = tuple(self._needed(x) for x in case.draw(dtype))
         self.inplace = bool(case.options.get("inplace"))
         self.call: Callable[..., Any] = self.module
 
@@ -180,12 +165,13 @@ def _with_rows(draw: Draw, rows: int) -> Draw:
     return replace(draw, shape=(rows, *draw.shape[1:]))
 
 
-def _passes(spec: LayerSpec) -> list[_Passes]:
+def _passes(spec: LayerSpec, dtype: torch.dtype = torch.float32) -> list[_Passes]:
     torch.manual_seed(0)
-    return [_Passes(large(spec), kind) for kind in (spec.layer, spec.reference)]
+    return [_Passes(large(spec), kind, dtype) for kind in (spec.layer, spec.reference)]
 
 
-def _ratios(held: Held) -> tuple[str, str]:
+def ratios(held: Held) -> tuple[str, str]:
+    """What is held over what the built-in holds, and the same with frozen parameters."""
     return _ratio(held.bytes, held.builtin_bytes), _ratio(held.frozen_bytes, held.builtin_frozen_bytes)
 
 
