@@ -25,7 +25,11 @@ from torch_backprop.spec import Draw, LayerSpec, case
 
 
 def _soft(x: Tensor, t: Tensor, reduction: str) -> Tensor:
-    return whole(torch.log1p(torch.exp(-t * x)) if x.is_complex() else -F.logsigmoid(t * x), reduction)
+    z = -t * x
+    # not by logsigmoid, whose output is contiguous even if its input is not
+    return whole(
+        torch.log1p(torch.exp(z)) if x.is_complex() else torch.logaddexp(z, z.new_zeros(())), reduction
+    )
 
 
 def _soft_labels(x: Tensor, t: Tensor, reduction: str) -> Tensor:
