@@ -25,6 +25,7 @@ from torch import Tensor
 from torch_backprop.layers.elementwise import activate, always, elementwise, never, select
 from torch_backprop.spec import LayerSpec, case
 
+# the output tells on which side of a kink the input was
 relu_rule = elementwise(F.relu, always, lambda g, y: select(g, 0, torch.ne, y, 0))
 relu6_rule = elementwise(F.relu6, always, lambda g, y: _inside(g, y, 0, 6))
 hardtanh_rule = elementwise(
@@ -32,9 +33,11 @@ hardtanh_rule = elementwise(
     lambda x, low, high: _holds(x, low) and _holds(x, high),
     lambda g, kept, low, high: _inside(g, kept, low, high),
 )
+# unless the slope is negative: then both sides have the same sign
 leaky_relu_rule = elementwise(
     F.leaky_relu, lambda x, a: a >= 0, lambda g, kept, a: select(g, g * a, torch.gt, kept, 0)
 )
+# unless the value lies above the threshold, where an input may be too
 threshold_rule = elementwise(
     F.threshold,
     lambda x, t, v: v <= t and _holds(x, v),

@@ -46,13 +46,16 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+# from the output, no exponential is taken a second time
 sigmoid_rule = elementwise(torch.sigmoid, always, lambda g, y: g * (y * (1 - y)))
 tanh_rule = elementwise(torch.tanh, always, lambda g, y: g * (1 - y * y))
 logsigmoid_rule = elementwise(F.logsigmoid, always, lambda g, y: g * -torch.expm1(y))
+# from the input: y + a has lost the digits of a exp(x) where that is small
 elu_rule = elementwise(F.elu, never, lambda g, x, a: _elu(g, x, 1, a, 1))
 selu_rule = elementwise(F.selu, never, lambda g, x: _elu(g, x, SELU_SCALE, SELU_ALPHA, 1))
 celu_rule = elementwise(F.celu, never, lambda g, x, a: _elu(g, x, 1, 1, a))
 softsign_rule = elementwise(F.softsign, never, lambda g, x: g / (1 + x.abs()).square())
+# tanh^2, for in 1 - tanh' small numbers would cancel
 tanhshrink_rule = elementwise(F.tanhshrink, never, lambda g, x: g * torch.tanh(x).square())
 silu_rule = elementwise(F.silu, never, lambda g, x: _silu(g, x, torch.sigmoid(x)))
 mish_rule = elementwise(F.mish, never, lambda g, x: _mish(g, x, torch.tanh(F.softplus(x))))
