@@ -1,1 +1,1 @@
-"""Experiments on gradient descent: ``python -m experiments`` says which there are."""
+"""Experiments on gradient descent and on backpropagation: ``python -m experiments`` says which there are."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 from torch.utils import _pytree as pytree
 
-from experiments.benchmark_layers import Held
+from experiments.benchmark.layers import Held
 from experiments.marked import Marked
 from torch_backprop.nn import SPECS
 from torch_backprop.spec import Case, LayerSpec
@@ -52,8 +52,9 @@ def cells(spec: LayerSpec) -> Iterator[str]:
     path = spec.layer.__module__.removeprefix("torch_backprop.layers.").replace(".", "/")
     yield spec.layer.__name__
     yield f"[{path}](torch_backprop/layers/{path}.py)"
-    for ability in (_second_order, _forward_mode, _vmap, _compile):
+    for ability in (_second_order, _forward_mode, _vmap):
         yield "yes" if _can(ability, spec) else "no"
+    yield _compiles(spec)
     held = Held.of(spec)
     yield _held(held.bytes, held.builtin_bytes)
     yield _held(held.frozen_bytes, held.builtin_frozen_bytes)
@@ -76,6 +77,14 @@ def _can(ability: Ability, spec: LayerSpec) -> bool:
     # compiled, a built-in may be decomposed into what it is not: the truth is what it is in eager
     builtin = _outcome(_TRUTHS.get(ability, ability), *_function(spec.cases[0], spec.reference))
     return ours is not None and (builtin is None or all(map(_close, ours, builtin)))
+
+
+def _compiles(spec: LayerSpec) -> str:
+    if _can(_compile, spec):
+        return "yes"
+    # Dynamo refuses every instance of the recurrent classes unless it is told otherwise
+    with torch._dynamo.config.patch(allow_rnn=True):
+        return "with `allow_rnn`" if _can(_compile, spec) else "no"
 
 
 def _close(a: Tensor, b: Tensor) -> bool:

@@ -1,8 +1,12 @@
-"""Where and with what a run was made; no name of a host, a user or a folder."""
+"""Where and with what a run is made; no name of a host, a user or a folder."""
 
+import logging
 import os
 import platform
 import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +30,32 @@ def environment(seed: int, device: str) -> dict[str, Any]:
         **{name: metadata.version(name) for name in PACKAGES},
         "git": _git(),
     }
+
+
+def device(accelerator: str) -> str:
+    """Say which device an accelerator stands for on this machine.
+
+    >>> device("cpu")
+    'cpu'
+    """
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return automatic if accelerator == "auto" else accelerator
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's banners and advice off the terminal."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _processor() -> str:

@@ -1,40 +1,46 @@
 """What a person can ask of an experiment, and what each answer must look like.
 
-Nothing here imports torch, so that ``--help`` and every complaint come at once.
+An experiment's options are a frozen dataclass of fields made by `option`, and of groups of them. Nothing here
+imports torch, so that ``--help`` and every complaint come at once.
 """
 
 import argparse
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
 
-VARIANTS = ("batch", "stochastic", "mini-batch")
-DATA = ("digits", "breast_cancer", "wine", "iris", "diabetes")
-MODELS = ("perceptron", "linear")
+TABLES = ("breast_cancer", "wine", "iris", "diabetes")
+IMAGES = ("digits", "mnist", "cifar10")
+DATA = ("digits", *TABLES, "text", "mnist", "cifar10")
+READS = {
+    "linear": ("table", "image"),
+    "perceptron": ("table", "image"),
+    "convolution": ("image",),
+    "recurrent": ("text",),
+    "transformer": ("text",),
+}
+"""Which kind of data each model takes."""
 ACCELERATORS = ("auto", "cpu", "cuda")
-# As many as batch descent needs on the digits, where an epoch is but one update.
-EPOCHS, FAST_EPOCHS = 40, 3
+
+T = TypeVar("T")
+Parse = Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
-class Options:
-    """One run's settings, as config.yaml keeps them; `lr` holds only the rates that were given."""
+def option(default: Any, parse: Parse, sentence: str, metavar: str = "N", fast: Any = None) -> Any:
+    """Return a dataclass field that is an option on the command line and a key in the configuration.
 
-    data: str = "digits"
-    model: str = "perceptron"
-    epochs: int = EPOCHS
-    seed: int = 0
-    lr: dict[str, float] = field(default_factory=dict)
-    batch_size: int = 32
-    accelerator: str = "auto"
-    fast: bool = False
-
-    @classmethod
-    def of(cls, settings: dict[str, Any]) -> "Options":
-        """Fill what was not asked for with the defaults, which `fast` shortens."""
-        epochs = FAST_EPOCHS if settings.get("fast") else EPOCHS
-        return cls(**{"epochs": epochs, **settings})
+    Args:
+        default: its value where it is not given.
+        parse: takes the text, or the value in a YAML file, and returns the value.
+        sentence: what it means.
+        metavar: stands for the value in the help.
+        fast: its value under ``--fast``, if not the default.
+    """
+    about = {"parse": parse, "sentence": sentence, "metavar": metavar, "fast": fast}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=about)
+    return field(default=default, metadata=about)
 
 
 def listing(names: Iterable[str]) -> str:
@@ -47,21 +53,22 @@ def listing(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+def one_of(names: Iterable[str]) -> Parse:
     """Accept one of the names."""
 
-    def parse(text: str) -> str:
-        if text not in names:
+    def parse(text: Any) -> str:
+        if text not in tuple(names):
             raise argparse.ArgumentTypeError(f"{text!r} is unknown; choose {listing(names)}")
         return text
 
     return parse
 
 
-def whole(least: int, most: int) -> Callable[[str], int]:
+def whole(least: int, most: int) -> Parse:
     """Accept a whole number from `least` to `most`."""
 
-    def parse(text: str) -> int:
+    def parse(value: Any) -> int:
+        text = str(value)
         # int() alone would take "1_000", " 7" and digits of other scripts.
         if not text.isascii() or not text.removeprefix("-").isdigit() or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
@@ -70,35 +77,48 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def rates(text: str) -> dict[str, float]:
-    """Read one learning rate for all variants, or ``variant=rate`` pairs between commas.
+def positive(noun: str, example: str = "give a number above 0") -> Parse:
+    """Accept a finite number above 0."""
 
-    >>> rates("batch=0.5,mini-batch=0.1")
-    {'batch': 0.5, 'mini-batch': 0.1}
+    def parse(value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        # Also refuses NaN, which compares as false.
+        if not 0 < number < math.inf or isinstance(value, bool):
+            raise argparse.ArgumentTypeError(f"{str(value)!r} is no {noun}; {example}")
+        return number
 
-    Raises:
-        argparse.ArgumentTypeError: If a rate is not a positive finite number or a variant is unknown.
-    """
-    if "=" not in text:
-        return dict.fromkeys(VARIANTS, _rate(text))
-    pairs = [part.partition("=") for part in text.split(",")]
-    return {one_of(VARIANTS)(name.strip()): _rate(value) for name, _, value in pairs}
+    return parse
 
 
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    # Also refuses NaN, which compares as false.
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no learning rate; give a number above 0 such as 0.1, or batch=0.5,stochastic=0.01"
-        )
+def maybe(parse: Parse) -> Parse:
+    """Accept also nothing, which a configuration writes as null."""
+    return lambda value: None if value is None else parse(value)
+
+
+def several(parse: Parse) -> Parse:
+    """Accept values between commas, or a list in a configuration; each once."""
+
+    def parse_all(value: Any) -> tuple[Any, ...]:
+        parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        found = tuple(parse(part.strip() if isinstance(part, str) else part) for part in parts)
+        if len(set(found)) < len(found) or not found:
+            raise argparse.ArgumentTypeError(f"{value!r} must name each once, and at least one")
+        return found
+
+    return parse_all
+
+
+def flag(value: Any) -> bool:
+    """Accept true or false, as a configuration has them."""
+    if not isinstance(value, bool):
+        raise argparse.ArgumentTypeError(f"{value!r} is neither true nor false")
     return value
 
 
-def accelerator(text: str) -> str:
+def accelerator(text: Any) -> str:
     """Accept a device that this machine has; torch is asked only about CUDA."""
     # Importing torch takes two seconds, which no other option needs to wait for.
     if one_of(ACCELERATORS)(text) == "cuda":
@@ -109,42 +129,162 @@ def accelerator(text: str) -> str:
     return text
 
 
-def folder(text: str) -> str:
+def folder(text: Any) -> str:
     """Accept a path, which the empty text is not."""
     if not text:
         raise argparse.ArgumentTypeError("'' names no folder; give a path such as runs")
     return text
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare every option; one left out is absent from the result, so that --resume can tell."""
-    for name, parse, metavar, sentence in (
-        ("--data", one_of(DATA), "NAME", f"Data set: {listing(DATA)}; default digits."),
-        ("--model", one_of(MODELS), "NAME", f"Model: {listing(MODELS)}; default perceptron."),
-        (
-            "--epochs",
-            whole(1, 10**6),
-            "N",
-            f"Passes over the training part, for each variant; default {EPOCHS}.",
-        ),
-        ("--seed", whole(0, 2**32 - 1), "N", "Seed of the split, the start and the order; default 0."),
-        (
-            "--lr",
-            rates,
-            "RATE",
-            "Learning rate: 0.1, or batch=0.5,stochastic=0.01; a sweep finds the others.",
-        ),
-        ("--batch-size", whole(1, 10**6), "N", "Examples in one mini-batch; default 32."),
-        (
-            "--accelerator",
-            accelerator,
-            "NAME",
-            f"Device: {listing(ACCELERATORS)}; auto takes CUDA if it can.",
-        ),
-        ("--out", folder, "DIR", "Folder that gathers the runs; default runs."),
-        ("--resume", folder, "RUN", "Continue the run in this folder from where it was stopped."),
-    ):
-        parser.add_argument(name, type=parse, metavar=metavar, help=sentence)
-    parser.add_argument(
-        "--fast", action="store_true", help="Smoke run of some seconds: little of everything."
+def data_set(text: Any) -> str:
+    """Accept the name of a data set, ``text:FILE`` or ``openml:NAME``."""
+    kind, colon, rest = str(text).partition(":")
+    if text in DATA or (colon and rest and kind in ("text", "openml")):
+        return str(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is unknown; choose {listing(DATA)}, text:FILE or openml:NAME")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What learns."""
+
+    name: str = option("perceptron", one_of(READS), f"Model: {listing(READS)}.", "NAME")
+    width: int = option(32, whole(1, 10**5), "Units in a hidden layer, channels, or features of a character.")
+    depth: int = option(1, whole(1, 100), "Hidden layers, or blocks of a transformer.")
+    heads: int = option(4, whole(1, 1000), "Heads of a transformer's attention, which divide the width.")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """What it learns from."""
+
+    name: str = option("digits", data_set, f"Data: {listing(DATA)}, text:FILE or openml:NAME.", "NAME")
+    examples: int = option(1500, whole(20, 10**8), "Rows at most of a set that has many.", fast=200)
+    context: int = option(32, whole(2, 10**4), "Characters in one example of a text.", fast=16)
+
+    @property
+    def kind(self) -> str:
+        """Whether it is a table, images or a text."""
+        return "image" if self.name in IMAGES else "text" if self.name.startswith("text") else "table"
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """Where it is trained; by the names of Lightning's Trainer."""
+
+    accelerator: str = option("auto", accelerator, f"Device: {listing(ACCELERATORS)}.", "NAME")
+    devices: int = option(1, whole(1, 10**4), "Processes on this machine, each with a device of its own.")
+    num_nodes: int = option(1, whole(1, 10**4), "Machines.")
+    strategy: str = option(
+        "auto", one_of(("auto", "ddp")), "How processes share the work: auto or ddp.", "NAME"
     )
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that every experiment has."""
+
+    seed: int = option(0, whole(0, 2**32 - 1), "Seed of all random numbers.")
+    fast: bool = option(False, flag, "Smoke run of some seconds: little of everything.")
+
+    def check(self) -> None:
+        """Hold the options against each other.
+
+        Raises:
+            argparse.ArgumentTypeError: Naming one that does not go with the others.
+        """
+
+
+@dataclass(frozen=True)
+class TrainingOptions(Options):
+    """The options of every experiment that trains a model on data."""
+
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)
+
+    def check(self) -> None:
+        """Hold model, data and trainer against each other."""
+        name, kind = self.model.name, self.data.kind
+        if kind not in READS[name]:
+            fitting = listing(model for model, kinds in READS.items() if kind in kinds)
+            raise argparse.ArgumentTypeError(
+                f"--model: {name!r} does not read {self.data.name}, which is {kind}; choose {fitting}"
+            )
+        if name == "transformer" and self.model.width % self.model.heads:
+            raise argparse.ArgumentTypeError(
+                f"--model.heads: {self.model.heads} does not divide --model.width {self.model.width}"
+            )
+
+
+def flat(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Yield name, default and metadata of every option of a dataclass, those of groups as ``group.name``."""
+    for each in fields(options):
+        value = getattr(options, each.name)
+        if is_dataclass(value):
+            yield from flat(value, f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name, value, each.metadata
+
+
+def build(kind: type[T], given: Mapping[str, Any]) -> T:
+    """Make options of what was given, by its flat name, and of the defaults, which `fast` shortens.
+
+    Raises:
+        argparse.ArgumentTypeError: If one does not go with another.
+    """
+    given = dict(given)
+    # One of the two says what the other must be.
+    if "text" in READS.get(given.get("model.name", ""), ()):
+        given.setdefault("data.name", "text")
+    elif str(given.get("data.name")).startswith("text"):
+        given.setdefault("model.name", "recurrent")
+    options = _build(kind, given, given.get("fast", False), "")
+    options.check()
+    return options
+
+
+def given_in(kind: type[Options], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a configuration says, by its flat name, each value read as its option reads it.
+
+    Raises:
+        KeyError: If there is no such option.
+        argparse.ArgumentTypeError: If a value is none that the option takes.
+    """
+    readers = {name: about["parse"] for name, _, about in flat(kind())}
+    return {name: readers[name](value) for name, value in flatten(config, readers).items()}
+
+
+def flatten(config: Mapping[str, Any], whole: Container[str] = ()) -> dict[str, Any]:
+    """Return a configuration's values by their flat names.
+
+    Args:
+        config: Values and groups of values.
+        whole: Names whose value may itself be a mapping.
+
+    >>> flatten({"seed": 0, "model": {"name": "linear"}})
+    {'seed': 0, 'model.name': 'linear'}
+    """
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        group = isinstance(value, dict) and key not in whole
+        found.update({f"{key}.{name}": each for name, each in value.items()} if group else {key: value})
+    return found
+
+
+def plain(options: Any) -> dict[str, Any]:
+    """Return the options as a configuration file has them."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(options).items()
+    }
+
+
+def _build(kind: Any, given: Mapping[str, Any], fast: bool, prefix: str) -> Any:
+    values, default = {}, kind()
+    for each in fields(kind):
+        name, value, short = prefix + each.name, getattr(default, each.name), each.metadata.get("fast")
+        if is_dataclass(value):
+            values[each.name] = _build(type(value), given, fast, f"{name}.")
+        else:
+            values[each.name] = given.get(name, short if fast and short is not None else value)
+    return kind(**values)

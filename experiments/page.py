@@ -1,12 +1,13 @@
 """The pieces of the report's HTML: sections, tables, names in colour, figures side by side."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
-# The same shapes as at the ends of the curves.
-SYMBOLS = {"batch": "●", "stochastic": "▲", "mini-batch": "■"}
+# The same shapes, in the same order, as the markers of the figures.
+SYMBOLS = "●▲■◆▼✚✖"
 
 
 def page(title: str, subtitle: str, sections: Iterable[str], footer: str) -> str:
@@ -28,14 +29,25 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def name(variant: str) -> str:
-    """Return a variant's name in its colour, behind its symbol."""
-    return f'<span class="{variant}">{SYMBOLS[variant]} {variant}</span>'
+def name(text: str, series: int) -> str:
+    """Return the name of a series of the figures, in its colour and behind its symbol."""
+    place = series % len(SYMBOLS)
+    return f'<span class="series-{place}">{SYMBOLS[place]} {escape(text)}</span>'
 
 
-def legend(variants: Iterable[str]) -> str:
-    """Return the names of the variants, each once."""
-    return f'<div class="legend">{"".join(map(name, dict.fromkeys(variants)))}</div>'
+def legend(names: Iterable[str]) -> str:
+    """Return the names of the series, whose HTML `name` has made."""
+    return f'<div class="legend">{"".join(names)}</div>'
+
+
+def lead(text: str) -> str:
+    """Return the paragraph that says what was found."""
+    return f'<p class="lead">{text}</p>'
+
+
+def note(text: str) -> str:
+    """Return a remark."""
+    return f'<p class="note">{escape(text)}</p>'
 
 
 def grid(figures: Iterable[str]) -> str:
@@ -51,3 +63,12 @@ def wide(figure: str) -> str:
 def bullets(items: Iterable[str]) -> str:
     """Return a list whose items are HTML already."""
     return f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
+
+
+def bare(sentence: str) -> str:
+    """Take the HTML out, for the terminal.
+
+    >>> bare("<b>batch</b> won")
+    'batch won'
+    """
+    return re.sub(r"</?\w+>", "", sentence)

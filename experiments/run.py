@@ -1,18 +1,21 @@
 """A run's folder: settings, state, measurements and checkpoints, each written whole or not at all."""
 
+import argparse
 import csv
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from experiments.options import Options
+from experiments.options import Options, build, flat, given_in, plain
 
 
 class RunError(Exception):
@@ -24,7 +27,13 @@ class Run:
     """The folder of one run of one experiment."""
 
     folder: Path
-    options: Options
+    options: Any
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes to the folder; of several that train together only the first does."""
+        trainer = getattr(self.options, "trainer", None)
+        return trainer is None or trainer.devices * trainer.num_nodes == 1 or _rank(trainer.devices) == 0
 
     @classmethod
     def create(cls, experiment: str, out: str, options: Options) -> "Run":
@@ -33,23 +42,29 @@ class Run:
         Raises:
             RunError: If `out` cannot be written.
         """
+        follower = cls(Path(out) / experiment / "of-another-process", options)
+        if not follower.leads:
+            return follower
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{stamp}-{options.data}-{options.model}"
+        # Of the data's name, which may hold a path, only what a folder can be called.
+        names = [re.sub(r"\W+", "_", value) for name, value, _ in flat(options) if name.endswith(".name")]
         try:
-            run = cls(_new_folder(Path(out) / experiment, name), options)
-            config = {"experiment": experiment, **asdict(options)}
-            run.write("config.yaml", yaml.safe_dump(config, sort_keys=False))
+            run = cls(_new_folder(Path(out) / experiment, "-".join([stamp, *names])), options)
+            run.write(
+                "config.yaml", yaml.safe_dump({"experiment": experiment, **plain(options)}, sort_keys=False)
+            )
         except OSError as error:
             why = f"cannot be written ({error.strerror or error}); give a folder that can be"
             raise RunError(f"--out: {out!r} {why}") from error
         return run
 
     @classmethod
-    def reopen(cls, experiment: str, folder: str, settings: dict[str, Any]) -> "Run":
+    def reopen(cls, experiment: str, kind: type[Options], folder: str, settings: dict[str, Any]) -> "Run":
         """Open the folder of a run that was stopped.
 
         Args:
             experiment: The experiment that it must be a run of.
+            kind: The class of its options.
             folder: The run's folder.
             settings: Options given once more; they must agree with the run's own.
 
@@ -57,22 +72,26 @@ class Run:
             RunError: If the folder is no run of this experiment, or a setting differs.
         """
         try:
-            config = yaml.safe_load((Path(folder) / "config.yaml").read_text())
+            text = (Path(folder) / "config.yaml").read_text()
+            config = yaml.safe_load(text)
             found = config.pop("experiment")
-            options = Options(**config)
-            run = cls(Path(folder), options)
+            own = build(kind, given_in(kind, config)) if found == experiment else kind()
+            run = cls(Path(folder), own)
             # To be told now, and not after an hour, that the folder cannot be written.
-            run.write("config.yaml", (Path(folder) / "config.yaml").read_text())
-        except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+            run.write("config.yaml", text)
+        except argparse.ArgumentTypeError as error:
+            raise RunError(f"--resume: {folder!r} cannot go on here: {error}") from error
+        except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
             why = "is not a run; give the folder that an interrupted run named"
             raise RunError(f"--resume: {folder!r} {why}") from error
         if found != experiment:
             raise RunError(f"--resume: {folder!r} is a run of {found}; use python -m experiments {found}")
         # Given again they are harmless; changed, the run would no longer be the one that was begun.
+        values = {name: value for name, value, _ in flat(own)}
         for name, value in settings.items():
-            if value != (own := getattr(options, name)):
-                option, why = f"--{name.replace('_', '-')}", f"differs from the run's {own!r}"
-                raise RunError(f"{option}: {value!r} {why}; leave {option} out to resume")
+            if value != values[name]:
+                why = f"differs from the run's {values[name]!r}"
+                raise RunError(f"--{name}: {value!r} {why}; leave --{name} out to resume")
         return run
 
     def checkpoint(self, name: str) -> Path:
@@ -81,12 +100,16 @@ class Run:
 
     def write(self, name: str, text: str) -> Path:
         """Write a text file of the run."""
+        if not self.leads:
+            return self.folder / name
         with replacing(self.folder / name) as path:
             path.write_text(text, encoding="utf-8")
         return self.folder / name
 
     def write_rows(self, name: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
         """Write a CSV file."""
+        if not self.leads:
+            return
         with replacing(self.folder / name) as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
@@ -95,11 +118,26 @@ class Run:
     def load_state(self) -> dict[str, Any]:
         """Return what `save_state` kept last, or nothing."""
         path = self.folder / "state.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return dict(json.loads(path.read_text())) if path.exists() else {}
+        # What is finished is in the checkpoints too.
+        except (ValueError, TypeError):
+            kept = set_aside(path).name
+            sys.stderr.write(
+                f"state.json cannot be read: kept as {kept}; the run goes on from its checkpoints.\n"
+            )
+            return {}
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep what is finished, for a later resume."""
         self.write("state.json", json.dumps(state, indent=1))
+
+
+def _rank(devices: int) -> int:
+    """Return which process this is, by what launchers put into the environment."""
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
+    return int(os.environ.get("NODE_RANK", "0")) * devices + int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @contextmanager
@@ -128,3 +166,10 @@ def _new_folder(parent: Path, name: str) -> Path:
             continue
         return folder
     raise OSError(f"more than 999 runs named {name}")
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that cannot be used, so that nothing is lost, and return its new name."""
+    other = path.with_name(f"{path.name}.set-aside")
+    os.replace(path, other)
+    return other

@@ -11,6 +11,8 @@ pytest.register_assert_rewrite("checks")
 WARNINGS_OF_TORCH = (
     "ignore:Complex modules are a new feature:UserWarning",
     "ignore:`torch.jit.script(_method)?` is deprecated:DeprecationWarning",
+    # said at each building of a deprecated class, and of ours of that name
+    "ignore:`NLLLoss2d` has been deprecated:FutureWarning",
     # what an option of TransformerEncoder, and the mean of KLDivLoss, are said to become
     "ignore:enable_nested_tensor is True:UserWarning",
     "ignore:reduction. 'mean' divides the total loss:UserWarning",

@@ -16,7 +16,7 @@ def built(architecture: type[Architecture], converted: bool) -> Architecture:
     torch.manual_seed(0)
     model = architecture().double()
     if converted:
-        torch_backprop.convert(model)
+        assert torch_backprop.convert(model).left_alone == {}
     return model
 
 

@@ -10,10 +10,12 @@ import torch
 from checks import CHECKS, COMPILED_CHECKS, compilation, gradients, values
 from checks.corrected import CORRECTED, CORRECTED_SECOND_ORDER
 from checks.corrected.attention import with_attention_by_formula
+from checks.trial import draws, trials
 from torch import Tensor
 
 from torch_backprop import functional
-from torch_backprop.layers.attention import tiling
+from torch_backprop.layers import transformer
+from torch_backprop.layers.attention import multihead, tiling
 from torch_backprop.spec import Case, Draw, LayerSpec, case
 
 
@@ -51,11 +53,10 @@ CASES = (
     case((1, 4, 3, 2), (1, 2, 3, 2), (1, 2, 3, 2), enable_gqa=True),
 )
 RANDOM = (case(*qkv(1, 2, 6, 2), dropout_p=0.3), case(*qkv(1, 1, 6, 2), dropout_p=1.0))
-SPECS = (
-    LayerSpec(Attention, Builtin, CASES, QUADRATIC),
-    LayerSpec(Attention, Builtin, RANDOM, QUADRATIC | {"random"}),
-)
-EVERY = [pytest.param(spec, case, id=str(case)) for spec in SPECS for case in spec.cases]
+SPEC = LayerSpec(Attention, Builtin, CASES + RANDOM, QUADRATIC)
+EVERY = [pytest.param(SPEC, case, id=str(case)) for case in SPEC.cases]
+WITH_DROPOUT = (*multihead.SPECS, *transformer.SPECS[:2])
+"""Layers of whose cases the last draws random numbers."""
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,15 @@ def test_compiled_function(spec: LayerSpec, case: Case, check: Callable[..., Non
 
 @pytest.mark.slow
 def test_function_compiled_by_inductor() -> None:
-    compilation.inductor(SPECS[0], CASES[0])
+    compilation.inductor(SPEC, CASES[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", COMPILED_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("spec", WITH_DROPOUT, ids=lambda spec: spec.layer.__name__)
+def test_layer_compiled_with_dropout(spec: LayerSpec, check: Callable[..., None]) -> None:
+    assert draws(trials(spec, spec.cases[-1])[0])
+    check(spec, spec.cases[-1])
 
 
 TILED = (

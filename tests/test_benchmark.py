@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments import benchmark
-from experiments.benchmark_layers import ELEMENTS, Held, fastest, large, measure
+from experiments import cli
+from experiments.benchmark.layers import ELEMENTS, Held, fastest, large, measure
 from experiments.held import held_bytes
 from torch_backprop.nn import SPECS
 
@@ -41,16 +41,22 @@ def test_the_fastest_run_counts() -> None:
     assert calls[:4] == [0, 1, 0, 1]
 
 
-def test_command_prints_a_table_and_writes_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "layers.csv"
-    assert benchmark.main(["--only", "dropout?d", "--quick", "--csv", str(file)]) == 0
+@pytest.fixture(autouse=True)
+def _signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.interrupt.listen", lambda: None)
+
+
+def test_command_prints_a_table_and_leaves_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["benchmark", "--only", "dropout?d", "--fast", "--out", str(tmp_path)]) == 0
+    (run,) = (tmp_path / "benchmark").iterdir()
     printed = capsys.readouterr().out
     assert "geometric mean" in printed
     assert "Measured on one thread of" in printed
-    with file.open() as stream:
+    assert (run / "report.html").read_text().count("<svg") == 2
+    with (run / "metrics.csv").open() as stream:
         assert [row["layer"] for row in csv.DictReader(stream)] == ["Dropout1d", "Dropout2d", "Dropout3d"]
 
 
-def test_a_pattern_that_fits_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["--only", "Convolution"]) == 2
+def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["benchmark", "--only", "Convolution", "--out", str(tmp_path)]) == 1
     assert "--only: 'Convolution' is the name of no layer" in capsys.readouterr().err

@@ -16,11 +16,12 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import cli
-from experiments.options import VARIANTS
 from experiments.terminal import Bar
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "experiments", "compare"]
+KEYS = ("batch", "stochastic", "mini-batch-32")
+NAMES = ("batch", "stochastic", "mini-batch 32")
 
 
 @pytest.fixture(autouse=True)
@@ -43,19 +44,19 @@ def table(run, name="metrics.csv", drop=("seconds",)):
 
 
 def outcomes(run):
-    return {
-        outcome["variant"]: outcome for outcome in json.loads((run / "state.json").read_text())["outcomes"]
-    }
+    return json.loads((run / "state.json").read_text())["outcomes"]
 
 
 def parameters(run):
     return {
-        (variant, name): values
-        for variant in VARIANTS
-        for name, values in torch.load(run / f"checkpoints/{variant}.ckpt", weights_only=True)[
-            "state_dict"
-        ].items()
+        (path.name, name): values
+        for path in (run / "checkpoints").glob("*.ckpt")
+        for name, values in torch.load(path, weights_only=True)["state_dict"].items()
     }
+
+
+def noises(run):
+    return json.loads((run / "state.json").read_text())["noises"]
 
 
 def assert_same(run, other):
@@ -64,6 +65,7 @@ def assert_same(run, other):
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
     assert table(run) == table(other)
     assert table(run, "sweep.csv") == table(other, "sweep.csv")
+    assert noises(run) == noises(other)
 
 
 @pytest.fixture(scope="module")
@@ -78,31 +80,29 @@ def test_terminal_shows_sweep_table_and_report(fast):
     run, done = fast
     assert (done.returncode, done.stderr) == (0, "")
     assert "Learning rates tried" in done.stdout
-    assert all(
-        re.search(rf"^{variant} .* 0\.\d{{4}} +[01]\.\d{{4}}$", done.stdout, re.M) for variant in VARIANTS
-    )
+    assert all(re.search(rf"^{name} .* 0\.\d{{4}} +[01]\.\d{{4}}$", done.stdout, re.M) for name in NAMES)
     assert f"{run}/report.html" in done.stdout
     assert max(map(len, done.stdout.split("Report")[0].splitlines())) <= 80
 
 
 def test_every_promised_file_is_there(fast):
     run, _ = fast
-    assert yaml.safe_load((run / "config.yaml").read_text())["data"] == "iris"
+    assert yaml.safe_load((run / "config.yaml").read_text())["data"]["name"] == "iris"
     described = yaml.safe_load((run / "environment.yaml").read_text())[0]
     assert described["torch"] == torch.__version__
     assert described["seed"] == 0
     assert os.uname().nodename not in described.values()
-    assert {path.stem for path in (run / "checkpoints").iterdir()} == set(VARIANTS)
+    assert {path.stem for path in (run / "checkpoints").iterdir()} == set(KEYS)
     assert len(table(run, "sweep.csv")) == 9
     rows = table(run)
-    assert {row["variant"] for row in rows} == set(VARIANTS)
+    assert {row["variant"] for row in rows} == set(NAMES)
     assert [row["examples"] for row in rows if row["variant"] == "batch"] == ["0", "90", "180", "270"]
 
 
 def test_tensorboard_events_can_be_read(fast):
     run, _ = fast
-    for variant in VARIANTS:
-        events = EventAccumulator(str(run / "events" / variant)).Reload()
+    for key, variant in zip(KEYS, NAMES, strict=True):
+        events = EventAccumulator(str(run / "events" / key)).Reload()
         costs = [(str(event.step), event.value) for event in events.Scalars("cost")]
         rows = [(row["examples"], float(row["cost"])) for row in table(run) if row["variant"] == variant]
         assert costs == [(step, pytest.approx(cost)) for step, cost in rows]
@@ -114,7 +114,7 @@ def test_report_needs_nothing_but_itself(fast):
     assert not re.search(r"(src|href)=\"(?!#)|url\((?!#)|@import|<script|<link", text)
     assert str(run) not in text
     assert os.uname().nodename not in text
-    assert text.count("<svg") == 7
+    assert text.count("<svg") == 8
     assert not re.search(r"#[0-9a-f]{6}", text.split("</style>")[1].replace("url(#", ""))
 
 
@@ -136,7 +136,7 @@ def test_each_variant_learns_digits(tmp_path):
     assert {variant: outcome["points"][-1]["updates"] for variant, outcome in found.items()} == {
         "batch": 10,
         "stochastic": 10770,
-        "mini-batch": 340,
+        "mini-batch-32": 340,
     }
     assert all(outcome["score"] >= 0.93 for outcome in found.values())
     assert not table(run, "sweep.csv")
@@ -151,7 +151,7 @@ def test_a_diverged_variant_is_reported_and_the_others_go_on(tmp_path, capsys):
     assert last == found["batch"]["points"][-1]["updates"] > 0
     assert found["batch"]["score"] is None
     assert found["stochastic"]["score"] > 0.3
-    assert found["mini-batch"]["score"] > 0.3
+    assert found["mini-batch-32"]["score"] > 0.3
     line = f"batch diverged at learning rate 1e+06: its last finite update is number {last}."
     assert line in capsys.readouterr().out
     assert line in (run / "report.html").read_text()
@@ -209,6 +209,6 @@ def test_a_stopped_process_resumes_to_the_last_bit(number, tmp_path):
     process.send_signal(number)
     assert process.wait(60) == (130 if number == signal.SIGINT else -number)
     run = next((tmp_path / "stopped/compare").iterdir())
-    assert not (run / "checkpoints/mini-batch.ckpt").exists()
+    assert not (run / "checkpoints/mini-batch-32.ckpt").exists()
     assert cli.main(["compare", "--resume", str(run)]) == 0
     assert_same(run, compare(tmp_path / "whole", *options)[1])

@@ -1,19 +1,26 @@
 """The parts of a data set, the order of its examples, and the model that learns from them."""
 
+import inspect
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 
 from experiments import options
-from experiments.data import Table, split, standardize
-from experiments.measurement import Outcome, digest, start_and_order
-from experiments.model import MODELS, OPTIMIZERS, Learner, describe
+from experiments.compare.measurement import Outcome, digest, start_and_order
+from experiments.data.module import Data, split, standardize
+from experiments.data.source import Source
+from experiments.model.learner import Learner
+from experiments.model.networks import NETWORKS, describe
 from torch_backprop import nn
 
+SHIPPED = ("digits", *options.TABLES)
 
-@pytest.fixture(scope="module", params=options.DATA)
+
+@pytest.fixture(scope="module", params=SHIPPED)
 def table(request):
-    return Table(request.param, seed=3)
+    return Data(request.param, seed=3)
 
 
 def test_parts_are_disjoint_and_complete(table):
@@ -35,7 +42,7 @@ def test_parts_hold_every_stratum_in_proportion(table):
 
 
 def test_standardized_by_the_training_part_alone(table):
-    x = table.parts["train"].x.double()
+    x = table.parts["train"].x.double().flatten(1)
     varies = x.var(dim=0) > 0
     assert x.mean(dim=0).abs().max() < 1e-5
     assert x[:, varies].std(dim=0, correction=0).sub(1).abs().max() < 1e-5
@@ -56,13 +63,13 @@ def test_constant_columns_stay_finite():
 
 
 def test_split_follows_the_seed():
-    strata = np.repeat([0, 1], 50)
-    assert np.array_equal(split(strata, 1)["test"], split(strata, 1)["test"])
-    assert not np.array_equal(split(strata, 1)["test"], split(strata, 2)["test"])
+    source = Source(np.zeros((100, 1)), np.repeat([0, 1], 50), 2, "classes")
+    assert np.array_equal(split(source, 1)["test"], split(source, 1)["test"])
+    assert not np.array_equal(split(source, 1)["test"], split(source, 2)["test"])
 
 
 def test_order_depends_on_seed_and_epoch_alone():
-    first, second = Table("iris", seed=0).order, Table("iris", seed=0).order
+    first, second = Data("iris", seed=0).order, Data("iris", seed=0).order
     for epoch in (0, 1, 0):
         first.set_epoch(epoch)
         rows = [row for batch in first for row in batch]
@@ -70,13 +77,13 @@ def test_order_depends_on_seed_and_epoch_alone():
     second.set_epoch(1)
     list(second)
     assert first.served[1] == second.served[1] != first.served[0]
-    other = Table("iris", seed=1).order
+    other = Data("iris", seed=1).order
     list(other)
     assert other.served[0] != first.served[0]
 
 
 def test_loader_serves_the_rows_in_order():
-    data = Table("digits", seed=0)
+    data = Data("digits", seed=0)
     batches = list(data.train_dataloader())
     assert [len(y) for _, y in batches] == [256] * 4 + [53]
     order = np.random.default_rng([0, 0]).permutation(1077)
@@ -84,40 +91,41 @@ def test_loader_serves_the_rows_in_order():
 
 
 def test_names_on_the_command_line_exist():
-    assert set(options.MODELS) == set(MODELS)
-    assert set(options.VARIANTS) == set(OPTIMIZERS)
+    assert set(options.READS) == set(NETWORKS)
+    model = {each.name for each in fields(options.ModelOptions)}
+    assert model <= set(inspect.signature(Learner).parameters)
+    assert {each.name for each in fields(options.DataOptions)} <= set(inspect.signature(Data).parameters)
 
 
-@pytest.mark.parametrize("model", options.MODELS)
+@pytest.mark.parametrize("model", options.READS)
 def test_start_depends_on_the_seed_alone(model):
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    starts = [
-        digest(Learner(model, 4, 3, variant, lr, seed=7)) for variant, lr in (("batch", 1), ("stochastic", 2))
-    ]
-    assert starts[0] == starts[1] != digest(Learner(model, 4, 3, "batch", 1, seed=8))
+    starts = [digest(Learner(model, shape=(1, 4, 4), outputs=3, seed=seed)) for seed in (7, 7, 8)]
+    assert starts[0] == starts[1] != starts[2]
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_layers_are_hand_derived():
     layers = [
         module
-        for module in Learner("perceptron", 4, 3, "batch", 0.1).modules()
+        for module in Learner("perceptron", shape=(4,), outputs=3).modules()
         if not list(module.children())
     ]
     assert {type(layer) for layer in layers if "torchmetrics" not in type(layer).__module__} == {
+        nn.Flatten,
         nn.Linear,
         nn.Tanh,
         nn.CrossEntropyLoss,
     }
-    assert describe("perceptron", 64, 10) == ("perceptron 64–32–10", 2410)
+    assert describe(Learner().network, "perceptron") == ("perceptron 64–32–10", 2410)
 
 
 def test_unequal_start_or_order_is_refused():
-    def outcome(start, *orders):
-        return Outcome("batch", 0.1, start=start, orders=list(orders))
+    def outcome(start, *orders, seed=0):
+        return Outcome("batch", seed, 0.1, start=start, orders=list(orders))
 
-    start_and_order([outcome("a", "1", "2"), outcome("a", "1"), outcome("a")])
+    start_and_order([outcome("a", "1", "2"), outcome("a", "1"), outcome("a"), outcome("b", "3", seed=1)])
     with pytest.raises(RuntimeError, match="same start"):
         start_and_order([outcome("a", "1"), outcome("b", "1")])
     with pytest.raises(RuntimeError, match="same order"):

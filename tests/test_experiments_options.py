@@ -2,17 +2,29 @@
 
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
-from experiments import cli, options
+from experiments import catalogue, cli, options
+from experiments.compare.options import EPOCHS, FAST_EPOCHS, Options
+from experiments.parser import Parser
 from experiments.run import Run
 
 BAD = [
-    (["--data", "mnist"], "--data: 'mnist'", "digits"),
+    (["--data", "mnst"], "--data: 'mnst'", "digits"),
+    (["--data", "openml:"], "--data: 'openml:'", "openml:NAME"),
+    (["--model", "recurrent", "--data", "digits"], "--model: 'recurrent'", "convolution"),
+    (["--model", "convolution", "--data=iris"], "--model: 'convolution'", "linear or perceptron"),
+    (["--model", "transformer", "--model.heads", "5"], "--model.heads: 5", "--model.width 32"),
+    (["--model.width", "0"], "--model.width: '0'", "from 1"),
+    (["--updates", "5", "--seconds", "1"], "--seconds", "one budget"),
+    (["--seconds", "0"], "--seconds: '0'", "above 0"),
+    (["--variants", "batch,batch"], "--variants: 'batch,batch'", "once"),
+    (["--batch-size", "8,x"], "--batch_size: 'x'", "from 1"),
+    (["--trainer.strategy", "fsdp"], "--trainer.strategy: 'fsdp'", "ddp"),
+    (["--config", "none.yaml"], "--config", "not exist"),
     (["--model", "resnet"], "--model: 'resnet'", "perceptron"),
     (["--accelerator", "tpu"], "--accelerator: 'tpu'", "cpu or cuda"),
     (["--lr", "0"], "--lr: '0'", "above 0"),
@@ -26,7 +38,7 @@ BAD = [
     (["--epochs", "0"], "--epochs: '0'", "from 1"),
     (["--epochs", "2.5"], "--epochs: '2.5'", "from 1"),
     (["--seed", "-1"], "--seed: '-1'", "from 0"),
-    (["--batch-size", "0"], "--batch-size: '0'", "from 1"),
+    (["--batch-size", "0"], "--batch_size: '0'", "from 1"),
     (["--epcohs", "3"], "--epcohs", "--epochs"),
     (["extra"], "extra", "--data"),
     (["--out", ""], "--out: ''", "path"),
@@ -77,35 +89,62 @@ def test_resume_of_what_is_no_run(config, capsys, tmp_path):
 
 
 def test_resume_of_another_experiment(capsys, tmp_path):
-    run = Run.create("complexity", str(tmp_path), options.Options())
+    run = Run.create("complexity", str(tmp_path), Options())
     assert "is a run of complexity" in complaint(["--resume", str(run.folder)], capsys)
 
 
 def test_resume_with_other_options(capsys, tmp_path):
-    run = Run.create("compare", str(tmp_path), options.Options(epochs=7))
+    run = Run.create("compare", str(tmp_path), Options(epochs=7))
     assert "--epochs: 3 differs from the run's 7" in complaint(
         ["--resume", str(run.folder), "--epochs", "3"], capsys
     )
 
 
 def test_config_holds_the_options(tmp_path):
-    chosen = options.Options.of({"fast": True, "lr": {"batch": 0.5}})
+    chosen = options.build(Options, {"fast": True, "lr": {"batch": 0.5}, "model.width": 5})
     run = Run.create("compare", str(tmp_path), chosen)
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
-    assert config == {"experiment": "compare", **asdict(chosen)}
-    assert Run.reopen("compare", str(run.folder), {"fast": True}).options == chosen
+    assert config == {"experiment": "compare", **options.plain(chosen)}
+    assert config["model"]["width"] == 5
+    assert Run.reopen("compare", Options, str(run.folder), {"fast": True}).options == chosen
     assert Run.create("compare", str(tmp_path), chosen).folder != run.folder
 
 
 def test_fast_shortens_unless_told_otherwise():
-    assert options.Options.of({}).epochs == options.EPOCHS
-    assert options.Options.of({"fast": True}).epochs == options.FAST_EPOCHS
-    assert options.Options.of({"fast": True, "epochs": 9}).epochs == 9
+    assert options.build(Options, {}).budget == ("epochs", EPOCHS)
+    assert options.build(Options, {"fast": True}).budget == ("epochs", FAST_EPOCHS)
+    assert options.build(Options, {"fast": True, "epochs": 9}).budget == ("epochs", 9)
+    assert options.build(Options, {"fast": True}).data.examples == 200
+    assert options.build(Options, {"fast": True, "data.examples": 50}).data.examples == 50
+
+
+def test_a_configuration_and_the_command_line_say_the_same(tmp_path):
+    arguments = ["--model.width=7", "--lr", "batch=2", "--batch-size", "8,64", "--fast", "--text", __file__]
+    given = Parser("p", "d", Options()).read(arguments)
+    chosen = options.build(Options, given)
+    assert chosen.model.name == "recurrent"
+    assert (chosen.data.name, chosen.batch_size, chosen.lr) == (f"text:{__file__}", (8, 64), {"batch": 2.0})
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"experiment": "compare", **options.plain(chosen)}))
+    again = Parser("p", "d", Options()).read(["--config", str(tmp_path / "c.yaml"), "--model.width", "9"])
+    assert again.pop("experiment") == "compare"
+    assert options.build(Options, again).model.width == 9
+    assert options.build(Options, again | {"model.width": 7}) == chosen
+
+
+def test_print_config_is_a_configuration(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["compare", "--epochs", "5", "--print_config"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert yaml.safe_load(text)["model"]["width"] == 32
+    (tmp_path / "c.yaml").write_text(text)
+    given = Parser("p", "d", Options()).read(["--config", str(tmp_path / "c.yaml")])
+    assert options.build(Options, given) == Options(epochs=5)
 
 
 def test_unknown_experiment(capsys):
     assert cli.main(["compar"]) == 2
-    names = "compare, benchmark, coverage or verifiers"
+    names = options.listing([*catalogue.EXPERIMENTS, *catalogue.COMMANDS])
     words = f"python -m experiments: 'compar' is no experiment; choose {names}\n"
     assert capsys.readouterr().err == words
 
@@ -113,7 +152,7 @@ def test_unknown_experiment(capsys):
 def test_bare_command_lists_each_experiment_on_a_line(capsys):
     assert cli.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[2:]] == list(cli.EXPERIMENTS)
+    assert [line.split()[0] for line in lines[2:] if line] == [*catalogue.EXPERIMENTS, *catalogue.COMMANDS]
 
 
 def test_help_has_a_sentence_for_every_option(capsys):
@@ -122,13 +161,13 @@ def test_help_has_a_sentence_for_every_option(capsys):
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split("options:")[1].split())
     for option in (
-        "data",
-        "model",
+        "data.name",
+        "model.name",
         "epochs",
         "seed",
         "lr",
-        "batch-size",
-        "accelerator",
+        "batch_size",
+        "trainer.accelerator",
         "fast",
         "out",
         "resume",

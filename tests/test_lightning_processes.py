@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.processes import spawn
+from tests.schedulers import schedule_updates, scheduled
 from tests.sequential_sgd import GROUP_SIZES, SETTINGS, N, difference, make_data, reference, snapshot
 from tests.test_lightning import Classifier, ManualClassifier, make_trainer
 from torch_backprop.optim import WindowSampler
@@ -22,11 +23,17 @@ class Buffered(Classifier):
         self.register_buffer("count", torch.zeros(()))
 
 
+# The other schedulers have been tried under Lightning alone, and under DistributedDataParallel alone.
+SCHEDULED: dict[str, type] = {"OneCycleLR": Classifier, "ReduceLROnPlateau": ManualClassifier}
 CHOSEN: dict[type, dict[str, Any]] = {ManualClassifier: SETTINGS["all"], Buffered: {}}
 
 
-def fit(module: Any, variant: str, sampler: Any, **settings: Any) -> tuple[list, dict[str, float]]:
+def fit(
+    module: Any, variant: str, sampler: Any, scheduler: str | None = None, **settings: Any
+) -> tuple[list, dict[str, float]]:
     classifier = module(variant, **settings)
+    if scheduler:
+        schedule_updates(scheduler, classifier.optimizer)
     data = TensorDataset(*make_data())
     trainer = make_trainer(strategy="ddp", devices=2, use_distributed_sampler=False)
     trainer.fit(classifier, DataLoader(data, batch_sampler=sampler))
@@ -44,6 +51,8 @@ def everything(rank: int, folder: str) -> dict[Any, Any]:
         for module, size in ((ManualClassifier, 7), (Buffered, 10)):
             sampler = WindowSampler(N, size, "sequential")
             found[variant, module.__name__] = fit(module, variant, sampler, **CHOSEN[module])
+    for name, module in SCHEDULED.items():
+        found[name] = fit(module, "minibatch", WindowSampler(N, 7, "sequential"), name, momentum=0.9)[0]
     found["resumed"] = resume(rank, folder)
     found["padded"] = pad()
     return found
@@ -81,6 +90,8 @@ def test_two_processes(tmp_path):
                 settings = SETTINGS["all"] if module == "ManualClassifier" else {}
                 assert difference(trajectory, reference(variant, **settings)) < 1e-12
                 assert logged == {"updates": len(trajectory), "examples_seen": 2 * N}
+        for name in SCHEDULED:
+            assert difference(found[name], scheduled("minibatch", name)[0]) < 1e-12
         whole, half, resumed = found["resumed"]
         assert torch.equal(whole, resumed)
         assert not torch.equal(whole, half)

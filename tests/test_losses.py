@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -49,3 +50,13 @@ def test_listed_targets_with_gaps() -> None:
     gapped = torch.tensor([1, 0, 2, 0, 3, 0])[::2]
     lengths = torch.tensor([6, 6]), torch.tensor([2, 1])
     assert torch.equal(ctc_loss(x, gapped, *lengths), ctc_loss(x, gapped.contiguous(), *lengths))
+
+
+def test_ctc_target_that_is_no_class_is_refused() -> None:
+    x = torch.randn(6, 2, 5).log_softmax(-1)
+    lengths = torch.tensor([6, 5]), torch.tensor([2, 1])
+    # behind the end of a target anything may stand
+    right = torch.tensor([[1, 2, -100], [3, 9, 9]])
+    assert torch.equal(ctc_loss(x, right, *lengths), torch.nn.functional.ctc_loss(x, right, *lengths))
+    with pytest.raises(IndexError, match="Target 5 is out of bounds"):
+        ctc_loss(x, torch.tensor([[1, 5, 0], [3, 0, 0]]), *lengths)

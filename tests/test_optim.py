@@ -1,6 +1,5 @@
 """Each update of the three optimizers equals sequential torch.optim.SGD, however the loader cuts the data."""
 
-import itertools
 from dataclasses import replace
 
 import pytest
@@ -9,6 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.optim import lr_scheduler
 
+from tests.schedulers import SCHEDULERS, rates_of, schedule_updates, scheduled
 from tests.sequential_sgd import (
     GROUP_SIZES,
     LOADERS,
@@ -113,56 +113,19 @@ def test_max_norm_clips_the_gradient_of_the_group(variant):
     assert difference(expected, reference(variant, momentum=0.9)) > 1e-6
 
 
-class Plateau(lr_scheduler.ReduceLROnPlateau):
-    """Steps as the others do, with a cost that rises with the updates."""
-
-    def __init__(self, optimizer):
-        super().__init__(optimizer, patience=2, factor=0.7)
-        self.costs = itertools.count()
-
-    def step(self):  # pyright: ignore[reportIncompatibleMethodOverride]
-        super().step(float(next(self.costs)))
-
-
-SCHEDULERS = {
-    "LambdaLR": lambda o: lr_scheduler.LambdaLR(o, lambda n: 1 / (1 + n)),
-    "MultiplicativeLR": lambda o: lr_scheduler.MultiplicativeLR(o, lambda n: 0.9),
-    "StepLR": lambda o: lr_scheduler.StepLR(o, 2),
-    "MultiStepLR": lambda o: lr_scheduler.MultiStepLR(o, [1, 3]),
-    "ConstantLR": lambda o: lr_scheduler.ConstantLR(o, 0.5, 3),
-    "LinearLR": lambda o: lr_scheduler.LinearLR(o, 0.1),
-    "ExponentialLR": lambda o: lr_scheduler.ExponentialLR(o, 0.9),
-    "PolynomialLR": lambda o: lr_scheduler.PolynomialLR(o, 10),
-    "CosineAnnealingLR": lambda o: lr_scheduler.CosineAnnealingLR(o, 4),
-    "CosineAnnealingWarmRestarts": lambda o: lr_scheduler.CosineAnnealingWarmRestarts(o, 3),
-    "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.001, 0.02, 3),
-    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 0.02, 200),
-    "ChainedScheduler": lambda o: lr_scheduler.ChainedScheduler(
-        [lr_scheduler.ConstantLR(o, 0.5, 3), lr_scheduler.ExponentialLR(o, 0.9)], o
-    ),
-    "ReduceLROnPlateau": Plateau,
-    "SequentialLR": lambda o: lr_scheduler.SequentialLR(
-        o, [lr_scheduler.ConstantLR(o, 0.1), lr_scheduler.ExponentialLR(o, 0.9)], [2]
-    ),
-}
-
-
 @pytest.mark.parametrize("as_lr", [float, torch.tensor])
 @pytest.mark.parametrize("name", SCHEDULERS)
 @each_variant
 def test_schedulers_step_after_each_update(variant, name, as_lr):
-    model, twin = make_model(), make_model()
+    model = make_model()
     optimizer = make_optimizer(variant, model.parameters(), lr=as_lr(LR), momentum=0.9)
     trajectory = record(optimizer, model)
-    schedule = SCHEDULERS[name](optimizer)
-    optimizer.register_update_hook(lambda _: schedule.step())
+    schedule_updates(name, optimizer)
     descend(optimizer, model, 29)
-    sgd = torch.optim.SGD(twin.parameters(), as_lr(LR), momentum=0.9)
-    schedule_of_twin = SCHEDULERS[name](sgd)
-    assert difference(trajectory, sequential(variant, twin, sgd, after=schedule_of_twin.step)) < 1e-12
+    expected, rates = scheduled(variant, name, as_lr)
+    assert difference(trajectory, expected) < 1e-12
     # What CyclicLR and OneCycleLR make of momentum is among it.
-    found, expected = optimizer.param_groups[0], sgd.param_groups[0]
-    assert all(float(found[key]) == float(expected[key]) for key in ("lr", "momentum"))
+    assert rates_of(optimizer) == rates
 
 
 def test_every_scheduler_of_torch_is_tried():

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.processes import regroup, spawn
+from tests.schedulers import SCHEDULERS, schedule_updates, scheduled
 from tests.sequential_sgd import (
     GROUP_SIZES,
     LR,
@@ -70,6 +71,8 @@ def groups(model: nn.Sequential, lr: Any) -> list[dict[str, Any]]:
 
 
 def expected_of(variant: str, settings: str) -> list[Tensor]:
+    if settings in SCHEDULERS:
+        return scheduled(variant, settings)[0]
     if settings == "weighted":
         return weighted_reference(variant)
     if settings == "groups":
@@ -105,6 +108,22 @@ def trajectories(rank: int, size: int) -> dict[tuple, tuple[list[Tensor], int]]:
         trajectory = record(optimizer, model)
         descend(optimizer, model, batches, form, weighted=True)
         found[variant, "weighted", form] = trajectory, optimizer.examples_seen
+    return {**found, **scheduled_trajectories(batches)}
+
+
+def scheduled_trajectories(batches: list[Tensor]) -> dict[tuple, tuple[list[Tensor], int]]:
+    found = {}
+    for (number, name), variant in product(enumerate(SCHEDULERS), GROUP_SIZES):
+        model = make_model()
+        parallel = DistributedDataParallel(model)
+        optimizer = make_optimizer(variant, model.parameters(), momentum=0.9)
+        trajectory = record(optimizer, model)
+        schedule_updates(name, optimizer)
+        # One message an update takes its time: the first rows will do where each makes one.
+        for _ in range(1 if variant == "stochastic" else 2):
+            first = batches[:1] if variant == "stochastic" else batches
+            descend(optimizer, parallel, first, "closure" if number % 2 else "cost")
+        found[variant, name, "scheduled"] = trajectory, optimizer.examples_seen
     return found
 
 
@@ -206,11 +225,14 @@ def everything(rank: int, folder: str) -> dict[int, Any]:
 def test_several_processes(tmp_path):
     results = spawn(everything, 3, tmp_path, str(tmp_path))
     for size, found in ((size, rank[size]) for rank in results for size in rank if size in (2, 3)):
-        for (variant, settings, _), (trajectory, seen) in found["trajectories"].items():
-            assert difference(trajectory, expected_of(variant, settings)) < 1e-12
-            assert seen == (N if settings == "weighted" else 2 * N)
-        # Four optimizers were stochastic.
-        assert len(found["serial"]) == 4, found["serial"]
+        for (variant, settings, form), (trajectory, seen) in found["trajectories"].items():
+            short = form == "scheduled" and variant == "stochastic"
+            rows = sum(SHARDS[size][0]) if short else N if settings == "weighted" else 2 * N
+            expected = expected_of(variant, settings)
+            assert difference(trajectory, expected[:rows] if short else expected) < 1e-12
+            assert seen == rows
+        # Each optimizer that was stochastic said so once.
+        assert len(found["serial"]) == 4 + len(SCHEDULERS), found["serial"]
         assert f"over {size} processes is exact but serial" in found["serial"][0]
     # The processes hold the same bits, not merely the same numbers.
     for size in (2, 3):

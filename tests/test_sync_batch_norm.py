@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 
+import torch_backprop
 from torch_backprop.layers.normalization.sync import sync_batch_norm
 from torch_backprop.nn import SyncBatchNorm
 
@@ -73,3 +74,24 @@ def test_two_processes_are_one_batch(tmp_path: Path) -> None:
         torch.testing.assert_close(
             seen, truth, rtol=0, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+def test_batch_norms_of_a_model_are_converted_to_ours() -> None:
+    def model(names: Any) -> torch.nn.Module:
+        layers = names.BatchNorm1d(3, affine=False), names.BatchNorm2d(3).eval(), names.SyncBatchNorm(3, None)
+        return torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Sequential(*layers))
+
+    group = object()
+    for names in (torch.nn, torch_backprop.nn):
+        given = model(names)
+        state = {name: id(value) for name, value in given.state_dict(keep_vars=True).items()}
+        ours = SyncBatchNorm.convert_sync_batchnorm(given, group)
+        assert ours is given
+        builtin = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model(names), group)
+        assert [type(layer) for layer in ours[1]] == [SyncBatchNorm] * 3  # pyright: ignore[reportIndexIssue]
+        assert repr(ours) == repr(builtin)
+        assert {name: id(value) for name, value in ours.state_dict(keep_vars=True).items()} == state
+        for layer, expected in zip(ours.modules(), builtin.modules(), strict=True):
+            assert layer.training == expected.training
+            assert getattr(layer, "process_group", None) is getattr(expected, "process_group", None)
+    assert type(SyncBatchNorm.convert_sync_batchnorm(torch.nn.BatchNorm3d(2))) is SyncBatchNorm

@@ -10,15 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from torch_backprop import functional
-from torch_backprop.nn import SPECS
+from torch_backprop.twins import become, is_ours, layer_class, original_of, twin_of
 
-# what torch does not have has no twin: its reference is a formula of ours
-TWINS = {spec.reference: spec.layer for spec in SPECS if spec.reference.__module__.startswith("torch.nn.")}
-ORIGINALS = {twin: original for original, twin in TWINS.items()}
 _CONVERTED = "_torch_backprop_converted"
 
 Choice = str | type[Module] | Sequence["str | type[Module]"]
@@ -48,7 +44,9 @@ def convert(model: Module, only: Choice | None = None, except_: Choice = ()) -> 
 
     Only the class of a layer changes: parameters, buffers, hooks, parametrizations, the training flag and the
     state dict stay the objects they are, so that an optimizer made before goes on working. A subclass of a
-    torch layer is left alone, since its own ``forward`` may not be what the twin computes.
+    torch layer, say with another constructor, stays that subclass, over the twin; it is left alone if it has
+    a ``forward`` of its own, or another method from which torch's ``forward`` may compute something else.
+    ``torch.fx`` and ``torch.jit`` do not see through our layers: trace first, then convert.
 
     Args:
         model: of any modules; a model wrapped for data-parallel training is converted within its wrapper.
@@ -71,21 +69,21 @@ def convert(model: Module, only: Choice | None = None, except_: Choice = ()) -> 
       left alone: 1, Tanh: not chosen
     """
     modules = _modules(model)
-    chosen = set(modules) if only is None else _matching(modules, only, "only")
-    chosen -= _matching(modules, except_, "except_")
+    chosen = {*modules.values()} if only is None else _matching(model, only, "only")
+    chosen -= _matching(model, except_, "except_")
     converted, left_alone = {}, {}
     for name, module in modules.items():
-        kind = _layer_class(module)
-        if kind in ORIGINALS:
+        kind = layer_class(module)
+        if is_ours(kind):
             continue
-        if kind in TWINS and name in chosen:
+        twin = twin_of(module)
+        if isinstance(twin, type) and module in chosen:
             converted[name] = kind.__name__
-            _become(module, TWINS[kind])
+            become(module, twin)
             # in the module itself, so that copies and pickles of a converted model can be reverted too
             module.__dict__[_CONVERTED] = True
         elif not _is_container(module) and "parametrizations" not in name.split("."):
-            why = "not chosen" if kind in TWINS else _why_left(kind)
-            left_alone[name] = f"{kind.__name__}: {why}"
+            left_alone[name] = f"{kind.__name__}: {'not chosen' if isinstance(twin, type) else twin}"
     return Conversion(converted, left_alone)
 
 
@@ -99,7 +97,7 @@ def revert(model: Module) -> None:
     modules = _modules(model)
     for module in modules.values():
         if module.__dict__.pop(_CONVERTED, False):
-            _become(module, ORIGINALS[_layer_class(module)])
+            become(module, original_of(layer_class(module)))
 
 
 class patched(TorchFunctionMode):
@@ -173,44 +171,24 @@ _FIXED: dict[Callable[[Module], bool], str] = {
 }
 
 
-def _matching(modules: Mapping[str, Module], choice: Choice, argument: str) -> set[str]:
-    """The names of the modules that are chosen."""
-    found: set[str] = set()
+def _matching(model: Module, choice: Choice, argument: str) -> set[Module]:
+    """The modules that are chosen; one that is shared, by any of its names."""
+    found: set[Module] = set()
     for item in (choice,) if isinstance(choice, (str, type)) else tuple(choice):
         if isinstance(item, str):
-            matching = {name for name in modules if fnmatchcase(name, item)}
+            named = model.named_modules(remove_duplicate=False)
+            matching = {module for name, module in named if fnmatchcase(name, item)}
             if not matching:
                 raise ValueError(f"{argument}: {item!r} matches no module; names are as in named_modules()")
         elif isinstance(item, type) and issubclass(item, Module):
-            matching = {name for name, module in modules.items() if isinstance(module, item)}
+            matching = {module for module in model.modules() if isinstance(module, item)}
         else:
             raise TypeError(f"{argument}: {item!r} is neither a class of modules nor a pattern of names")
         found |= matching
     return found
 
 
-def _layer_class(module: Module) -> type[Module]:
-    """The module's class; without what a parametrization derived from it."""
-    return type(module).__bases__[0] if parametrize.is_parametrized(module) else type(module)
-
-
-def _become(module: Module, kind: type[Module]) -> None:
-    """Changes the class, and keeps the properties in which a parametrization has put its tensors."""
-    if parametrize.is_parametrized(module):
-        derived = type(module)
-        own = {name: value for name, value in vars(derived).items() if name != "__doc__"}
-        kind = type(derived.__name__, (kind,), own)
-    module.__class__ = kind
-
-
-def _why_left(kind: type[Module]) -> str:
-    bases = [base for base in kind.__mro__ if base in TWINS]
-    if bases:
-        return f"a subclass of {bases[0].__name__}, which may compute something else"
-    if kind.__module__.startswith("torch."):
-        return "no twin"
-    return "computes in a forward of its own; what it calls can be patched()"
-
-
 def _is_container(module: Module) -> bool:
+    if type(module).__module__ == "torch.nn.modules.container":
+        return True
     return next(module.children(), None) is not None and not module._parameters

@@ -12,7 +12,8 @@ from torch_backprop.layers import (
     softmax,
     transformer,
 )
-from torch_backprop.layers.activation import parametric, piecewise, smooth
+from torch_backprop.layers.activation import gated, parametric, piecewise, smooth
+from torch_backprop.layers.activation.gated import GELU, Mish, SiLU
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
     Hardshrink,
@@ -28,12 +29,9 @@ from torch_backprop.layers.activation.piecewise import (
 from torch_backprop.layers.activation.smooth import (
     CELU,
     ELU,
-    GELU,
     SELU,
     LogSigmoid,
-    Mish,
     Sigmoid,
-    SiLU,
     Softplus,
     Softsign,
     Tanh,
@@ -93,7 +91,7 @@ from torch_backprop.layers.loss.ctc import CTCLoss
 from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
 from torch_backprop.layers.loss.embedding import CosineEmbeddingLoss
 from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
-from torch_backprop.layers.loss.likelihood import NLLLoss
+from torch_backprop.layers.loss.likelihood import NLLLoss, NLLLoss2d
 from torch_backprop.layers.loss.linear_cross_entropy import LinearCrossEntropyLoss
 from torch_backprop.layers.loss.margin import HingeEmbeddingLoss, MarginRankingLoss
 from torch_backprop.layers.loss.multi_margin import MultiLabelMarginLoss, MultiMarginLoss
@@ -192,7 +190,7 @@ __all__ = [
     "LoRALinear", "LocalResponseNorm", "LogSigmoid", "LogSoftmax", "MSELoss", "MarginRankingLoss",
     "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "Mish",
     "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "MultiMarginLoss", "MultiheadAttention",
-    "NLLLoss", "PReLU", "PairwiseDistance", "PixelShuffle", "PixelUnshuffle", "PoissonNLLLoss",
+    "NLLLoss", "NLLLoss2d", "PReLU", "PairwiseDistance", "PixelShuffle", "PixelUnshuffle", "PoissonNLLLoss",
     "RMSNorm", "RNNCell", "RReLU", "ReLU", "ReLU6", "ReflectionPad1d", "ReflectionPad2d",
     "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d", "ReplicationPad3d",
     "ReversibleBlock", "RotaryEmbedding", "SiLU", "Sigmoid", "SmoothL1Loss", "SoftMarginLoss",
@@ -211,6 +209,7 @@ SPECS = (
     *shape.SPECS,
     *piecewise.SPECS,
     *smooth.SPECS,
+    *gated.SPECS,
     *parametric.SPECS,
     *softmax.SPECS,
     *dropout.SPECS,

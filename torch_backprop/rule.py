@@ -11,11 +11,13 @@ every derivation needs and none should repeat:
   ``jvp`` of ``jvp`` is right;
 * compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
   a compiled ``torch.func.grad`` only ``forward`` is taken, and Dynamo differentiates its operators itself.)
+* backpropagation without autograd: where a tape records this thread, it runs the rule's parts itself.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -31,6 +33,8 @@ FLOAT32 = "float32"
 WIDEST = "widest"
 """Autocast policy: cast to the widest dtype among the arguments."""
 
+RECORDERS: dict[int, Any] = {}
+"""The tapes that record, by the thread whose operations they record; most of the time there is none."""
 
 NO_JVP = torch.autograd.Function.jvp
 
@@ -81,6 +85,9 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         if policy:
             args = _cast(policy, args)
         transformed = torch._C._are_functorch_transforms_active()
+        if RECORDERS and (tape := recorder()) is not None:
+            # below a transform the tape sees the operators of forward, and has their pullbacks or refuses
+            return forward(*args) if transformed else tape.apply(rule, args)
         if torch.compiler.is_compiling():
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
@@ -131,13 +138,26 @@ def is_plain(tensor: Tensor) -> bool:
     """Whether ``tensor`` is an ordinary one in eager mode: no subclass, no functorch wrapper, not meta."""
     if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
+    if tensor.is_neg():  # the imaginary part of a conjugate: its memory holds other numbers
+        return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 
 
 def tracked(x: Tensor) -> bool:
     """Whether a derivative of what is done to ``x`` may be asked for; if not, there is nothing to save."""
-    return not is_plain(x) or forward_ad._current_level >= 0 or (x.requires_grad and torch.is_grad_enabled())
+    return not is_plain(x) or forward_ad._current_level >= 0 or (wanted(x) and torch.is_grad_enabled())
+
+
+def recorder() -> Any:
+    """The tape that records this thread, or None."""
+    return RECORDERS.get(threading.get_ident()) if RECORDERS else None
+
+
+def wanted(x: Tensor | None) -> bool:
+    """Whether autograd, or the tape that records, wants the gradient of ``x``."""
+    tape = recorder()
+    return x is not None and (x.requires_grad if tape is None else tape.value(x) is not None)
 
 
 def is_batched(argument: Any) -> bool:

@@ -114,11 +114,11 @@ class Case:
 class LayerSpec:
     """A layer, the built-in that it must equal, and the cases on which it is held against it.
 
-    ``properties`` name what checks need to know: ``"random"``, the layer consumes random numbers;
-    ``"view"``, it moves no numbers and may return its input; ``"quadratic"``, its work grows with the square
-    of the inputs' first dimension; ``"inverted"``, its backward pass recovers the input from the output, to
-    the rounding of that, if it is finite. ``large`` is the case on which it is measured, at a million
-    elements or more; without it, the first case with that many rows.
+    ``properties`` name what checks need to know: ``"view"``, it moves no numbers and may return its input;
+    ``"quadratic"``, its work grows with the square of the inputs' first dimension; ``"inverted"``, its
+    backward pass recovers the input from the output, to the rounding of that, if it is finite. ``large`` is
+    the case on which it is measured, at a million elements or more; without it, the first case with that
+    many rows.
     """
 
     layer: type[torch.nn.Module]

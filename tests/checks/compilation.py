@@ -14,7 +14,7 @@ from torch_backprop.spec import Case, LayerSpec
 
 from .agreement import Raised, agree, outcome
 from .comparison import equal, tensor_facts
-from .trial import SEED, Trial, trials, values_and_gradients
+from .trial import SEED, Trial, draws, trials, values_and_gradients
 
 
 def compiled(spec: LayerSpec, case: Case) -> None:
@@ -37,7 +37,7 @@ def compiled_gradient(spec: LayerSpec, case: Case) -> None:
 
 def inductor(spec: LayerSpec, case: Case) -> None:
     """Compiled to machine code; random numbers are drawn otherwise, so these layers are compared in eval."""
-    train = case.train and "random" not in spec.properties
+    train = case.train and not draws(trials(spec, case)[1])
     _compiled(spec, replace(case, train=train), "inductor")
 
 

@@ -18,7 +18,7 @@ from torch_backprop.spec import Case, LayerSpec
 
 from .agreement import Probe, Raised, agree, outcome
 from .comparison import equal
-from .trial import SEED, Trial, differentiable, draw_like, trials
+from .trial import SEED, Trial, differentiable, draw_like, draws, trials
 
 BATCH = 3
 
@@ -32,7 +32,8 @@ def tangents(spec: LayerSpec, case: Case) -> None:
 
 def batched(spec: LayerSpec, case: Case) -> None:
     """vmap of the layer, of its gradient and of its tangent, in every mode of drawing random numbers."""
-    modes = ("error", "same", "different") if "random" in spec.properties else ("error",)
+    random = draws(trials(spec, case)[1])
+    modes = ("error", "same", "different") if random else ("error",)
     for transform, mode, dims in product(
         (_values, _gradients, _tangents), modes, ((0, None), (-1, None), (0, 0))
     ):

@@ -92,6 +92,14 @@ class Trial:
         return cost, leaves
 
 
+def draws(trial: Trial) -> bool:
+    """Whether the layer draws random numbers on these inputs."""
+    torch.manual_seed(SEED)
+    before = torch.get_rng_state()
+    trial.call()
+    return not torch.equal(before, torch.get_rng_state())
+
+
 def trials(
     spec: LayerSpec, case: Case, dtype: torch.dtype = torch.float64, corrected: Corrections = CORRECTED
 ) -> tuple[Trial, Trial]:

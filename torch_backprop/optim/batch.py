@@ -11,13 +11,14 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice, check_count, check_number, require
+from torch_backprop.optim.bar import Bar
 from torch_backprop.optim.convergence import Convergence
 from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.line_search import ROUNDING, Line, LineSearch
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
 from torch_backprop.optim.processes import place, real, total, unsynchronised
 from torch_backprop.optim.replay import Replay, Slice
-from torch_backprop.optim.stability import Hessian, largest_eigenvalue
+from torch_backprop.optim.stability import Hessian, largest_eigenvalue, show
 from torch_backprop.optim.step_size import secant_step
 from torch_backprop.optim.update import decayed
 
@@ -83,6 +84,7 @@ class BatchGD(Descent):
             check_number("tol", tol)
         check_count("n_iter_no_change", n_iter_no_change)
         self.line_search, self.step_size = line_search, step_size
+        self._keeps_rows = line_search is not None
         self.cost = self.gradient_norm = math.nan
         self.converged = False
         self._convergence = Convergence(tol, n_iter_no_change)
@@ -103,7 +105,13 @@ class BatchGD(Descent):
         super().add_param_group(param_group)
 
     def largest_stable_lr(
-        self, cost: Callable[..., Any], loader: Iterable[Any], *, iterations: int = 200, tol: float = 1e-6
+        self,
+        cost: Callable[..., Any],
+        loader: Iterable[Any],
+        *,
+        iterations: int = 200,
+        tol: float = 1e-6,
+        quiet: bool = False,
     ) -> float:
         """Return 2 / lambda_max of the objective's Hessian at the present parameters.
 
@@ -112,6 +120,7 @@ class BatchGD(Descent):
             loader: the batches of one pass; each of the `iterations` goes through it again.
             iterations: bound of the number of passes.
             tol: relative accuracy of lambda_max.
+            quiet: show no progress bar, which else appears on a terminal after two seconds.
 
         Returns:
             The bound, infinite if no direction curves upwards; without momentum larger rates diverge.
@@ -123,14 +132,12 @@ class BatchGD(Descent):
         check_number("tol", tol)
         pairs = [(theta, group) for group in self.param_groups for theta in group["params"]]
         trained = [theta for theta, _ in pairs if theta.requires_grad]
+        decay = [group["weight_decay"] for theta, group in pairs if theta.requires_grad]
         # Ascent is descent of the negative, whose curvature is the negative's.
-        decay = [self._sign() * group["weight_decay"] for theta, group in pairs if theta.requires_grad]
-        hessian = Hessian(cost, loader, trained, self.reduction, decay)
-
-        def product(vector: list[Tensor]) -> list[Tensor]:
-            return [self._sign() * part for part in hessian.product(vector)]
-
-        eigenvalue = largest_eigenvalue(product, trained, iterations, tol)
+        hessian = Hessian(cost, loader, trained, self.reduction, self._sign(), decay)
+        with Bar(quiet) as bar:
+            hessian.look = lambda products, batch: show(bar, products, iterations, batch)
+            eigenvalue = largest_eigenvalue(hessian.product, trained, iterations, tol)
         return 2 / eigenvalue if eigenvalue > 0 else math.inf
 
     def _identity(self) -> dict[str, Any]:
@@ -167,11 +174,16 @@ class BatchGD(Descent):
 
     def _absorb(self, part: Part) -> None:
         super()._absorb(part)
+        if not self._keeps_rows:
+            return
         cursor = self._walk.cursor
-        if self.line_search and cursor.own and cursor.weight:
+        if cursor.own and cursor.weight:
             share = cursor.weight if self.reduction == "mean" else 1.0
             self._kept.append(Slice(self._walk.handed, share))
             self._source = self._walk.source
+
+    def _needs_all(self) -> str:
+        return "its update is of a whole pass"
 
     def _close(self, fraction: float = 1.0) -> None:
         # Measured before the update, whose line search starts from what is measured.

@@ -19,12 +19,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
+from torch_backprop.optim.one_by_one import OneByOne
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
-from torch_backprop.optim.processes import ENDED, gather, grouped, place, unsynchronised
+from torch_backprop.optim.processes import ENDED, gather, grouped, place
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
-from torch_backprop.optim.update import Updater
 from torch_backprop.optim.walk import Walk
+from torch_backprop.optim.whole import Whole
 
 Batch = TypeVar("Batch")
 Evaluate = Callable[[], tuple[Any, Gradients]]
@@ -43,10 +44,11 @@ NO_COST = (
     "step() needs the cost: write optimizer.step(cost, inputs, targets), or optimizer.step(closure) with"
     " optimizer.take(inputs, targets) inside the closure."
 )
+NESTED = "step() was called inside the closure or cost of a step: let that return the cost alone."
 SERIAL = "Stochastic descent over {} processes is exact but serial: one example at a time, each sent to all."
 
 
-class Descent(Updater):
+class Descent(OneByOne):
     """Base of BatchGD, StochasticGD and MiniBatchGD, which say how many examples make a group.
 
     Args:
@@ -68,12 +70,15 @@ class Descent(Updater):
     Attributes:
         updates: the number of parameter updates made.
         examples_seen: the number of examples used, those of weight 0 included.
+        paths: how many examples of the last `descend` went by each path.
 
     Raises:
         ValueError: if an argument is out of its range.
     """
 
     group_size: float
+    # Whether what was handed out is to be kept, by `_absorb`.
+    _keeps_rows = False
 
     def __init__(
         self, params: Iterable[Any], lr: float | Tensor | Rate, **settings: Unpack[Settings]
@@ -88,6 +93,9 @@ class Descent(Updater):
         check_choice("normalize", self.normalize, ("group", "population"))
         max_norm = chosen.pop("max_norm")
         self.examples_seen = 0
+        self.paths: dict[str, int] = {}
+        # Seconds by slower paths than a compiled one.
+        self._spent = 0.0
         self._group = OpenGroup()
         self._walk: Any = None
         self._transaction: Transaction | None = None
@@ -124,24 +132,28 @@ class Descent(Updater):
         Raises:
             TypeError: if there is no closure, or the rows or the cost are of a wrong kind.
             ValueError: if the rows, the weights or the cost have a wrong shape, or the cost is not finite.
-            RuntimeError: if a closure does not call `take` or ``backward``, or a gradient is sparse.
-                After any exception parameters and state are as they were before the step; what update
-                hooks have done meanwhile is not.
+            RuntimeError: if a closure does not call `take` or ``backward``, or calls `step`, or a gradient is
+                sparse. After any exception parameters and state are as they were before the step; what update
+                hooks have done meanwhile is not, and an update stands if a hook of the step's last one fails.
         """
         if not callable(closure):
             raise TypeError(NO_COST)
         if weight is not None and not rows:
             raise TypeError("weight belongs to rows: write optimizer.take(inputs, targets, weight=weight).")
+        if self._walk is not None:
+            raise RuntimeError(NESTED)
         self._check_ready()
-        self._warn_if_serial()
+        together = grouped()
+        if together:
+            self._warn_if_serial()
+        # Weights, other processes, and rows or layers that are yet to be observed take the longer way.
+        short = weight is None and not (together or self._unseen or self._keeps_rows)
         self._transaction = self._transaction or Transaction(self, self._progress, self._resume)
         # As torch's own optimizers: the caller may be in no_grad.
         with self._transaction, torch.enable_grad():
-            self._walk = walk = Walk(self, closure, rows, self._transaction)
+            self._walk = walk = (Whole if short else Walk)(self, closure, rows, self._transaction)
             try:
-                # In a group of one as well, for DistributedDataParallel would wait for its own backward.
-                with unsynchronised() if grouped() else nullcontext():
-                    walk.run(rows, weight)
+                walk.run(rows, weight)
             finally:
                 self._walk = None
         return walk.report()
@@ -161,8 +173,49 @@ class Descent(Updater):
             raise RuntimeError("take() hands out rows inside the closure given to step(): call it there.")
         return self._walk.take(rows, weight)
 
+    def descend(
+        self,
+        model: Any,
+        loss: Callable[[Any, Tensor], Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        path: str | None = None,
+        quiet: bool = False,
+    ) -> Tensor | None:
+        """Make one whole pass over tensors in memory, by the fastest path that ends in the same parameters.
+
+        "compiled" runs a stretch of examples in one call of compiled code, "vectors" takes one example at a
+        time through Linear and elementwise layers by vectors, and "tape" takes any model by
+        `Backpropagation`. The first two are for `StochasticGD`; the first is compiled once for a model, its
+        options and the shapes, where a C compiler is found and the work ahead repays the seconds it takes.
+
+        Args:
+            model: any module of this package's layers, or converted to them, and ordinary operations.
+            loss: a module or function of output and targets, that returns their mean or sum (`reduction`).
+            inputs, targets: of shape (N, *), in the order of the pass.
+            path: one of these, instead of the fastest.
+            quiet: show no progress bar, which else appears on a terminal after two seconds.
+
+        Returns:
+            As `step`: the mean (or sum) of the costs, each at the parameters it was computed at.
+
+        Raises:
+            TypeError: if an argument is of a wrong kind, or the model does not take integers.
+            ValueError: if there are not as many targets as inputs, the path is not possible, or a cost is
+                not finite; the message names the example, and the parameters are those before it.
+        """
+        from torch_backprop.optim.descend import Descending
+
+        descending = Descending(self, model, loss, inputs, targets, path)
+        # The same, that it may be asked after a failure too.
+        self.paths = descending.taken
+        return descending.run(quiet)
+
     def flush(self) -> None:
         """Close the open group: update with the examples it has. Does nothing if it has none."""
+        if self._group.examples:
+            self._set_rates()
         self._close()
 
     def end_epoch(self) -> None:
@@ -227,10 +280,24 @@ class Descent(Updater):
 
     def _absorb(self, part: Part) -> None:
         """Add a part to the open group, and update if that fills it."""
+        filled = self._group.examples + part.examples == self.group_size
+        # A rate that is refused leaves everything as it was.
+        if filled:
+            self._set_rates()
         self.examples_seen += part.examples
         self._group.add(part)
-        if self._group.examples == self.group_size:
+        if filled:
             self._close()
+
+    def _passed(self, rates: Tensor, cost: float) -> None:
+        """Count examples, one update each, that another path has descended over at `rates`."""
+        self.updates += len(rates)
+        self.examples_seen += len(rates)
+        for group, rate, before in zip(self.param_groups, rates[-1].tolist(), self._rates, strict=True):
+            if before or self.scheduled:
+                group["lr"] = rate
+        # A scheduler looks for this, and a step would have said it.
+        self._opt_called = True
 
     def _denominator(self, summed: Part | OpenGroup) -> float:
         return summed.weight if self.normalize == "group" else summed.examples

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from torch_backprop.optim.open_group import Gradients
+from torch_backprop.optim.taped import Taped
 
 # What looks at a cost before its backward runs, while its graph is still there.
 Look = Callable[[Tensor], None]
@@ -30,6 +31,9 @@ class Cost:
             ValueError: if the cost is no scalar, or depends on no parameter.
             RuntimeError: if a gradient is sparse.
         """
+        if isinstance(self.function, Taped):
+            value, gradients = self.function.gradients(*self.take())
+            return value, used((theta, gradients.get(theta)) for theta in parameters)
         value = self.function(*self.take())
         if not isinstance(value, Tensor):
             raise TypeError(f"cost returned a {type(value).__name__}: it must return a scalar tensor.")

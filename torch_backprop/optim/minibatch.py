@@ -99,7 +99,8 @@ class MiniBatchGD(Descent):
         """Close the open group as `last` says. Does nothing if it has no examples."""
         if self.last == "drop":
             self._group = OpenGroup()
-        else:
+        elif self._group.examples:
+            self._set_rates()
             self._close(self._group.examples / self.batch_size if self.last == "expected" else 1.0)
 
     def _end_pass(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_backprop.optim.bar import Bar
 from torch_backprop.optim.rows import count_rows
 from torch_backprop.optim.step_size import inner
 
@@ -63,6 +64,13 @@ def _dominant(product: Product, like: list[Tensor], iterations: int, tol: float)
     return value
 
 
+def show(bar: Bar, products: int, iterations: int, batch: int) -> None:
+    """Draw how far a power iteration is."""
+    # Another as many products follow where the eigenvalue that is largest in size is negative.
+    most = iterations * (products // iterations + 1)
+    bar.show(products, most, f"product {products + 1} of at most {most}, batch {batch}")
+
+
 def _unit(vector: list[Tensor]) -> list[Tensor]:
     norm = math.sqrt(sum(map(inner, vector, vector)))
     return [part / norm for part in vector] if norm else vector
@@ -76,7 +84,11 @@ class Hessian:
         loader: the batches of one pass, gone through at each product.
         parameters: the tensors to differentiate by.
         reduction: what `cost` is of several rows.
+        sign: 1, or -1 for the Hessian of the negative cost.
         weight_decay: for each parameter what its own curvature is raised by.
+
+    Attributes:
+        look: is told how many products are done, and the number of each batch before it is gone through.
     """
 
     def __init__(
@@ -85,10 +97,13 @@ class Hessian:
         loader: Iterable[Any],
         parameters: list[Tensor],
         reduction: str,
+        sign: float,
         weight_decay: list[float],
     ) -> None:
         self.cost, self.loader, self.parameters = cost, loader, parameters
-        self.reduction, self.weight_decay = reduction, weight_decay
+        self.reduction, self.sign, self.weight_decay = reduction, sign, weight_decay
+        self.look: Callable[[int, int], None] = lambda products, batch: None
+        self.products = 0
 
     def product(self, vector: list[Tensor]) -> list[Tensor]:
         """Return the Hessian times `vector`.
@@ -97,7 +112,8 @@ class Hessian:
             ValueError: if the loader has no rows, as one that can be gone through only once.
         """
         sums, count = [torch.zeros_like(part) for part in vector], 0
-        for batch in self.loader:
+        for number, batch in enumerate(self.loader, 1):
+            self.look(self.products, number)
             rows = batch if isinstance(batch, (tuple, list)) else (batch,)
             size = count_rows(rows)
             share = size if self.reduction == "mean" else 1.0
@@ -106,8 +122,9 @@ class Hessian:
                 total.add_(part, alpha=share)
         if not count:
             raise ValueError("loader has no rows: give a list of batches or a DataLoader, not an iterator.")
+        self.products += 1
         decays = zip(sums, vector, self.weight_decay, strict=True)
-        return [total / count + decay * part for total, part, decay in decays]
+        return [self.sign / count * total + decay * part for total, part, decay in decays]
 
     def _part(self, rows: Any, vector: list[Tensor]) -> list[Tensor]:
         with torch.enable_grad():

@@ -147,6 +147,13 @@ class StochasticGD(Descent):
         if self._reduction:
             self._reduction.unpack(progress, self._parameters())
 
+    def _needs_all(self) -> str:
+        if self._schedule.name == "adaptive":
+            return "schedule='adaptive' looks at the objective first"
+        if self._reduction:
+            return "variance_reduction compares the gradients with older ones"
+        return "average is taken over all parameters" if self.average else ""
+
     def _alpha(self) -> float:
         # scikit-learn's one rate for all, though an intercept has no decay.
         return max(group["weight_decay"] for group in self.param_groups)
@@ -173,6 +180,11 @@ class StochasticGD(Descent):
             penalty = part.examples * self._penalty()
             self._schedule.see(part.cost + penalty, part.examples)
         super()._absorb(part)
+
+    def _passed(self, rates: Tensor, cost: float) -> None:
+        super()._passed(rates, cost)
+        if self._schedule.name == "adaptive":
+            self._schedule.see(cost, len(rates))
 
     def _penalty(self) -> float:
         return sum(

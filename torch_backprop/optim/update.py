@@ -11,10 +11,13 @@ Polyak (1964) for b; Sutskever et al. (2013), ICML, for Nesterov's form.
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._autograd import _profiler_enabled
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils.hooks import RemovableHandle
 
 from torch_backprop.optim.arguments import Rate, check_group, check_max_norm, require
@@ -61,6 +64,22 @@ class Updater(torch.optim.Optimizer):
         if self.scheduled:
             self.param_groups[-1]["eta0"] = float(settings["lr"])
 
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap `step` as torch does, in its hooks and a name for the profiler, where there are any.
+
+        The name alone takes as long as the rest of an update of a small model.
+        """
+        watched = torch.optim.Optimizer.profile_hook_step(func)
+
+        @wraps(func)
+        def step(self: Updater, *args: Any, **kwargs: Any) -> Any:
+            own = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+            hooked = own or _global_optimizer_pre_hooks or _global_optimizer_post_hooks
+            return (watched if hooked or _profiler_enabled() else func)(self, *args, **kwargs)
+
+        return step
+
     def register_update_hook(self, hook: Callable[[Any], None]) -> RemovableHandle:
         """Call ``hook(optimizer)`` after every update; ``.remove()`` on the returned handle ends that."""
         return _register(self._update_hooks, hook)
@@ -93,7 +112,6 @@ class Updater(torch.optim.Optimizer):
         # As torch.optim.SGD without any .grad: neither weight decay nor momentum moves a parameter.
         if not gradients:
             return
-        self._set_rates()
         # Over copies: a hook may remove itself.
         for before in list(self._update_pre_hooks.values()):
             before(self, gradients)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +12,15 @@ from torch_backprop.optim.cursor import Cursor
 from torch_backprop.optim.evaluate import Closure, Cost, check_finite
 from torch_backprop.optim.exactness import Observation
 from torch_backprop.optim.open_group import Gradients, Part, mean_cost
-from torch_backprop.optim.processes import FAILED, OtherProcessError, add_up, gather, place
+from torch_backprop.optim.processes import (
+    FAILED,
+    OtherProcessError,
+    add_up,
+    gather,
+    grouped,
+    place,
+    unsynchronised,
+)
 from torch_backprop.optim.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -49,13 +58,15 @@ class Walk:
 
     def run(self, rows: tuple[Any, ...], weight: Any) -> None:
         """Go through all windows; `rows` and `weight` are those of a function of the rows, if it is one."""
-        if rows:
-            self._guarded(lambda: self._admit(rows, weight))
-        while not self.cursor.done:
-            if self.cursor.count is not None:
-                self.cursor.open(self.optimizer._room())
-            # Not through a variable, which would keep the gradients while the next ones are computed.
-            self._finish(self._guarded(self._evaluate))
+        # In a group of one as well, for DistributedDataParallel would wait for its own backward.
+        with unsynchronised() if grouped() else nullcontext():
+            if rows:
+                self._guarded(lambda: self._admit(rows, weight))
+            while not self.cursor.done:
+                if self.cursor.count is not None:
+                    self.cursor.open(self.optimizer._room())
+                # Not through a variable, which would keep the gradients while the next ones are computed.
+                self._finish(self._guarded(self._evaluate))
 
     def take(self, rows: tuple[Any, ...], weight: Any) -> tuple[Any, ...]:
         """Return the window's rows to a closure, in its first call after the rows before its own are done."""
@@ -79,14 +90,11 @@ class Walk:
 
     def report(self) -> Tensor | None:
         """Return the mean (or sum) of the cost over all rows, in float32 or wider."""
-        mean = mean_cost(self.costs, self.optimizer.reduction)
-        if mean is None:
-            return None
-        wide = isinstance(self.last_cost, Tensor) and self.last_cost.dtype in (torch.float32, torch.float64)
-        if wide and self.processes == len(self.costs) == 1:
-            return self.last_cost
-        like = self.last_cost if isinstance(self.last_cost, Tensor) else torch.empty(())
-        return torch.tensor(mean, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+        return report(self.costs, self.last_cost, self.optimizer.reduction, self.processes)
+
+    def finish(self, value: Any, gradients: Gradients) -> None:
+        """Finish a window whose rows were taken in an evaluation that another began."""
+        self._finish(self._part(value, gradients))
 
     def _admit(self, rows: tuple[Any, ...], weight: Any) -> None:
         self.cursor.admit(rows, weight)
@@ -100,17 +108,15 @@ class Walk:
         needless = not cursor.own or (isinstance(self.source, Cost) and not cursor.weight)
         if cursor.count is not None and needless:
             return Part()
-        value, gradients = self.optimizer._differentiate(self._gradients)
-        if not cursor.taken:
+        return self._part(*self.optimizer._differentiate(self._gradients))
+
+    def _part(self, value: Any, gradients: Gradients) -> Part:
+        if not self.cursor.taken:
             raise RuntimeError(NO_TAKE)
-        weight = cursor.weight
-        # A closure that returns nothing, as Lightning's for a training_step that skips, has nothing to add.
-        if not weight or (value is None and not gradients):
-            return Part()
-        self.last_cost = value
-        share = weight if self.optimizer.reduction == "mean" else 1.0
-        cost = math.nan if value is None else check_finite(value) * share
-        return Part(gradients, share, weight, cost)
+        part = part_of(value, gradients, self.cursor.weight, self.optimizer.reduction)
+        if part.weight:
+            self.last_cost = value
+        return part
 
     def _gradients(self) -> tuple[Any, Gradients]:
         unseen = self.optimizer._unseen
@@ -162,3 +168,25 @@ class Walk:
             elif self.processes > 1:
                 add_up(Part(), self.parameters, 0, failed=True)
             raise
+
+
+def part_of(value: Any, gradients: Gradients, weight: float, reduction: str) -> Part:
+    """Return what rows of this total weight contribute, by their cost, a mean or sum, and its gradients."""
+    # A closure that returns nothing, as Lightning's for a training_step that skips, has nothing to add.
+    if not weight or (value is None and not gradients):
+        return Part()
+    share = weight if reduction == "mean" else 1.0
+    cost = math.nan if value is None else check_finite(value) * share
+    return Part(gradients, share, weight, cost)
+
+
+def report(costs: list[tuple[float, float]], last: Any, reduction: str, processes: int = 1) -> Tensor | None:
+    """Return the mean (or sum) of the cost over all rows, in float32 or wider; `last` is the last cost."""
+    wide = isinstance(last, Tensor) and last.dtype in (torch.float32, torch.float64)
+    if wide and processes == len(costs) == 1:
+        return last
+    mean = mean_cost(costs, reduction)
+    if mean is None:
+        return None
+    like = last if isinstance(last, Tensor) else torch.empty(())
+    return torch.tensor(mean, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)

@@ -1,7 +1,7 @@
-"""Asks a third party where candidate and reference differ by little: the slope of the reference's forward.
+"""Asks a third party where candidate and reference differ: the slope of the reference's forward.
 
-Built-in gradients are not always accurate to rounding (a constant held in float32, a few terms of a series);
-who agrees with the function itself is right.
+Built-in gradients are not always accurate to rounding (a constant held in float32, a few terms of a series),
+and some are wrong; who agrees with the function itself is right.
 """
 
 from __future__ import annotations
@@ -15,22 +15,26 @@ from .outcome import random
 from .trial import Trial
 from .truth import Truth, pairing, ridders
 
-_SUSPECT = 1e-5
-"""Relative error up to which a reference is suspected at all."""
+_INACCURATE = 1e-5
+"""Relative error up to which a reference is inaccurate; beyond, its gradient is wrong."""
 
 
 def calibrated(trial: Trial) -> Trial:
-    """The trial with a truth that knows its own inaccuracy on the sample as given."""
+    """The trial with a truth that knows its own inaccuracy on the sample as given.
+
+    Of a reference whose gradient is not the slope of its forward at all, only that slope is left as truth.
+    """
     if trial.seen().error is not None or not trial.truth_of.judges_forward:
         return trial
     for difference in trial.differences():
         leaf, seen = difference.leaf, difference.seen
-        if leaf is None or seen is None or difference.relative > _SUSPECT:
+        if leaf is None or seen is None or not is_off(trial, leaf, seen, difference.expected):
             continue
-        if is_off(trial, leaf, seen, difference.expected):
-            trial.note(f"the reference's own {difference.what} is off by {difference.relative:.1g}")
-            truth = replace(trial.truth_of, uncertainty=max(trial.truth_of.uncertainty, difference.relative))
-            trial = replace(trial, truth_of=truth, _known={})
+        trial.note(f"the reference's own {difference.what} is off by {difference.relative:.1g}")
+        if difference.relative > _INACCURATE:
+            return replace(trial, truth_of=trial.truth_of.by_differences(), _known={})
+        truth = replace(trial.truth_of, uncertainty=max(trial.truth_of.uncertainty, difference.relative))
+        trial = replace(trial, truth_of=truth, _known={})
     return trial
 
 

@@ -15,6 +15,7 @@ from .samples import derived
 from .settings import kept
 from .shrink import smallest
 from .snippet import snippet
+from .stray import strays
 from .trial import Evidence, Trial
 
 
@@ -108,6 +109,8 @@ def examine(
 def look(trial: Trial, probe: Probe) -> Iterator[Finding]:
     """The findings of one probe on one sample; none if the reference refuses the sample."""
     with kept():
+        if strays(trial):
+            return
         if trial.truth(random).error is not None:
             yield from _without_truth(trial, probe) if trial.sample is trial.given else ()
             return

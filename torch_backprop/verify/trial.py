@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .outcome import Cotangent, Outcome, random, run
+from .rounding import RandomRounding, nudged
 from .sample import Sample
 from .target import Target
 from .truth import Truth
@@ -23,6 +24,7 @@ _TINY = 1e-6
 _UNDERFLOW = 1e-100
 DISCONTINUOUS = 1e-3
 """A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
+_ROUNDINGS = range(3)
 
 
 Note = Callable[[str], None]
@@ -92,6 +94,9 @@ class Trial:
     ) -> Iterator[Difference]:
         """Where outputs and gradients of the candidate are not the truth's."""
         seen, truth = self.seen(cotangent, needs), self.truth(cotangent, needs)
+        # of an infinity that nothing of the result survives, no gradient is right
+        if not self.sample.finite and not any(y.isfinite().any() for y in truth.outputs):
+            return
         for i, (ours, theirs) in enumerate(zip(seen.outputs, truth.outputs, strict=False)):
             yield from self._judge(f"output {i}", None, ours, theirs, lambda o, i=i: o.outputs[i], cotangent)
         for name, theirs in truth.gradients.items():
@@ -115,6 +120,13 @@ class Trial:
             return _is_nothing(seen) and _is_nothing(expected)
         error, scale = distance(seen, expected)
         return error <= max(_TEN_DIGITS, K * self.truth_of.uncertainty) * max(scale, 1e-3)
+
+    def close(self, name: str, seen: Tensor | None, expected: Tensor | None) -> bool:
+        """Whether two gradients of ``name`` differ by no more than the truth's moves by rounding."""
+        if expected is None or seen is None or self.near(seen, expected):
+            return self.near(seen, expected)
+        error, scale = distance(seen, expected)
+        return error <= K * self._jitter(lambda o: o.gradients.get(name), expected, scale, random)
 
     def excused(self, leaf: str) -> bool:
         """Whether the gradient differs on the sample already, at a kink where it may."""
@@ -167,13 +179,18 @@ class Trial:
     def _jitter(
         self, pick: Callable[[Outcome], Any], expected: Tensor, scale: float, cotangent: Cotangent
     ) -> float:
-        """By how much the truth moves when inputs and cotangent move by their last bit."""
-        moved = self.truth_of.outcome(self.sample.changed("", "", _nudge), _nudged(cotangent), None)
-        found = pick(moved) if moved.error is None else None
-        if found is None or found.shape != expected.shape:
-            return 0.0
-        change, _ = distance(found, expected)
-        return change if change < DISCONTINUOUS * max(scale, 1e-9) else 0.0
+        """By how much the truth moves when inputs and cotangent, or all between, move by their last bit."""
+        changes = [distance(x, expected)[0] for x in map(pick, self._moved(cotangent)) if x is not None]
+        return max((x for x in changes if x < DISCONTINUOUS * max(scale, 1e-9)), default=0.0)
+
+    def _moved(self, cotangent: Cotangent) -> Iterator[Outcome]:
+        nudge = self.sample.changed("", "", lambda _, x: nudged(x))
+        outcomes = [self.truth_of.outcome(nudge, _nudged(cotangent), None)]
+        if not self.truth_of.numeric:
+            for seed in _ROUNDINGS:
+                with RandomRounding(seed):
+                    outcomes.append(self.truth_of.outcome(self.sample, cotangent, None))
+        return (found for found in outcomes if found.error is None)
 
 
 def distance(seen: Tensor, expected: Tensor) -> tuple[float, float]:
@@ -197,14 +214,8 @@ def _where_defined(expected: Tensor, leaf: Tensor) -> Tensor:
     return expected if bool(leaf.isfinite().all()) else torch.where(leaf.isfinite(), expected, torch.nan)
 
 
-def _nudge(name: str, tensor: Tensor) -> Tensor:
-    # in the tensor's own dtype: in float32, 1 + eps would be 1
-    sign = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(3)).sign().to(tensor)
-    return tensor * (1 + torch.finfo(tensor.dtype).eps * sign)
-
-
 def _nudged(cotangent: Cotangent) -> Cotangent:
-    return lambda output, position: _nudge("", cotangent(output, position))
+    return lambda output, position: nudged(cotangent(output, position))
 
 
 def _is_nothing(tensor: Tensor | None) -> bool:

@@ -45,6 +45,10 @@ class Truth:
             return run(self.target, sample, cotangent, needs, self.live)
         return _differences(self.target, sample, cotangent, needs)
 
+    def by_differences(self) -> Truth:
+        """The same function, with extrapolated differences for gradients."""
+        return replace(self, numeric=True, uncertainty=_EXTRAPOLATED)
+
 
 def in_place(target: Target, sample: Sample) -> Target:
     """The target, marked as ``spare`` if it works in place and so refuses leaves."""
@@ -60,12 +64,8 @@ def own_forward(candidate: Target, sample: Sample) -> Truth:
         found = truth.outcome(sample, random, None)
         if found.error is None and found.live:
             truth = replace(truth, live=_differentiable(candidate, sample, found.live))
-            return (
-                truth if _agrees(truth, sample) else replace(truth, numeric=True, uncertainty=_EXTRAPOLATED)
-            )
-    return Truth(
-        replace(candidate, spare=True), judges_forward=False, numeric=True, uncertainty=_EXTRAPOLATED
-    )
+            return truth if _agrees(truth, sample) else truth.by_differences()
+    return Truth(replace(candidate, spare=True), judges_forward=False).by_differences()
 
 
 def _differentiable(candidate: Target, sample: Sample, live: tuple[int, ...]) -> tuple[int, ...] | None:

@@ -133,9 +133,8 @@ def probabilities(q: Tensor, k: Tensor, mask: Tensor | None, options: Options) -
     if options.causal:
         future = torch.ones(s.shape[-2:], dtype=torch.bool, device=s.device).triu(1)
         s = s.masked_fill(future, -math.inf)
-    if mask is None:
-        return s.softmax(-1)
-    s = s.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else s + widen(mask)
+    if mask is not None:
+        s = s.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else s + widen(mask)
     if options.weights:
         return s.softmax(-1)
     # a softmax of nothing is undefined; a row that sees nothing is to be zero

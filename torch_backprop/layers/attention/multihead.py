@@ -286,15 +286,10 @@ SPECS = (
             case((3, 2, 4), (3, 2, 4), call=causally, **TWO),
             case((5, 4), (5, 3), (5, 2), kdim=3, vdim=2, bias=False, add_zero_attn=True, **TWO),
             case((2, 3, 4), (2, 3, 4), (2, 3, 4), (2, 3), (4, 3, 3), call=masked, **FIRST),
+            case((5, 4), (5, 4), (5, 4), dropout=0.4, **TWO),
+            case((6, 2, 4), call=itself, dropout=0.4, **TWO),
         ),
         QUADRATIC,
-        large=case((128, 32, 256), call=itself, embed_dim=256, num_heads=8),
-    ),
-    LayerSpec(
-        MultiheadAttention,
-        torch.nn.MultiheadAttention,
-        (case((6, 2, 4), call=itself, dropout=0.4, **TWO), case((5, 4), (5, 4), (5, 4), dropout=0.4, **TWO)),
-        QUADRATIC | {"random"},
         large=case((128, 32, 256), call=itself, embed_dim=256, num_heads=8, dropout=0.1),
     ),
 )

@@ -105,7 +105,8 @@ class Scores:
             seen = min(last, columns) if self.causal else columns
             future = None
             if self.causal:
-                future = buffers.new_full((last - first, seen), -math.inf).triu_(first + 1)
+                # added to an infinite score, -inf would make what nobody may see undefined
+                future = buffers.new_ones(last - first, seen).tril_(first).sub_(0.5).mul_(math.inf)
             for head in range(0, count, heads):
                 across = slice(head, min(head + heads, count))
                 yield Tile(self, across, slice(first, last), slice(0, seen), future, buffers)
@@ -152,12 +153,10 @@ class Tile:
             rows = self.rows if wide.shape[1] > 1 else slice(None)
             s += wide[:, rows, self.columns if wide.shape[2] > 1 else slice(None)]
         if self.future is not None:
-            s += self.future
+            torch.minimum(s, self.future, out=s)
         p = torch.softmax(s, -1, out=self._buffer(1, s.shape))
-        if mask is not None:
-            # a row that sees nothing
-            p.masked_fill_(s.amax(-1, keepdim=True) == -math.inf, 0)
-        return p
+        # a row that sees nothing
+        return p.masked_fill_(s.amax(-1, keepdim=True) == -math.inf, 0)
 
     def _buffer(self, which: int, shape: tuple[int, ...]) -> Tensor:
         return self.buffers[which, : math.prod(shape)].view(shape)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to
-from torch_backprop.rule import FLOAT32, Rule, save, widen
+from torch_backprop.rule import FLOAT32, Rule, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 LEAST_VARIANCE = 9.999999960041972e-13
@@ -101,7 +101,7 @@ def binary_cross_entropy(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if weight is not None and weight.requires_grad:
+    if wanted(weight):
         return F.binary_cross_entropy(input, target, weight, reduction=reduction)
     return BCELossRule.call(input, target, weight, reduction)
 
@@ -134,7 +134,7 @@ def binary_cross_entropy_with_logits(
         ValueError: sizes that differ, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
-    if any(tensor is not None and tensor.requires_grad for tensor in (weight, pos_weight)):
+    if wanted(weight) or wanted(pos_weight):
         return F.binary_cross_entropy_with_logits(
             input, target, weight, reduction=reduction, pos_weight=pos_weight
         )

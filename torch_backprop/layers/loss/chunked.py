@@ -26,7 +26,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch_backprop.layers.linear import _times as times
 from torch_backprop.layers.loss.reduction import reduced
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import Rule, first_order, is_plain, save, widen
+from torch_backprop.rule import Rule, first_order, is_plain, save, wanted, widen
 
 CHUNK = 1 << 20
 """Logits of a chunk, where the options do not say."""
@@ -53,8 +53,7 @@ class Chunks:
             compact = options.acc_policy == "compact" and (x.is_cuda or options.acc_dtype == x.dtype)
             # who asks for chunks would hold little: x alone, and no gradient beside it
             return cls(options.batch_chunk_size or len(x), 0, compact)
-        wanted = [y is not None and y.requires_grad and torch.is_grad_enabled() for y in (x, w, b)]
-        needs = sum(1 << i for i, needed in enumerate(wanted) if needed)
+        needs = sum(1 << i for i, y in enumerate((x, w, b)) if wanted(y) and torch.is_grad_enabled())
         return cls(max(1, CHUNK // len(w)), needs, False)
 
 
@@ -156,6 +155,8 @@ def _by_chunks(
     split = zip(*(part.split(max(chunks.rows, 1)) for part in parts), strict=True)
     for x_rows, target, weights, valid, u_rows in split:
         z = widen(F.linear(x_rows, w, b))
+        # large logits have no digits left for their sum of exponentials
+        z.sub_(z.amax(1, keepdim=True))
         height = torch.logsumexp(z, 1)
         losses.append(weights * torch.where(valid, height - Samples(1, target, weights, valid).gather(z), 0))
         if not any(needs):

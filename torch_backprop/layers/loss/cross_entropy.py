@@ -23,7 +23,7 @@ from torch import Tensor
 from torch_backprop.layers.elementwise import TILE
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread
 from torch_backprop.layers.loss.samples import Samples, along_classes
-from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, owned, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -174,7 +174,7 @@ def cross_entropy(
     reduction = resolve(size_average, reduce, reduction)
     soft = target.shape == input.shape
     # what torch refuses, it refuses itself, in its own words
-    refused = ignore_index >= 0 if soft else weight is not None and weight.requires_grad
+    refused = ignore_index >= 0 if soft else wanted(weight)
     if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0 or not input.is_floating_point():
         return F.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
     if soft:

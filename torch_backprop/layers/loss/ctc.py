@@ -3,7 +3,7 @@
 Of one sample with log-probabilities x_tc over time t < T and classes c, and a target interleaved with blanks
 as labels l_s, s = 0 .. 2S, let a_ts be the log of the sum over all beginnings of a path that are in s at t,
 b_ts that over all ends from there (eqs. 6-11), and K(s) the s' from which a path may come: s, s - 1, and
-s - 2 unless l_s is blank or equal to l_(s-2):
+s - 2 unless s is even or l_s equal to l_(s-2):
 
     forward   a_ts = x_t,l_s + log sum_{s' in K(s)} exp a_(t-1)s'
               l = -log(exp a_(T-1)(2S) + exp a_(T-1)(2S-1))
@@ -30,12 +30,15 @@ from torch_backprop.layers.loss.reduction import whole
 from torch_backprop.rule import Rule, is_plain, save
 from torch_backprop.spec import Draw, LayerSpec, case
 
-NEVER = -1e30
-"""The logarithm of an impossible path's probability."""
+
+def never(x: Tensor) -> float:
+    """The logarithm of an impossible path's probability, in the dtype of ``x``."""
+    # far below any other, and as far from overflow
+    return -(torch.finfo(x.dtype).max ** 0.8)
 
 
 class CTCRule(Rule):
-    """Saves x, the target and the lengths; a and b are computed in one loop over time."""
+    """Saves x, l, the target and the lengths; a and b are computed in one loop over time."""
 
     autocast = CAST
 
@@ -51,9 +54,9 @@ class CTCRule(Rule):
                 total = torch.where(paths.within, x.exp(), 0).sum((0, 2))
                 losses = losses + (total - total.detach())
             return losses
+        _refuse_outside(targets, target_lengths, x.shape[2])
         # torch steps over gaps between targets that are listed one after the other
-        targets = targets.contiguous()
-        given = (x, targets, input_lengths, target_lengths, blank, zero)
+        given = (x, targets.contiguous(), input_lengths, target_lengths, blank, zero)
         return torch.ops.aten._ctc_loss.Tensor(*given)[0]
 
     @staticmethod
@@ -61,7 +64,7 @@ class CTCRule(Rule):
         x, targets, *lengths, ctx.blank, ctx.zero = inputs
         # as numbers where they can be read, as torch keeps them
         ctx.lengths = [given.tolist() for given in lengths] if is_plain(x) else None
-        save(ctx, x, targets, *(() if ctx.lengths else lengths))
+        save(ctx, x, targets, output, *(() if ctx.lengths else lengths))
 
     @staticmethod
     def backward(ctx: Any, grad_l: Tensor) -> tuple[Tensor | None, ...]:
@@ -94,14 +97,14 @@ class _Paths:
         labels = torch.stack((padded, torch.full_like(padded, blank)), 2).reshape(n, 2 * s)
         self.labels = F.pad(labels, (1, 0), value=blank)
         before = _shifted(self.labels, 2, blank)
-        self.skips = _logarithm((self.labels != blank) & (self.labels != before), x.dtype)
         time = torch.arange(x.shape[0], device=x.device).reshape(-1, 1, 1)
         state = torch.arange(2 * s + 1, device=x.device)
+        self.skips = _logarithm((state % 2 == 1) & (self.labels != before), x)
         steps, lasts = input_lengths.unsqueeze(1), 2 * target_lengths.unsqueeze(1)
         self.within = time < steps
-        self.first = _logarithm((time == 0) & (state < 2) & (state <= lasts), x.dtype)
+        self.first = _logarithm((time == 0) & (state < 2) & (state <= lasts), x)
         is_last = (state <= lasts) & (state >= lasts - 1)
-        self.last = _logarithm((time == steps - 1) & is_last, x.dtype)
+        self.last = _logarithm((time == steps - 1) & is_last, x)
 
     def along(self, x: Tensor) -> Tensor:
         """x_t,l_s ``(T, N, 2S + 1)``."""
@@ -111,12 +114,12 @@ class _Paths:
         """l ``(N)``."""
         a = _sums(self.along(x), self.first, self.skips, level=False)
         losses = -torch.logsumexp((a + self.last).transpose(0, 1).flatten(1), 1)
-        return torch.where(losses > -NEVER / 2, torch.inf, losses)
+        return torch.where(losses > -never(x) / 2, torch.inf, losses)
 
     def sums(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x along the labels, a and b, but for a number for each time."""
         x = self.along(x)
-        skips_back = _shifted(self.skips.flip(1), 2, NEVER)
+        skips_back = _shifted(self.skips.flip(1), 2, never(x))
         # the reversed targets in reversed time beside the others: the loop costs the same
         a, b = _sums(
             torch.cat((x, x.flip(0, 2)), 1),
@@ -126,7 +129,7 @@ class _Paths:
         return x, a, b.flip(0, 2)
 
 
-def _slopes(ctx: Any, x: Tensor, targets: Tensor, *lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes(ctx: Any, x: Tensor, targets: Tensor, losses: Tensor, *lengths: Tensor) -> tuple[Tensor, Tensor]:
     """Which times are within a sample, and how its loss changes with x there."""
     if ctx.lengths:
         lengths = tuple(torch.tensor(given, device=x.device) for given in ctx.lengths)
@@ -137,8 +140,8 @@ def _slopes(ctx: Any, x: Tensor, targets: Tensor, *lengths: Tensor) -> tuple[Ten
     states = torch.softmax(a + b - along, 2)
     places = paths.labels.expand(states.shape)
     slopes = x.exp() - torch.zeros_like(x).scatter_add(2, places, states)
-    missed = (a + paths.last).amax((0, 2)) < NEVER / 2
-    return paths.within, torch.where(missed.unsqueeze(1), 0 if ctx.zero else torch.nan, slopes)
+    missed = (losses == torch.inf).unsqueeze(1)
+    return paths.within, torch.where(missed, 0 if ctx.zero else torch.nan, slopes)
 
 
 def _sums(x: Tensor, first: Tensor, skips: Tensor, level: bool = True) -> Tensor:
@@ -146,10 +149,11 @@ def _sums(x: Tensor, first: Tensor, skips: Tensor, level: bool = True) -> Tensor
 
     With ``level`` the largest of every time is made 0, because large logarithms have few digits.
     """
-    a = torch.full_like(x[0], NEVER)
+    impossible = never(x)
+    a = torch.full_like(x[0], impossible)
     rows = []
     for x_t, first_t in zip(x.unbind(0), first.unbind(0), strict=True):
-        ways = (a, first_t, _shifted(a, 1, NEVER), _shifted(a, 2, NEVER) + skips)
+        ways = (a, first_t, _shifted(a, 1, impossible), _shifted(a, 2, impossible) + skips)
         if torch.is_grad_enabled():
             a = torch.logsumexp(torch.stack(ways), 0) + x_t
         else:
@@ -166,14 +170,14 @@ def _shifted(row: Tensor, places: int, value: float) -> Tensor:
     return F.pad(row[..., : max(row.shape[-1] - places, 0)], (min(places, row.shape[-1]), 0), value=value)
 
 
-def _logarithm(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.where(mask, 0.0, NEVER).to(dtype)
+def _logarithm(mask: Tensor, like: Tensor) -> Tensor:
+    return torch.where(mask, like.new_zeros(()), never(like))
 
 
 def _padded(targets: Tensor, lengths: Tensor) -> Tensor:
     """Targets ``(N, S)`` of samples that may be listed one after the other; what is padding is some class."""
     # under a transform the longest is not known
-    longest = int(lengths.max()) if is_plain(lengths) and lengths.numel() else targets.shape[-1]
+    longest = max(int(lengths.max()), 0) if is_plain(lengths) and lengths.numel() else targets.shape[-1]
     if targets.dim() == 2:
         targets = targets[:, :longest]
     else:
@@ -207,6 +211,7 @@ def ctc_loss(
         ``()``, or ``(N)`` without a reduction; in nats.
 
     Raises:
+        IndexError: a target that is no class, for which torch would read memory that is not its own.
         RuntimeError: shapes, lengths or dtypes that do not fit, in torch's words.
         ValueError: an unknown reduction, in torch's words.
     """
@@ -225,6 +230,14 @@ def ctc_loss(
     return whole(losses if batched or reduction != "none" else losses.squeeze(0), reduction)
 
 
+def _refuse_outside(targets: Tensor, lengths: Tensor, classes: int) -> None:
+    if is_plain(targets) and targets.numel():
+        labels = _padded(targets, lengths)
+        outside = labels[(labels < 0) | (labels >= classes)]
+        if outside.numel():
+            raise IndexError(f"Target {int(outside[0])} is out of bounds.")
+
+
 class CTCLoss(torch.nn.CTCLoss):
     """Drop-in for :class:`torch.nn.CTCLoss`."""
 
@@ -232,15 +245,8 @@ class CTCLoss(torch.nn.CTCLoss):
         self, log_probs: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor
     ) -> Tensor:
         """Maps ``(T, N, C)``, ``(N, S)``, ``(N)`` and ``(N)`` to ``()``, or ``(N)`` without a reduction."""
-        return ctc_loss(
-            log_probs,
-            targets,
-            input_lengths,
-            target_lengths,
-            self.blank,
-            self.reduction,
-            self.zero_infinity,
-        )
+        given = log_probs, targets, input_lengths, target_lengths
+        return ctc_loss(*given, self.blank, self.reduction, self.zero_infinity)
 
 
 def _tensor(lengths: Any, like: Tensor) -> Tensor:
@@ -278,14 +284,7 @@ SPECS = (
         torch.nn.CTCLoss,
         (
             case(_unit(5, 3, 5), _classes(3, 2), _lengths(5, 3), Draw((3,), "classes", 3), blank=4),
-            case(
-                _unit(2, 4, 5),
-                _classes(4, 2),
-                _lengths(2, 4),
-                _lengths(2, 4),
-                blank=4,
-                zero_infinity=True,
-            ),
+            case(_unit(2, 4, 5), _classes(4, 2), *[_lengths(2, 4)] * 2, blank=4, zero_infinity=True),
             case(_unit(5, 5), _classes(1), _lengths(5), _lengths(1), blank=4, reduction="none"),
         ),
         large=case(

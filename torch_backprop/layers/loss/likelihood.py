@@ -9,15 +9,17 @@ g / sum_i w_t; 0 for ignored samples:
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import deprecated
 
 from torch_backprop.layers.loss.reduction import reduced, resolve
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import FLOAT32, Rule, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, owned, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -90,7 +92,7 @@ def nll_loss(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if weight is not None and weight.requires_grad:
+    if wanted(weight):
         return F.nll_loss(input, target, weight, ignore_index=ignore_index, reduction=reduction)
     return NLLLossRule.call(input, target, weight, reduction, ignore_index)[0]
 
@@ -101,6 +103,19 @@ class NLLLoss(torch.nn.NLLLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Maps ``(N, C, *)`` and ``(N, *)`` to ``()``, or ``(N, *)`` without a reduction."""
         return nll_loss(input, target, self.weight, ignore_index=self.ignore_index, reduction=self.reduction)
+
+
+with warnings.catch_warnings():
+    # of a class derived from it, too, torch warns; our user derives none
+    warnings.simplefilter("ignore", FutureWarning)
+
+    WORDS = torch.nn.NLLLoss2d.__deprecated__  # pyright: ignore[reportAttributeAccessIssue]
+
+    @deprecated(WORDS, category=FutureWarning)
+    class NLLLoss2d(torch.nn.NLLLoss2d):
+        """Drop-in for :class:`torch.nn.NLLLoss2d`, as which it is deprecated: use ``NLLLoss``."""
+
+        forward = NLLLoss.forward
 
 
 SPECS = (
@@ -114,5 +129,11 @@ SPECS = (
             case((4,), Draw((), "classes", 4), weight=Draw((4,), "unit"), reduction="sum"),
         ),
         large=case((1024, 4096), Draw((1024,), "classes", 4096)),
+    ),
+    LayerSpec(
+        NLLLoss2d,
+        torch.nn.NLLLoss2d,
+        (case((2, 3, 4), Draw((2, 4), "classes", 3), ignore_index=0),),
+        large=case((64, 16, 32, 32), Draw((64, 32, 32), "classes", 16)),
     ),
 )

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch_backprop.layers.elementwise import TILE, tiles
 from torch_backprop.layers.loss.pointwise import CAST
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, whole
-from torch_backprop.rule import Rule, first_order, is_plain, save, widen
+from torch_backprop.rule import Rule, first_order, is_plain, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -123,7 +123,7 @@ def multi_margin_loss(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if weight is not None and weight.requires_grad:
+    if wanted(weight):
         return F.multi_margin_loss(input, target, p, margin, weight, reduction=reduction)
     return MultiMarginRule.call(input, target, weight, p, margin, reduction)
 

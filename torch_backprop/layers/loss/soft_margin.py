@@ -21,6 +21,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST, pointwise
 from torch_backprop.layers.loss.reduction import resolve, whole
+from torch_backprop.rule import wanted
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -87,7 +88,7 @@ def soft_margin_loss(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if target.requires_grad or not (input.is_floating_point() or input.is_complex()):
+    if wanted(target) or not (input.is_floating_point() or input.is_complex()):
         return F.soft_margin_loss(input, target, reduction=reduction)
     return SoftMarginRule.call(input, target, reduction)
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import Module
 
 from torch_backprop.layers.loss.reduction import sum_to
 from torch_backprop.layers.normalization.batch import normalized
@@ -135,6 +136,21 @@ class SyncBatchNorm(torch.nn.SyncBatchNorm):
         if dist.get_world_size(group) == 1:
             return normalized(self, input)
         return normalized(self, input, partial(sync_batch_norm, group=group))
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """``module`` with this class, and with its state, in the place of every batch normalization.
+
+        Args:
+            module: of any modules; changed in place, but for a single layer.
+            process_group: whose processes share their moments. Default: all.
+        """
+        converted = super().convert_sync_batchnorm(module, process_group)
+        for layer in converted.modules():
+            # of whatever class it was, torch makes it one of its own
+            if type(layer) is torch.nn.SyncBatchNorm:
+                layer.__class__ = cls
+        return converted
 
 
 def _standardized(x: Tensor, n: float, group: Any, eps: float) -> tuple[Tensor, Tensor, Tensor]:

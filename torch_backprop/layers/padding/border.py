@@ -55,7 +55,9 @@ class BorderPadRule(Rule):
         folded = widen(grad_y.movedim(1, -1).contiguous() if ctx.channels_last else grad_y)
         for i, (left, right) in enumerate(ctx.padding.sides):
             folded = fold(folded, -1 - i - ctx.channels_last, left, right, ctx.padding.mode)
-        folded = folded.contiguous(memory_format=ctx.format).to(grad_y.dtype)
+        # nothing folded is grad_y itself, which is not ours to give away
+        mine = any(map(any, ctx.padding.sides))
+        folded = (folded.contiguous if mine else folded.clone)(memory_format=ctx.format).to(grad_y.dtype)
         grad_x = folded.movedim(-1, 1) if ctx.channels_last else folded
         return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None
 

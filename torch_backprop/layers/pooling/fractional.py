@@ -134,8 +134,6 @@ def _options(module: Any) -> tuple[Any, ...]:
     return *sizes, module.return_indices, module._random_samples
 
 
-RANDOM = frozenset({"random"})
-
 SPECS = (
     LayerSpec(
         FractionalMaxPool2d,
@@ -145,7 +143,6 @@ SPECS = (
             case((3, 6, 8), kernel_size=(3, 2), output_ratio=(0.5, 0.6), return_indices=True),
             case((2, 3, 6, 6), kernel_size=2, output_size=4, _random_samples=Draw((2, 3, 2), "unit")),
         ),
-        RANDOM,
         large=case((16, 64, 32, 32), kernel_size=2, output_ratio=0.6),
     ),
     LayerSpec(
@@ -155,7 +152,6 @@ SPECS = (
             case((2, 2, 4, 5, 6), kernel_size=2, output_size=(2, 3, 4)),
             case((2, 5, 6, 4), kernel_size=2, output_ratio=0.5, return_indices=True),
         ),
-        RANDOM,
         large=case((4, 32, 16, 32, 32), kernel_size=2, output_ratio=0.6),
     ),
 )

@@ -54,7 +54,10 @@ RULE = layer_rule(Gru)
 
 
 class GRU(torch.nn.GRU):
-    """Drop-in for :class:`torch.nn.GRU`, whose constructor, state and repr it inherits."""
+    """Drop-in for :class:`torch.nn.GRU`, whose constructor, state and repr it inherits.
+
+    ``torch.compile`` refuses every module of that class unless ``torch._dynamo.config.allow_rnn`` is set.
+    """
 
     def forward(self, input: Sequence, hx: Tensor | None = None) -> tuple[Sequence, Tensor]:
         """Maps ``(T, B, input_size)`` and ``(layers * directions, B, hidden_size)`` to y and last states.

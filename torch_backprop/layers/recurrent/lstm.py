@@ -122,7 +122,10 @@ RULE = layer_rule(Lstm)
 
 
 class LSTM(torch.nn.LSTM):
-    """Drop-in for :class:`torch.nn.LSTM`, whose constructor, state and repr it inherits."""
+    """Drop-in for :class:`torch.nn.LSTM`, whose constructor, state and repr it inherits.
+
+    ``torch.compile`` refuses every module of that class unless ``torch._dynamo.config.allow_rnn`` is set.
+    """
 
     def forward(
         self, input: Sequence, hx: tuple[Tensor, Tensor] | None = None

@@ -1,0 +1,150 @@
+"""Measure every layer, or every case of the optimizers, against what PyTorch has."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+
+from experiments.benchmark import layers, optimizers
+from experiments.benchmark.figures import dots
+from experiments.benchmark.layers import COLUMNS, Measurement, chosen
+from experiments.benchmark.options import Options
+from experiments.marked import machine
+from experiments.page import section, wide
+from experiments.run import Run, RunError
+from experiments.theory.study import Account, Piece, Progress, study
+
+SECONDS, QUICK = 1.0, 0.1
+"""For each layer."""
+METHOD = (
+    "Ratios to torch.nn, in {}, at a million elements and more: of the least processor time of a forward and"
+    " a backward pass, both layers in turns in one process, and of the bytes held between the passes."
+)
+HEADS = ("layer", "torch ms", "time", "bytes held", "with frozen weights")
+
+
+def main(run: Run) -> None:
+    """Run the benchmark, and report whatever it has come to.
+
+    Raises:
+        RunError: If the pattern is the name of nothing.
+    """
+    options: Options = run.options
+    pieces = _of_optimizers(options) if options.optimizers else _of_layers(options)
+    if not pieces:
+        noun = "case" if options.optimizers else "layer"
+        example = optimizers.cases()[0].name if options.optimizers else "Conv2d"
+        raise RunError(f"--only: {options.only!r} is the name of no {noun}, such as {example!r}")
+    study(run, pieces, partial(_tell_optimizers if options.optimizers else _tell_layers, options))
+
+
+def _of_layers(options: Options) -> Mapping[str, Piece]:
+    seconds = QUICK if options.fast or options.quick else SECONDS
+    dtype = getattr(torch, options.dtype)
+
+    def measure(spec: Any) -> Callable[[Progress], list[dict[str, Any]]]:
+        return lambda _: [layers.measure(spec, seconds, options.compiled, dtype).row()]
+
+    # A layer may have several specs.
+    specs = enumerate(chosen(options.only))
+    named = {f"{number} {spec.layer.__name__}": spec for number, spec in specs}
+    return {name: Piece(spec.layer.__name__, seconds, measure(spec)) for name, spec in named.items()}
+
+
+def _of_optimizers(options: Options) -> Mapping[str, Piece]:
+    repetitions = 5 if options.fast or options.quick else 60
+
+    def measure(case: optimizers.Case) -> Callable[[Progress], list[dict[str, Any]]]:
+        return lambda _: optimizers.measure(case, repetitions)
+
+    return {case.name: Piece(case.name, 1.0, measure(case)) for case in optimizers.matching(options.only)}
+
+
+def _tell_layers(options: Options, found: dict[str, Any]) -> Account:
+    measured = [Measurement.of(row) for rows in found.values() for row in rows]
+    rows = [
+        [f"{m.layer} {m.case}", f"{m.milliseconds:.1f}", f"{m.time:.2f}", *layers.ratios(m.held)]
+        for m in measured
+    ]
+    headline, sections = "", []
+    if measured:
+        mean = _mean([m.time for m in measured])
+        rows.append(["geometric mean", "", f"{mean:.2f}", "", ""])
+        less = sum(m.held.bytes < m.held.builtin_bytes for m in measured)
+        more = sum(m.held.bytes > m.held.builtin_bytes for m in measured)
+        headline = (
+            f"Forward and backward take <b>{mean:.2f}</b> times as long as PyTorch's, in the geometric mean"
+            f" over {len(measured)} measurements. Between the two passes {less} hold less than their"
+            f" built-in, {more} more, and the others as much. {METHOD.format(options.dtype)} {machine()}"
+        )
+        sections = [_times([(m.layer, m.time) for m in measured], "layer"), _held(measured)]
+    subtitle = f"{options.only} · {'compiled' if options.compiled else 'eager'}"
+    metrics = [asdict(m) | asdict(m.held) for m in measured]
+    kept = [{column: row[column] for column in COLUMNS} for row in metrics]
+    ratios = [(number, m.time) for number, m in enumerate(measured)]
+    return Account(
+        "Layers against torch.nn",
+        subtitle,
+        headline,
+        HEADS,
+        rows,
+        sections,
+        COLUMNS,
+        kept,
+        {"layers": {"time over that of torch.nn": ratios}},
+    )
+
+
+def _tell_optimizers(options: Options, found: dict[str, Any]) -> Account:
+    measured = [row for rows in found.values() for row in rows]
+    rows = [[str(row[column]) for column in optimizers.COLUMNS] for row in measured]
+    headline, sections = "", []
+    if measured:
+        mean = _mean([row["ratio"] for row in measured])
+        headline = (
+            f"An update takes <b>{mean:.2f}</b> times as long as in a plain loop with torch.optim.SGD, in the"
+            f" geometric mean over {len(measured)} cases. Processor time. {machine()}"
+        )
+        pairs = [(f"{row['model']}, {row['variant']} {row['group']}", row["ratio"]) for row in measured]
+        sections = [_times(pairs, "case")]
+    heads = optimizers.COLUMNS
+    return Account(
+        "Optimizers against a plain loop",
+        options.only,
+        headline,
+        heads,
+        rows,
+        sections,
+        heads,
+        measured,
+        {"optimizers": {"time over a plain loop": [(i, row["ratio"]) for i, row in enumerate(measured)]}},
+    )
+
+
+def _times(pairs: Sequence[tuple[str, float]], noun: str) -> str:
+    slow, fast = (f(pairs, key=lambda pair: pair[1]) for f in (max, min))
+    within = sum(ratio <= 1 for _, ratio in pairs)
+    text = (
+        f"Each dot is a {noun}, from the fastest to the slowest; {within} of {len(pairs)} take no longer than"
+        f" PyTorch's (the dashed line). {fast[0]} takes {fast[1]:.2f} times as long, {slow[0]} {slow[1]:.2f}."
+    )
+    return section("Time", text, wide(dots(pairs, "time of forward and backward over PyTorch's", noun)))
+
+
+def _held(measured: Sequence[Measurement]) -> str:
+    pairs = [(m.layer, m.held.bytes / m.held.builtin_bytes) for m in measured if m.held.builtin_bytes]
+    if not pairs:
+        return ""
+    least = min(pairs, key=lambda pair: pair[1])
+    text = (
+        "Bytes held from the forward pass to the backward pass, over those of the built-in, of each layer"
+        f" whose built-in holds any. {least[0]} holds {least[1]:.2f} of them, the least."
+    )
+    return section("Memory", text, wide(dots(pairs, "bytes held over PyTorch's", "layer", log=False)))
+
+
+def _mean(ratios: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))

@@ -1,0 +1,1 @@
+"""Batch, stochastic and mini-batch gradient descent against each other, all else held equal."""

@@ -1,0 +1,149 @@
+"""What the passes cost, in sentences written from the measured numbers."""
+
+import math
+from collections.abc import Sequence
+
+from experiments.complexity.measure import Size, Timing
+from experiments.complexity.predict import (
+    PASSES,
+    Fit,
+    counted,
+    exponent,
+    fit,
+    flops,
+    halves,
+    held,
+    misses,
+)
+from experiments.theory.words import series
+
+WITHIN = 0.15
+# What a sweep varies, as a title, and as a field of `Timing` or of its size.
+AXES = {
+    "width": ("Width of the hidden layers", "width"),
+    "depth": ("Depth", "hidden layers"),
+    "parameters": ("Parameters", "parameters"),
+    "batch": ("Batch size", "rows of the batch"),
+    "data": ("Size of the data set", "rows of the data set"),
+}
+
+
+def place(sweep: str, timing: Timing) -> int:
+    """Return where a size stands on its sweep's axis."""
+    return timing.parameters if sweep == "parameters" else timing.size["rows" if sweep == "data" else sweep]
+
+
+def headline(sweeps: dict[str, list[Timing]]) -> str:
+    """Say how well the lines predict what they were not fitted to, and whether the counts are theory's."""
+    off = [abs(miss) for timings in sweeps.values() for which in PASSES for miss in misses(timings, which)]
+    good = sum(miss <= WITHIN for miss in off)
+    timings = [timing for each in sweeps.values() for timing in each]
+    exact = sum(_as_counted(timing) for timing in timings)
+    return (
+        f"Of {len(off)} times held out of the fits t = a + b · FLOPs, {_all(good, len(off))} predicted within"
+        f" {100 * WITHIN:.0f} per cent, the worst of all within {100 * max(off):.1f}. The operations counted"
+        f" and the bytes held are, to the last one, those that theory gives for {_all(exact, len(timings))}"
+        f" of the sizes. {ratio(sweeps)}{_powers(sweeps)}"
+    )
+
+
+def ratio(sweeps: dict[str, list[Timing]]) -> str:
+    """Say how much longer than the forward pass the backward pass takes at the largest size measured."""
+    largest = max((timing for each in sweeps.values() for timing in each), key=lambda timing: timing.forward)
+    time, count = largest.backward / largest.forward, largest.backward_flops / largest.forward_flops
+    return (
+        f"At the size that takes longest, backward takes {time:.2f} times as long as forward; theory counts"
+        f" {count:.2f} times the operations: two products a layer for one, but for the first layer's input."
+    )
+
+
+def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
+    """Say how the time grows along one axis."""
+    lines = [_line(timings, which) for which in PASSES]
+    grows = [growth(sweep, timings, which, line) for which, line in zip(PASSES, lines, strict=True)]
+    forward, backward = lines
+    calls = (
+        f"The intercept is {1e6 * forward.intercept:.0f} µs forward and {1e6 * backward.intercept:.0f} µs"
+        f" backward, the slope that of {1e-9 / forward.slope:.0f} and {1e-9 / backward.slope:.0f} GFLOP/s."
+    )
+    counts = exponent(*zip(*((place(sweep, t), t.forward_flops) for t in _large(timings)), strict=True))
+    power = (
+        f"Less the intercept, the time of the larger half grows as the power {grows[0]:.2f} forward and"
+        f" {grows[1]:.2f} backward, the forward operations as {counts:.2f}."
+        if all(map(math.isfinite, grows))
+        else "The times are too noisy to give a power: more --rounds make them steadier."
+    )
+    return f"{calls} {power} {_particular(sweep, timings)}".rstrip()
+
+
+def growth(sweep: str, timings: Sequence[Timing], which: str, line: Fit) -> float:
+    """Return the power with which the time over the intercept grows along the larger half of a sweep.
+
+    NaN if noise leaves fewer than two times over the intercept.
+    """
+    large = [
+        (place(sweep, timing), getattr(timing, which) - line.intercept)
+        for timing in _large(timings)
+        if getattr(timing, which) > line.intercept
+    ]
+    return exponent(*zip(*large, strict=True)) if len(large) > 1 else math.nan
+
+
+def _particular(sweep: str, timings: Sequence[Timing]) -> str:
+    if sweep == "width":
+        toy = timings[:3]
+        slope = exponent([place(sweep, t) for t in toy], [t.forward + t.backward for t in toy])
+        ends = f"{place(sweep, toy[0])} to {place(sweep, toy[-1])}"
+        return f"A log-log slope over the widths {ends} says {slope:.2f}: it measures the cost of calls."
+    if sweep == "data":
+        last = timings[-1]
+        row = 1e6 * (last.forward + last.backward) / last.size["rows"]
+        return (
+            f"A row costs {row:.2f} µs in the largest data set. The calls are made anew for each batch, and"
+            " are in the slope; the intercept should be none."
+        )
+    return ""
+
+
+def bytes_line(sweep: str, timings: Sequence[Timing]) -> str:
+    """Say how the bytes held between the passes grow."""
+    first, last = timings[0], timings[-1]
+    if first.held == last.held:
+        return f"Between the passes {first.held:,} bytes are held, whatever the number of batches."
+    return (
+        f"Between the passes {first.held:,} bytes are held at the smallest size and {last.held:,} at the"
+        " largest: each hidden layer's output once, the inputs and the scores."
+        + (" Depth times width decides them, not the number of parameters." if sweep == "parameters" else "")
+    )
+
+
+def _powers(sweeps: dict[str, list[Timing]]) -> str:
+    """Say how forward and backward together grow with the width, and with the data."""
+    powers = {
+        sweep: sum(growth(sweep, sweeps[sweep], which, _line(sweeps[sweep], which)) for which in PASSES) / 2
+        for sweep in ("width", "data")
+        if sweep in sweeps
+    }
+    told = [
+        f"{power:.2f} of the {'width' if sweep == 'width' else 'data'}"
+        for sweep, power in powers.items()
+        if math.isfinite(power)
+    ]
+    return f" Less what the calls cost, the time grows as the power {series(told)}." if told else ""
+
+
+def _line(timings: Sequence[Timing], which: str) -> Fit:
+    return fit(halves(timings)[0], which)
+
+
+def _large(timings: Sequence[Timing]) -> Sequence[Timing]:
+    return timings[len(timings) // 2 :]
+
+
+def _as_counted(timing: Timing) -> bool:
+    size = Size(**timing.size)
+    return flops(size) == tuple(counted(timing, which) for which in PASSES) and held(size) == timing.held
+
+
+def _all(good: int, number: int) -> str:
+    return f"all {number}" if good == number else f"{good} of {number}"

@@ -1,0 +1,73 @@
+"""Descend to the end of each cost, and tell how fast that was."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from experiments.convergence import figures, words
+from experiments.convergence.measure import Course, measure
+from experiments.convergence.options import Options
+from experiments.page import grid, section
+from experiments.run import Run
+from experiments.theory.study import Account, Piece, Progress, study
+
+COLUMNS = ("problem", "updates", "gap", "gradient_norm")
+HEADS = ("cost", "rate", "theory per update", "measured", "condition", "updates", "over the minimum")
+
+
+def main(run: Run) -> None:
+    """Run the experiment, and report whatever it has come to."""
+    options = run.options
+    pieces = {name: Piece(name, 1.0, partial(_measure, options, name)) for name in options.problems}
+    study(run, pieces, partial(account, options))
+
+
+def account(options: Options, found: dict[str, Any]) -> Account:
+    """Tell what was measured."""
+    courses = [Course.of(found[name]) for name in options.problems if name in found]
+    metrics: list[dict[str, Any]] = [
+        dict(zip(COLUMNS, (course.problem, *point), strict=True))
+        for course in courses
+        for point in zip(course.updates, course.gaps, course.norms, strict=True)
+    ]
+    return Account(
+        "To the bottom",
+        f"batch descent · rate {options.rate:g} of 2/λₘₐₓ · tolerance {options.tol:g} · seed {options.seed}",
+        words.headline(courses),
+        HEADS,
+        [_row(course) for course in courses],
+        [_section(course) for course in courses],
+        COLUMNS,
+        metrics,
+        {course.problem: _events(course) for course in courses},
+    )
+
+
+def _measure(options: Options, name: str, progress: Progress) -> dict[str, Any]:
+    return asdict(measure(name, options.rate, options.tol, options.updates, options.seed, progress))
+
+
+def _section(course: Course) -> str:
+    text = f"{words.course_line(course)} {words.stop_line(course)}"
+    title = course.problem.replace("-", " ").capitalize()
+    return section(title, text, grid([figures.heights(course), figures.norms(course)]))
+
+
+def _row(course: Course) -> list[str]:
+    known = course.least is not None
+    theory = f"{course.theoretical:.6f}" if known else "–"
+    condition = f"{course.condition:,.0f}" if known else "–"
+    counts = f"{course.stop.updates:,}", f"{course.stop.gap:.1e}"
+    return [
+        course.problem.replace("-", " "),
+        f"{course.lr:.3g}",
+        theory,
+        f"{course.measured:.6f}",
+        condition,
+        *counts,
+    ]
+
+
+def _events(course: Course) -> dict[str, list[tuple[int, float]]]:
+    pairs = {"cost over its minimum": course.gaps, "gradient norm": course.norms}
+    return {tag: list(zip(course.updates, values, strict=True)) for tag, values in pairs.items()}

@@ -1,0 +1,33 @@
+"""Tables: those that ship with scikit-learn, and any of openml.org."""
+
+import numpy as np
+import sklearn.datasets
+
+from experiments.data.source import DataError, Source, fetched
+
+REGRESSION = ("diabetes",)
+
+
+def shipped(name: str) -> Source:
+    """Load a table that comes with scikit-learn; the digits as images of one channel."""
+    x, y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True)
+    if name in REGRESSION:
+        return Source(x, y, 1, "values")
+    return Source(x.reshape(-1, 1, 8, 8) if name == "digits" else x, y, len(np.unique(y)), "classes")
+
+
+def openml(name: str) -> Source:
+    """Fetch a table from openml.org, or from scikit-learn's cache; a target of numbers is a regression."""
+    return fetched(f"openml:{name}", "scikit-learn", lambda: _openml(name))
+
+
+def _openml(name: str) -> Source:
+    x, y = sklearn.datasets.fetch_openml(name, return_X_y=True, as_frame=False, parser="liac-arff")
+    try:
+        x = np.asarray(x, dtype=np.float64)
+    except ValueError as error:
+        raise DataError(f"--data: openml:{name}: a column is no number ({error}).") from error
+    if np.issubdtype(y.dtype, np.number):
+        return Source(x, y.astype(np.float64), 1, "values")
+    classes, codes = np.unique(y.astype(str), return_inverse=True)
+    return Source(x, codes, len(classes), "classes")

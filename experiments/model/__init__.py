@@ -1,0 +1,1 @@
+"""What learns: one LightningModule, and the networks that it can be made of."""

@@ -1,0 +1,69 @@
+r"""The curvature of a problem's cost, and its minimum, both to rounding.
+
+Batch descent at rate lr near a minimum theta* with Hessian H = sum_i lambda_i u_i u_i' is linear:
+
+    theta_k - theta* = (I - lr H)^k (theta_0 - theta*),   c_i <- (1 - lr lambda_i) c_i   along each u_i
+
+so the gradient norm falls by the factor max_i |1 - lr lambda_i| per update in the end, and the cost's height
+over the minimum, sum_i lambda_i c_i^2 / 2, by its square (Nesterov 2004, Introductory Lectures, sec. 1.2.3).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, hessian
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from experiments.theory.problem import Problem
+
+
+class Surface:
+    """A problem's objective as a function of one vector of all parameters."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._parameters = dict(problem.model.named_parameters())
+        self._sizes = [value.numel() for value in self._parameters.values()]
+
+    def at(self, theta: Tensor) -> Tensor:
+        """Return F(theta) as a scalar; theta has shape (P,)."""
+        problem, parts = self._problem, theta.split(self._sizes)
+        shaped = {
+            name: part.view_as(value)
+            for (name, value), part in zip(self._parameters.items(), parts, strict=True)
+        }
+        outputs = functional_call(problem.model, shaped, (problem.x,))
+        return problem.loss(outputs, problem.y) + problem.decay / 2 * theta.square().sum()
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        """Return grad F of shape (P,)."""
+        return grad(self.at)(theta)
+
+    def hessian(self, theta: Tensor) -> Tensor:
+        """Return the Hessian of shape (P, P)."""
+        return hessian(self.at)(theta)
+
+    def point(self) -> Tensor:
+        """Return the present parameters as one vector."""
+        return parameters_to_vector(self._parameters.values()).detach()
+
+    def move(self, theta: Tensor) -> None:
+        """Make this vector the present parameters."""
+        vector_to_parameters(theta, self._parameters.values())
+
+
+def minimum(surface: Surface, start: Tensor, iterations: int = 20) -> Tensor | None:
+    """Return the minimum beside a point close to one, by Newton's method; None if there is none so near."""
+    theta, before = start, math.inf
+    for _ in range(iterations):
+        gradient = surface.gradient(theta)
+        factor, failed = torch.linalg.cholesky_ex(surface.hessian(theta))
+        # Close enough Newton's method converges; it does not fall at all far away.
+        if failed or gradient.norm() >= max(before, 1e-12):
+            return None
+        before = gradient.norm().item()
+        if before <= 1e-14:
+            break
+        theta = theta - torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+    return theta

@@ -1,0 +1,1 @@
+"""The three variants' ways over the contours of one cost, seen from above."""

@@ -1,0 +1,70 @@
+"""Descend by all variants, draw the map, and tell where they went."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from experiments.page import legend, name, section, wide
+from experiments.run import Run
+from experiments.theory.study import Account, Piece, Progress, study
+from experiments.theory.variants import VARIANTS
+from experiments.trajectory import figures, words
+from experiments.trajectory.measure import Extent, Path, Plane, measure
+from experiments.trajectory.options import Options
+
+COLUMNS = ("problem", "variant", "examples", "across", "along", "cost")
+HEADS = ("cost", "variant", "rate", "updates", "examples", "detour", "final cost")
+
+
+def main(run: Run) -> None:
+    """Run the experiment, and report whatever it has come to."""
+    options = run.options
+    pieces = {
+        problem: Piece(problem, 1.0, partial(_measure, options, problem)) for problem in options.problems
+    }
+    study(run, pieces, partial(account, run))
+
+
+def account(run: Run, found: dict[str, Any]) -> Account:
+    """Tell what was measured, and write each map as a PNG."""
+    options = run.options
+    planes = [Plane.of(found[problem]) for problem in options.problems if problem in found]
+    for plane in planes:
+        figures.picture(plane, run.folder / f"{plane.problem}.png")
+    paths = [(plane, variant, plane.paths[variant]) for plane in planes for variant in VARIANTS]
+    metrics: list[dict[str, Any]] = [
+        dict(zip(COLUMNS, (plane.problem, variant, *point), strict=True))
+        for plane, variant, path in paths
+        for point in zip(path.examples, path.across, path.along, path.costs, strict=True)
+    ]
+    return Account(
+        "Three paths",
+        f"{options.epochs} epochs · mini-batches of {options.batch_size} · seed {options.seed}",
+        words.headline(planes),
+        HEADS,
+        [_row(plane, variant, path) for plane, variant, path in paths],
+        [_section(plane) for plane in planes],
+        COLUMNS,
+        metrics,
+        {
+            f"{plane.problem}-{variant}": {"cost": list(zip(path.examples, path.costs, strict=True))}
+            for plane, variant, path in paths
+        },
+    )
+
+
+def _measure(options: Options, problem: str, progress: Progress) -> dict[str, Any]:
+    extent = Extent(options.epochs, options.batch_size, options.points, options.grid, options.seed)
+    return asdict(measure(problem, extent, progress))
+
+
+def _section(plane: Plane) -> str:
+    names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
+    drawn = wide(figures.moving(plane)), wide(figures.costs(plane))
+    return section(f"The {plane.problem} cost", words.plane_line(plane), names, *drawn)
+
+
+def _row(plane: Plane, variant: str, path: Path) -> list[str]:
+    counts = f"{path.updates:,}", f"{path.examples[-1]:,}"
+    ends = f"{path.detour:.2f}", f"{path.costs[-1]:.4f}"
+    return [plane.problem, variant, f"{path.lr:.3g}", *counts, *ends]

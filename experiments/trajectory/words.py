@@ -1,0 +1,54 @@
+"""Where the paths went, in sentences written from the measured numbers."""
+
+from collections.abc import Sequence
+
+from experiments.theory.variants import VARIANTS
+from experiments.theory.words import series
+from experiments.trajectory.measure import Plane
+
+
+def headline(planes: Sequence[Plane]) -> str:
+    """Say which variant came lowest on each cost, and how straight they went."""
+    if not planes:
+        return ""
+    parts = [f"<b>{_lowest(plane)}</b> is lowest on the {plane.problem} cost" for plane in planes]
+    text = f"After the same {planes[0].epochs} epochs {series(parts)}."
+    if all(map(_longer, planes)):
+        text += " The fewer examples an update averages over, the longer is the way for the same distance."
+    return text
+
+
+def plane_line(plane: Plane) -> str:
+    """Say what the map shows, and how much of the paths it holds."""
+    held = 100 * sum(plane.held)
+    if plane.problem == "quadratic":
+        return (
+            "The cost is that of a linear regression with two slopes, of two measurements that go together:"
+            f" a valley. {_way(plane)}"
+        )
+    return (
+        f"The map is the plane through the paths' mean along their two principal directions, which hold"
+        f" {held:.0f} per cent of the paths' variance in all parameters; the contours are the cost on that"
+        f" plane. {_way(plane)}"
+    )
+
+
+def _way(plane: Plane) -> str:
+    ways = [
+        f"{variant} makes {path.updates:,} updates and goes {path.detour:.1f} times as far as the straight"
+        f" line, to a cost of {path.costs[-1]:.4f}"
+        for variant in VARIANTS
+        if (path := plane.paths[variant])
+    ]
+    return (
+        f"Given the same {plane.rows * plane.epochs:,} examples, {series(ways)}. Below, the cost on the way."
+    )
+
+
+def _longer(plane: Plane) -> bool:
+    detours = [plane.paths[variant].detour for variant in ("batch", "mini-batch", "stochastic")]
+    return detours == sorted(set(detours))
+
+
+def _lowest(plane: Plane) -> str:
+    return min(plane.paths, key=lambda variant: plane.paths[variant].costs[-1])

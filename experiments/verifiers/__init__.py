@@ -1,0 +1,1 @@
+"""Which verifier of backward passes finds which planted fault."""

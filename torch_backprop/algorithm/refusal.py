@@ -1,0 +1,64 @@
+"""What a tape cannot do is refused aloud: what it was, where it was called, and what to do instead."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from torch_backprop import functional
+
+PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+APPLY = torch.autograd.Function.apply.__func__.__code__  # pyright: ignore[reportFunctionMemberAccess]
+
+
+def unsupported(operator: Any, detail: str = "") -> NotImplementedError:
+    """The error for an operator without a pullback."""
+    name = str(operator)
+    plain = operator.overloadpacket.__name__.strip("_").removesuffix("_backward")
+    hint = "write it in operations that have one, or as a torch_backprop.Rule"
+    layer = next((frame.f_locals["self"] for frame in _frames() if _is_foreign_layer(frame)), None)
+    if layer is not None:
+        hint = f"it is what {type(layer).__name__} computes: torch_backprop.convert(model) gives its twin"
+    elif plain in functional.__all__:
+        hint = f"use torch_backprop.functional.{plain}, or torch_backprop.patched()"
+    return NotImplementedError(f"{name}, called at {where()}, has no pullback{detail}: {hint}.")
+
+
+def refuse_foreign_function() -> None:
+    """Raises if what is computed now is the forward pass of somebody's ``autograd.Function``.
+
+    Raises:
+        NotImplementedError: it is.
+    """
+    for frame in _frames():
+        if frame.f_code is APPLY:
+            name = frame.f_locals["cls"].__name__
+            raise NotImplementedError(
+                f"{name}.apply, called at {where()}, hides its backward pass from the tape: derive {name}"
+                f" from torch_backprop.Rule and call {name}.call instead of {name}.apply."
+            )
+
+
+def where() -> str:
+    """File and line of the innermost call that is neither torch's nor ours."""
+    for frame in _frames():
+        if not frame.f_code.co_filename.startswith((*PACKAGES, "<frozen")):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return "an unknown place"
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_foreign_layer(frame: FrameType) -> bool:
+    layer = frame.f_locals.get("self")
+    return isinstance(layer, torch.nn.Module) and type(layer).__module__.startswith("torch.nn.modules")

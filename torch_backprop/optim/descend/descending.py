@@ -1,0 +1,200 @@
+"""One pass over tensors in memory, by a path that is chosen or given."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from torch_backprop.optim.arguments import check_choice
+from torch_backprop.optim.descend.bar import Bar
+from torch_backprop.optim.descend.compiled import Compiled, check, compiled, is_compiled
+from torch_backprop.optim.descend.settings import Refused, rates
+from torch_backprop.optim.taped import Taped
+from torch_backprop.optim.descend.vectors import Vectors
+from torch_backprop.optim.open_group import mean_cost
+
+if TYPE_CHECKING:
+    from torch_backprop.optim.descent import Descent
+
+PATHS = ("compiled", "vectors", "tape")
+STRETCH = {"compiled": 4096, "vectors": 256, "tape": 256}
+"""Examples of one call of a path, between which the clock is looked at."""
+NOT_FINITE = (
+    "The cost of example {} is not finite: look at this example, or lower lr. The parameters are those before it."
+)
+TRIAL = 64
+"""Examples by which a slower path is timed at first."""
+
+
+class Descending:
+    """A pass under way.
+
+    Args:
+        optimizer: the one that descends.
+        model, loss, inputs, targets, path: as `Descent.descend` has them.
+
+    Raises:
+        TypeError, ValueError: if they are of a wrong kind or length.
+    """
+
+    # Seconds: a guess before the first step is built, which then tells.
+    building = 6.0
+
+    def __init__(
+        self, optimizer: Descent, model: Any, loss: Any, inputs: Any, targets: Any, path: str | None
+    ) -> None:
+        check_choice("path", path, (None, *PATHS))
+        _check_rows(model, inputs, targets)
+        optimizer._check_ready()
+        self.optimizer, self.path = optimizer, path
+        self.what = (optimizer, model, loss, inputs, targets)
+        self.inputs, self.targets, self.count, self.done = inputs, targets, len(inputs), 0
+        self.taped = Taped(optimizer, model, loss)
+        self.vectors: Vectors | None = None
+        self.costs: list[tuple[float, float]] = []
+        self.refused: set[str] = set()
+        # By the slower paths: seconds of an example.
+        self.pace = 0.0
+        self.taken: dict[str, int] = {}
+
+    def run(self, quiet: bool) -> Tensor | None:
+        """Go through all examples, with a progress bar unless `quiet`, and return the mean cost or the sum."""
+        bar = Bar(self.count, quiet)
+        try:
+            while self.done < self.count:
+                bar.show(self.done, self._stretch())
+        finally:
+            bar.clear()
+        self.optimizer.end_epoch()
+        mean = mean_cost(self.costs, self.optimizer.reduction)
+        dtype = torch.promote_types(self.optimizer._parameters()[0].dtype, torch.float32)
+        return None if mean is None else torch.tensor(mean, dtype=dtype, device=self.inputs.device)
+
+    def _stretch(self) -> str:
+        """Descend over some examples, and return the path."""
+        runner, start, begun = self._runner(), self.done, time.perf_counter()
+        # Examples by which the pace is found are few, for a faster path may be the right one.
+        limit = TRIAL if self.path is None and not self.pace else self.count
+        if runner is None:
+            self._by_tape(min(limit, STRETCH["tape"]))
+        else:
+            self._by(runner, min(limit, STRETCH[runner.name]))
+        path = runner.name if runner else "tape"
+        seconds = time.perf_counter() - begun
+        if path != "compiled" and self.done > start:
+            self.pace = seconds / (self.done - start)
+            self.optimizer._spent += seconds
+        return path
+
+    def _runner(self) -> Compiled | Vectors | None:
+        """Return what descends over the next examples; None for the tape."""
+        if self.path in (None, "compiled") and "compiled" not in self.refused:
+            runner = self._unless_refused("compiled", self._compiled)
+            # A momentum begins with its first gradient, and no graph is made for that alone.
+            if runner or self.path == "compiled":
+                return runner
+        if self.path in (None, "vectors") and "vectors" not in self.refused:
+            self.vectors = self.vectors or self._unless_refused("vectors", lambda: Vectors(*self.what))
+            return self.vectors
+        return None
+
+    def _unless_refused(self, path: str, make: Any) -> Any:
+        try:
+            return make()
+        except Refused as reason:
+            if self.path == path:
+                raise ValueError(f"path={path!r} is not possible: {reason}.") from reason
+            self.refused.add(path)
+            return None
+
+    def _compiled(self) -> Compiled | None:
+        check(*self.what)
+        if not self._has_momenta():
+            return None
+        if not is_compiled(*self.what) and self.path is None:
+            ahead = (self.count - self.done) * self.pace
+            # What was spent counts as well: never much more than twice the time of who knows the future.
+            if not self.pace or self.optimizer._spent + ahead < self.building:
+                return None
+        begun, known = time.perf_counter(), is_compiled(*self.what)
+        runner = compiled(*self.what)
+        if not known:
+            type(self).building = time.perf_counter() - begun
+        return runner
+
+    def _has_momenta(self) -> bool:
+        return all(
+            "momentum_buffer" in self.optimizer.state.get(theta, {})
+            for group in self.optimizer.param_groups
+            for theta in group["params"]
+            if group["momentum"] and theta.requires_grad
+        )
+
+    def _by(self, runner: Compiled | Vectors, limit: int) -> None:
+        """Descend over at most `limit` examples; the first that a runner cannot do is left to the tape."""
+        start, stop = self.done, min(self.count, self.done + limit)
+        table = rates(self.optimizer, stop - start)
+        try:
+            costs = runner.run(self.inputs[start:stop], self.targets[start:stop], table)
+        except Refused as reason:
+            self._unless_refused(runner.name, lambda: _raise(reason))
+            return
+        count = len(costs)
+        if count:
+            self.optimizer._passed(table[:count], cost := costs.sum(dtype=torch.float64).item())
+            self._count(runner.name, cost, count)
+        if count < stop - start:
+            self._by_tape(1)
+
+    def _by_tape(self, limit: int) -> None:
+        """Descend over at most `limit` examples through `Descent.step`, a group or a part of one at a time."""
+        end = min(self.count, self.done + limit)
+        while self.done < end:
+            start = self.done
+            stop = int(min(end, start + self.optimizer._room()))
+            try:
+                cost = self.optimizer.step(self.taped, self.inputs[start:stop], self.targets[start:stop])
+            except ValueError as error:
+                blamed = self._not_finite(start, stop)
+                if blamed is None:
+                    raise
+                raise ValueError(NOT_FINITE.format(blamed)) from error
+            examples = stop - start
+            share = examples if self.optimizer.reduction == "mean" else 1
+            self._count("tape", 0.0 if cost is None else cost.item() * share, examples)
+
+    def _count(self, path: str, cost: float, examples: int) -> None:
+        self.costs.append((cost, examples))
+        self.taken[path] = self.taken.get(path, 0) + examples
+        self.done += examples
+
+    @torch.no_grad()
+    def _not_finite(self, start: int, stop: int) -> int | None:
+        """Return the first of these examples whose cost is not finite."""
+        # A model may not bear a row alone, and then nobody is to blame.
+        with suppress(Exception):
+            for row in range(start, stop):
+                if not torch.isfinite(self.taped(self.inputs[row : row + 1], self.targets[row : row + 1])):
+                    return row
+        return None
+
+
+def _check_rows(model: Any, inputs: Any, targets: Any) -> None:
+    for name, kind, value in (("model", nn.Module, model), ("inputs", Tensor, inputs), ("targets", Tensor, targets)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is a {type(value).__name__}: descend() takes a {kind.__name__}.")
+    for name, tensor in (("inputs", inputs), ("targets", targets)):
+        if not tensor.dim():
+            raise ValueError(f"{name} is a scalar: its first dimension must run over examples.")
+    if len(inputs) != len(targets):
+        raise ValueError(
+            f"targets has {len(targets)} rows and inputs has {len(inputs)}: each example needs one of both."
+        )
+
+
+def _raise(error: Exception) -> None:
+    raise error

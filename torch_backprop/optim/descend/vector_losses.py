@@ -1,0 +1,85 @@
+"""Losses of one example: dL/dy from the output y, and afterwards the costs of many examples at once."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from torch_backprop import functional, nn
+from torch_backprop.optim.descend.settings import allow
+
+
+class CrossEntropy:
+    """Class indices: dL/dy = p - a, p = softmax(y) and a the smoothed indicator of the class. Keeps p."""
+
+    def __init__(self, smoothing: float) -> None:
+        self.smoothing = smoothing
+
+    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> Tensor:
+        """Return a row a for each example."""
+        self.g = like.new_empty(outputs)
+        allow(targets.dim() == 1 and targets.dtype == torch.int64, "it takes class indices")
+        within = bool(((targets >= 0) & (targets < outputs)).all())
+        allow(within, f"it takes classes from 0 to {outputs - 1} only")
+        indicators = F.one_hot(targets, outputs).to(like.dtype)
+        return indicators.mul_(1 - self.smoothing).add_(self.smoothing / outputs)
+
+    def gradient(self, y: Tensor, a: Tensor, kept: Tensor) -> Tensor:
+        """Return dL/dy of one example."""
+        torch.softmax(y, 0, out=kept)
+        return torch.sub(kept, a, out=self.g)
+
+    def costs(self, p: Tensor, a: Tensor) -> Tensor:
+        """Return the costs of some examples, from what was kept; infinite where p has underflowed."""
+        return -torch.xlogy(a, p).sum(1)
+
+
+class SquaredError:
+    """dL/dy = c (y - t), c = 2 or 2 / the number of outputs. Keeps y - t."""
+
+    def __init__(self, mean: bool) -> None:
+        self.mean = mean
+
+    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> Tensor:
+        """Return the targets."""
+        self.g = like.new_empty(outputs)
+        fits = targets.shape[1:] == (outputs,) and targets.dtype == like.dtype
+        allow(fits, f"it takes targets of shape (N, {outputs}) in {like.dtype}")
+        self.factor = 1 / outputs if self.mean else 1.0
+        return targets
+
+    def gradient(self, y: Tensor, t: Tensor, kept: Tensor) -> Tensor:
+        """Return dL/dy of one example."""
+        torch.sub(y, t, out=kept)
+        return torch.mul(kept, 2 * self.factor, out=self.g)
+
+    def costs(self, d: Tensor, t: Tensor) -> Tensor:
+        """Return the costs of some examples, from what was kept."""
+        return d.square().sum(1).mul_(self.factor)
+
+
+Loss = CrossEntropy | SquaredError
+
+FUNCTIONS = {
+    functional.cross_entropy: nn.CrossEntropyLoss(),
+    F.cross_entropy: nn.CrossEntropyLoss(),
+    functional.mse_loss: nn.MSELoss(),
+    F.mse_loss: nn.MSELoss(),
+}
+
+
+def vector_loss(loss: Any) -> Loss:
+    """Return the loss of one example for a module or a function.
+
+    Raises:
+        Refused: if it is another loss, or weighs classes.
+    """
+    loss = FUNCTIONS.get(loss, loss)
+    allow(getattr(loss, "reduction", "") in ("mean", "sum"), "it knows CrossEntropyLoss and MSELoss")
+    forward = type(loss).forward
+    if forward in (nn.CrossEntropyLoss.forward, torch.nn.CrossEntropyLoss.forward):
+        allow(loss.weight is None, "it weighs no classes")
+        return CrossEntropy(loss.label_smoothing)
+    allow(forward in (nn.MSELoss.forward, torch.nn.MSELoss.forward), "it knows CrossEntropyLoss and MSELoss")
+    return SquaredError(loss.reduction == "mean")

@@ -1,0 +1,97 @@
+r"""One example at a time without a compiler: vectors, and rank-one updates in place.
+
+An example needs no dimension of rows, so that a model is a list of layers from vectors to vectors. Forward
+through all; the error dL/dy from the loss; and backward through those from the last to the first that learns,
+each of which is updated as soon as its error has gone on to the layer before.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from torch_backprop.optim.descend.settings import allow, check_modules, check_settings, learning
+from torch_backprop.optim.descend.vector_layers import Affine, vector_layers
+from torch_backprop.optim.descend.vector_losses import vector_loss
+
+if TYPE_CHECKING:
+    from torch_backprop.optim.descent import Descent
+
+
+class Vectors:
+    """Descends over one example after the other.
+
+    Args:
+        optimizer: whose settings the updates follow.
+        model: Linear and elementwise layers in Sequential, also nested.
+        loss: cross entropy or squared error, as a module or a function.
+        inputs, targets: rows of the examples; of the inputs the shape and the dtype count.
+
+    Raises:
+        Refused: if any of these is something else.
+    """
+
+    name = "vectors"
+
+    def __init__(
+        self, optimizer: "Descent", model: Any, loss: Any, inputs: Tensor, targets: Tensor
+    ) -> None:
+        check_settings(optimizer)
+        check_modules(model, loss)
+        settings = learning(optimizer)
+        self.layers, self.outputs = vector_layers(model, inputs.shape[1:], settings)
+        self.loss = vector_loss(loss)
+        self.affine = [layer for layer in self.layers if isinstance(layer, Affine)]
+        self.weights = weights = [
+            theta for layer in self.affine for theta in (layer.w, layer.b) if theta is not None
+        ]
+        allow(len(set(weights)) == len(weights), "it updates a layer before the next one that shares with it")
+        allow(settings.keys() <= set(weights), "a parameter that learns is in no layer that it knows")
+        same = all((theta.dtype, theta.device) == (inputs.dtype, inputs.device) for theta in weights)
+        allow(same and inputs.dtype in (torch.float32, torch.float64), "all is float32, or all float64")
+        # What comes before the first layer that learns needs no error.
+        first = next((place for place, layer in enumerate(self.layers) if layer.learns), len(self.layers))
+        self.backwards = self.layers[first:][::-1]
+
+    def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
+        """Descend over some examples at their rates.
+
+        Returns:
+            The cost of each example before its update, up to the first whose cost is not finite.
+
+        Raises:
+            Refused: if the targets are of another kind; nothing is done then.
+        """
+        with torch.inference_mode():
+            truths = self.loss.prepare(self.outputs, targets, inputs)
+            kept = [theta.clone() for theta in self.weights]
+            try:
+                costs = self._run(inputs, truths, rates)
+                finite = int(torch.isfinite(costs).long().cumprod(0).sum())
+            # A stretch that is interrupted, or spoilt by an example, is none.
+            except BaseException:
+                self._restore(kept)
+                raise
+            if finite < len(costs):
+                self._restore(kept)
+                costs = self._run(inputs[:finite], truths[:finite], rates[:finite])
+            return costs
+
+    def _run(self, inputs: Tensor, truths: Tensor, rates: Tensor) -> Tensor:
+        for layer in self.affine:
+            layer.begin(rates)
+        kept = inputs.new_empty(len(inputs), self.outputs)
+        # Looked up once: the time of an example is that of some ten calls.
+        forwards = [layer.forward for layer in self.layers]
+        backwards, gradient = [layer.backward for layer in self.backwards], self.loss.gradient
+        for x, truth, keep in zip(inputs.flatten(1).unbind(), truths.unbind(), kept.unbind(), strict=True):
+            for forward in forwards:
+                x = forward(x)
+            g = gradient(x, truth, keep)
+            for backward in backwards:
+                g = backward(g)
+        return self.loss.costs(kept, truths)
+
+    def _restore(self, kept: list[Tensor]) -> None:
+        for theta, value in zip(self.weights, kept, strict=True):
+            theta.copy_(value)
