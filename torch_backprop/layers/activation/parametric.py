@@ -49,7 +49,7 @@ class PReLURule(Rule):
         x, w = ctx.saved_tensors
         needs_x, needs_w = ctx.needs_input_grad
         g = widen(grad_y)
-        grad_x = torch.where(x > 0, g, _along_channels(w, x) * g).to(x.dtype) if needs_x else None
+        grad_x = select(g, _along_channels(w, x) * g, torch.gt, x, 0).to(x.dtype) if needs_x else None
         grad_w = None
         if needs_w:
             below = torch.where(x > 0, 0, widen(x) * g)
