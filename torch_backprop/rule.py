@@ -84,9 +84,10 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         if policy:
             args = _cast(policy, args)
-        if RECORDERS and (tape := recorder()) is not None:
-            return tape.apply(rule, args)
         transformed = torch._C._are_functorch_transforms_active()
+        if RECORDERS and (tape := recorder()) is not None:
+            # below a transform the tape sees the operators of forward, and has their pullbacks or refuses
+            return forward(*args) if transformed else tape.apply(rule, args)
         if torch.compiler.is_compiling():
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
@@ -136,6 +137,8 @@ def first_order(*tensors: Tensor) -> bool:
 def is_plain(tensor: Tensor) -> bool:
     """Whether ``tensor`` is an ordinary one in eager mode: no subclass, no functorch wrapper, not meta."""
     if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
+        return False
+    if tensor.is_neg():  # the imaginary part of a conjugate: its memory holds other numbers
         return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))

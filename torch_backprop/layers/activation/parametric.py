@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, elementwise, never, select
+from torch_backprop.layers.elementwise import activate, elementwise, never, select, steps
 from torch_backprop.rule import LOWER, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
 
@@ -75,6 +75,7 @@ mean_rrelu_rule = elementwise(
     F.rrelu,
     never,
     lambda g, x, lower, upper: select(g, g * _mean_slope(lower, upper), torch.gt, x, 0),
+    lambda out, g, x, lower, upper: steps(out, x, _mean_slope(lower, upper)).mul_(g),
 )
 
 
@@ -182,7 +183,10 @@ class PReLU(torch.nn.PReLU):
 
 
 class RReLU(torch.nn.RReLU):
-    """Drop-in for :class:`torch.nn.RReLU`; draws the random numbers that it would draw."""
+    """Drop-in for :class:`torch.nn.RReLU`; draws the random numbers that it would draw.
+
+    Under vmap it draws none, as torch: their operator has no batching rule.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``(*)`` to ``(*)``, element by element."""
