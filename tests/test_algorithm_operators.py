@@ -119,6 +119,7 @@ WRITES: dict[str, Program] = {
     "a sum": lambda x: _do(torch.zeros(3, 4), lambda y: [y.add_(x**k) for k in range(3)]),
     "scatter": lambda x: _do(x * 2, lambda y: y.scatter_add_(1, INDEX, x[1:, 1:3]).index_add_(0, ROWS, x)),
     "units": lambda x: torch.relu_(x * 2) + torch.sigmoid_(x * 3) + (x * 1).clamp_(0, 1),
+    "a shape": lambda x: _do((x * 2)[None], lambda y: (y.squeeze_(0), y.t_(), y.mul_(x.T))),
     "a dtype": lambda x: _do(torch.zeros(3, 4, dtype=torch.float32), lambda y: (y.copy_(x), y.mul_(2))),
     "ahead of noise": lambda x: _do(x * 2, lambda y: y[0].uniform_()) * MASK,
     "under no_grad": lambda x: _do(x * 2, _doubled_quietly) * x,

@@ -42,6 +42,14 @@ def test_the_fit_finds_intercept_and_slope_and_predicts_the_rest():
     assert words.growth("width", timings, "forward", line) == pytest.approx(1.92, abs=0.05)
 
 
+def test_times_too_noisy_for_a_power_give_none():
+    # The smallest size takes longest, as it may when something else holds the processor.
+    timings = synthetic(2e-4, 1e-11, complexity.SWEEPS["width"][:3])
+    timings[0] = complexity.Timing(**{**asdict(timings[0]), "forward": 1.0, "backward": 1.0})
+    assert "too noisy to give a power" in words.sweep_line("width", timings)
+    assert "grows as the power" not in words.headline({"width": timings})
+
+
 def test_a_prediction_that_misses_is_told():
     timings = synthetic(2e-4, 1e-11, complexity.SWEEPS["width"])
     timings[1] = complexity.Timing(**{**asdict(timings[1]), "forward": 3 * timings[1].forward})

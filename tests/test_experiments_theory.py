@@ -97,7 +97,7 @@ def test_a_fast_run_leaves_everything_that_is_promised(name, tmp_path, capsys):
         path.name for path in run.iterdir()
     }
     with (run / "metrics.csv").open() as file:
-        assert len(list(csv.DictReader(file))) >= 20
+        assert len(list(csv.DictReader(file))) >= 10
     text = (run / "report.html").read_text()
     # It needs nothing but itself, and its colours are the page's.
     assert not re.search(r"(src|href)=\"(?!#)|url\((?!#)|@import|<script|<link", text)

@@ -10,6 +10,7 @@ from torch_backprop import functional, nn, optim
 from torch_backprop.algorithm import Backpropagation
 from torch_backprop.convert import Conversion, convert, patched, revert
 from torch_backprop.rule import Rule
+from torch_backprop.tracing import Trace, trace
 
 __version__ = "0.1.0"
 
@@ -17,10 +18,12 @@ __all__ = [
     "Backpropagation",
     "Conversion",
     "Rule",
+    "Trace",
     "convert",
     "functional",
     "nn",
     "optim",
     "patched",
     "revert",
+    "trace",
 ]

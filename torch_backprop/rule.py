@@ -84,9 +84,10 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         if policy:
             args = _cast(policy, args)
-        if RECORDERS and (tape := recorder()) is not None:
-            return tape.apply(rule, args)
         transformed = torch._C._are_functorch_transforms_active()
+        if RECORDERS and (tape := recorder()) is not None:
+            # below a transform the tape sees the operators of forward, and has their pullbacks or refuses
+            return forward(*args) if transformed else tape.apply(rule, args)
         if torch.compiler.is_compiling():
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1

@@ -1,5 +1,6 @@
 """Time the passes along each axis, and hold them against what theory predicts."""
 
+import math
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -80,7 +81,12 @@ def _legend() -> str:
 def _row(sweep: str, timings: list[Timing], which: str) -> list[str]:
     line, off = fit(halves(timings)[0], which), misses(timings, which)
     power = words.growth(sweep, timings, which, line)
-    numbers = [f"{1e6 * line.intercept:.0f}", f"{1e-9 / line.slope:.0f}", f"{power:.2f}", f"{len(off)}"]
+    numbers = [
+        f"{1e6 * line.intercept:.0f}",
+        f"{1e-9 / line.slope:.0f}",
+        f"{power:.2f}" if math.isfinite(power) else "–",
+        f"{len(off)}",
+    ]
     return [f"{words.AXES[sweep][1]}, {which}", *numbers, f"{100 * max(map(abs, off)):.1f}%"]
 
 

@@ -1,5 +1,6 @@
 """What the passes cost, in sentences written from the measured numbers."""
 
+import math
 from collections.abc import Sequence
 
 from experiments.complexity.measure import Size, Timing
@@ -69,18 +70,23 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
     power = (
         f"Less the intercept, the time of the larger half grows as the power {grows[0]:.2f} forward and"
         f" {grows[1]:.2f} backward, the forward operations as {counts:.2f}."
+        if all(map(math.isfinite, grows))
+        else "The times are too noisy to give a power: more --rounds make them steadier."
     )
     return f"{calls} {power} {_particular(sweep, timings)}".rstrip()
 
 
 def growth(sweep: str, timings: Sequence[Timing], which: str, line: Fit) -> float:
-    """Return the power with which the time over the intercept grows along the larger half of a sweep."""
+    """Return the power with which the time over the intercept grows along the larger half of a sweep.
+
+    NaN if noise leaves fewer than two times over the intercept.
+    """
     large = [
         (place(sweep, timing), getattr(timing, which) - line.intercept)
         for timing in _large(timings)
         if getattr(timing, which) > line.intercept
     ]
-    return exponent(*zip(*large, strict=True))
+    return exponent(*zip(*large, strict=True)) if len(large) > 1 else math.nan
 
 
 def _particular(sweep: str, timings: Sequence[Timing]) -> str:
@@ -119,7 +125,9 @@ def _powers(sweeps: dict[str, list[Timing]]) -> str:
         if sweep in sweeps
     }
     told = [
-        f"{power:.2f} of the {'width' if sweep == 'width' else 'data'}" for sweep, power in powers.items()
+        f"{power:.2f} of the {'width' if sweep == 'width' else 'data'}"
+        for sweep, power in powers.items()
+        if math.isfinite(power)
     ]
     return f" Less what the calls cost, the time grows as the power {series(told)}." if told else ""
 

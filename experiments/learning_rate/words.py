@@ -32,7 +32,7 @@ def headline(sweeps: Mapping[str, Sequence[Trial]]) -> str:
         if all(len(rates) == 3 and rates == sorted(set(rates), reverse=True) for rates in orders)
         else ""
     )
-    return f"Suggested are {'; '.join(named)}.{rule}"
+    return f"Suggested rates: {'; '.join(named)}.{rule}"
 
 
 def edges(trials: Sequence[Trial]) -> str:

@@ -56,9 +56,10 @@ def _walked(line: str, style: str, name: str, series: int, reached: Sequence[flo
 
 
 def _button(svg: str, name: str) -> str:
-    width = float(re.findall(r'viewBox="0 0 ([\d.]+) ', svg)[0])
-    text = f'<text x="{width - 4:g}" y="12" text-anchor="end" font-size="10">▶ play again</text>'
-    return f'<g id="{AGAIN.format(name)}" class="again" style="cursor: pointer; fill: var(--ink)">{text}</g>'
+    height = float(re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg)[0])
+    # At the left, where it is in sight also where the figure is wider than the screen.
+    text = f'<text x="4" y="{height - 5:g}" font-size="10">▶ play again</text>'
+    return f'<g id="{AGAIN.format(name)}" style="cursor: pointer; fill: var(--ink)">{text}</g>'
 
 
 def _join(values: Sequence[float]) -> str:

@@ -6,7 +6,7 @@ are: a write into a view is a write into what it is a view of, and the other vie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,9 +65,10 @@ class Interception(modes.TorchDispatchMode):
             raise unsupported(func, " for a tensor given by keyword")
         if not any(values):
             return func(*args, **kwargs)
-        if func in CONSTANT or not torch.is_grad_enabled():
-            if func not in CONSTANT:
-                refuse_foreign_function()
+        if not torch.is_grad_enabled():
+            refuse_foreign_function()
+            return self._constant(func, func(*args, **kwargs), args)
+        if func in CONSTANT:
             return self._constant(func, func(*args, **kwargs), args)
         if func._schema.is_mutable:
             return self._write(func, values, args, kwargs)
@@ -89,11 +90,12 @@ class Interception(modes.TorchDispatchMode):
         return output
 
     def _without_row(self, func: Any, args: Any, kwargs: Any) -> Any:
-        with self:
-            # made of several operators, which in inference mode are not seen one by one
-            output = func.decompose(*args, **kwargs)
-        if output is not NotImplemented:
-            return output
+        # in inference mode what is made of several operators is not seen as these; prim's are no operators
+        if func.namespace != "prim":
+            with self:
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
         output = func(*args, **kwargs)
         if any(is_differentiable(y) for y in _tensors(output)):
             raise unsupported(func)
@@ -102,21 +104,18 @@ class Interception(modes.TorchDispatchMode):
     def _record(
         self, func: Any, values: Sequence[Value | None], output: Any, args: Any, kwargs: Any
     ) -> tuple[Value, ...]:
-        pullbacks = TABLE[func](output, *args, **kwargs)
-        wanted = [(value, i) for i, value in enumerate(values) if value is not None]
-        if any(i >= len(pullbacks) or pullbacks[i] is None for _, i in wanted):
-            raise unsupported(func, " for one of its arguments")
-        outputs = tuple(Value.of(y) for y in _tensors(output))
-        inputs = tuple(value for value, _ in wanted)
-        self.tape.record(operation(str(func), inputs, outputs, [pullbacks[i] for _, i in wanted]))
+        inputs, pullbacks = _differentiated(func, values, output, args, kwargs)
+        outputs = tuple(map(Value.of, _tensors(output)))
+        self.tape.record(operation(str(func), inputs, outputs, pullbacks))
         return outputs
 
     def _write(self, func: Any, values: list[Value | None], args: Any, kwargs: Any) -> Any:
-        target = args[0]
-        fill = FILLS.get(func)
+        target, fill = args[0], FILLS.get(func)
         functional = fill or _functional(func)
         if functional not in TABLE or func._schema.arguments[0].alias_info is None:
             raise unsupported(func, " that writes in place")
+        if torch.Tag.inplace_view in func.tags:
+            return self._reshape(func, functional, values, args)
         if not fill:
             # what a pullback keeps must not be what is written into
             args = (target.clone(), *args[1:])
@@ -126,6 +125,16 @@ class Interception(modes.TorchDispatchMode):
         if output.dtype != target.dtype:
             (value,) = self._record(aten._to_copy.default, [value], target, (output,), {})
         self.tape.write(target, value)
+        return target
+
+    def _reshape(self, func: Any, functional: Any, values: list[Value | None], args: Any) -> Any:
+        """Makes a tensor another view of its memory, in place: no number is written."""
+        target = args[0]
+        inputs, pullbacks = _differentiated(functional, values, target, args, {})
+        func(*args)
+        value = Value.of(target)
+        self.tape.record(operation(str(func), inputs, (value,), pullbacks))
+        self.tape.assign(target, value, target._base)
         return target
 
     def reread(self, x: Tensor, root: Tensor, whole: Value) -> Value:
@@ -143,6 +152,17 @@ class Interception(modes.TorchDispatchMode):
             inputs, pullbacks = inputs[1:], pullbacks[1:]
         self.tape.record(operation("write", inputs, (written,), pullbacks))
         self.tape.assign(root, written)
+
+
+def _differentiated(
+    func: Any, values: Sequence[Value | None], output: Any, args: Any, kwargs: Any
+) -> tuple[list[Value], list[Callable[..., Tensor]]]:
+    """The values that have a cotangent through ``func``, and the pullbacks of its row for them."""
+    pullbacks = TABLE[func](output, *args, **kwargs)
+    wanted = [(value, i) for i, value in enumerate(values) if value is not None]
+    if any(i >= len(pullbacks) or pullbacks[i] is None for _, i in wanted):
+        raise unsupported(func, " for one of its arguments")
+    return [value for value, _ in wanted], [pullbacks[i] for _, i in wanted]
 
 
 def _leaves(args: Any) -> Iterator[Any]:

@@ -6,11 +6,12 @@ and without this package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, overrides
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import Module
@@ -83,9 +84,12 @@ class TrainingStep(Module):
 
     def trace(self, parameters: Tensors, state: dict[str, Tensors], inputs: Any, targets: Any) -> Module:
         """The same as a graph of tensor operators for arguments of these shapes, to be run or compiled."""
-        return make_fx(self._compute, tracing_mode="fake", _allow_non_fake_inputs=True)(
-            parameters, state, inputs, targets
-        )
+
+        def compute(parameters: Any, state: Any, inputs: Any, targets: Any) -> Any:
+            return self._compute(parameters, state, inputs, targets)
+
+        tracer = make_fx(compute, tracing_mode="fake", _allow_non_fake_inputs=True)
+        return tracer(parameters, state, inputs, targets)
 
     def _compute(
         self, parameters: Tensors, state: dict[str, Tensors], inputs: Any, targets: Any
@@ -107,11 +111,28 @@ class TrainingStep(Module):
             output, results = pytree.tree_flatten(self._compute(*pytree.tree_unflatten(leaves, structure)))
             return output
 
-        with _disable_current_modes(), next(x.fake_mode for x in flat if isinstance(x, FakeTensor)):
+        with _unseen(), next(x.fake_mode for x in flat if isinstance(x, FakeTensor)):
             graph = make_fx(compute)(*flat)
         graph.graph.eliminate_dead_code()
         graph.recompile()
         return lambda *_: pytree.tree_unflatten(graph(*flat), results)
+
+
+@contextmanager
+def _unseen() -> Iterator[None]:
+    """Within, an export under way records nothing, not even how grad mode changes."""
+    stack = overrides._get_current_function_mode_stack()
+    for _ in stack:
+        overrides._pop_mode()
+    kept = [mode for mode in stack if not type(mode).__module__.startswith("torch.")]
+    try:
+        with _disable_current_modes(), ExitStack() as entered:
+            for mode in kept:
+                entered.enter_context(mode)
+            yield
+    finally:
+        for mode in stack:
+            overrides._push_mode(mode)
 
 
 def _settings(optimizer: torch.optim.Optimizer, learning: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:

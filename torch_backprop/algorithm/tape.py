@@ -20,6 +20,7 @@ from torch import Tensor
 from torch_backprop.algorithm.context import Context
 from torch_backprop.algorithm.interception import Interception
 from torch_backprop.algorithm.record import Record, Value, is_differentiable
+from torch_backprop.algorithm.refusal import refuse_foreign_function
 from torch_backprop.rule import RECORDERS, Rule, recorder
 
 SLOT = "_torch_backprop"
@@ -135,6 +136,8 @@ class Tape:
         """Calls a rule, and records it with its own residuals and its own backward pass."""
         inputs = tuple(self.value(arg) if isinstance(arg, Tensor) else None for arg in args)
         recorded = any(inputs) and torch.is_grad_enabled()
+        if any(inputs) and not recorded:
+            refuse_foreign_function()
         context = Context(tuple(value is not None for value in inputs))
         with self._paused(), torch.no_grad():
             output = rule.forward(*args)

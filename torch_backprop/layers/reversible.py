@@ -26,7 +26,7 @@ from torch.nn import Module
 
 from torch_backprop.layers.activation.smooth import Tanh
 from torch_backprop.layers.linear import Linear
-from torch_backprop.rule import Rule, is_plain
+from torch_backprop.rule import Rule, is_plain, recorder
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -129,8 +129,8 @@ class PlainReversibleBlock(Module):
 class ReversibleBlock(PlainReversibleBlock):
     """A residual block that holds its output alone, from which its input is recovered.
 
-    Under ``torch.func``, forward mode and compilation it is an ordinary block. Random numbers are replayed
-    that f and g draw from the CPU's default generator.
+    Under ``torch.func``, forward mode, compilation and a tape it is an ordinary block. Random numbers are
+    replayed that f and g draw from the CPU's default generator.
 
     Args:
         f: maps ``(*, C, *)`` to the same shape.
@@ -141,7 +141,12 @@ class ReversibleBlock(PlainReversibleBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(*, 2 C, *)`` to the same shape."""
         parameters = (*self.f.parameters(), *self.g.parameters())
-        if forward_ad._current_level >= 0 or not all(map(is_plain, (x, *parameters))):
+        # a tape keeps what f and g keep: the recovery of x differentiates them by autograd
+        if (
+            recorder() is not None
+            or forward_ad._current_level >= 0
+            or not all(map(is_plain, (x, *parameters)))
+        ):
             return super().forward(x)
         return ReversibleRule.call(x, self, *parameters)[0]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from torch_backprop.layers.activation.piecewise import relu
-from torch_backprop.layers.activation.smooth import gelu
+from torch_backprop.layers.activation.smooth import elu, gelu, mish, selu, silu, tanh
 from torch_backprop.layers.attention.multihead import QUADRATIC, MultiheadAttention
 from torch_backprop.layers.dropout import Dropout
 from torch_backprop.layers.linear import Linear
@@ -128,11 +128,22 @@ def _make_ours(model: Module) -> None:
         module.__class__ = OURS.get(type(module), type(module))
 
 
+FUNCTIONS: dict[Any, Any] = {
+    F.relu: relu,
+    torch.relu: relu,
+    F.gelu: gelu,
+    F.silu: silu,
+    F.mish: mish,
+    F.elu: elu,
+    F.selu: selu,
+    torch.tanh: tanh,
+}
+"""By torch's functions that a layer may be given as its activation."""
+
+
 def _activated(activation: Any, x: Tensor) -> Tensor:
     """The activation of x, by our function where it is torch's."""
-    if activation is F.relu:
-        return relu(x)
-    return gelu(x) if activation is F.gelu else activation(x)
+    return FUNCTIONS.get(activation, activation)(x)
 
 
 def masked(layer: Any, src: Tensor, padding: Tensor, mask: Tensor) -> Tensor:

@@ -182,7 +182,10 @@ class PReLU(torch.nn.PReLU):
 
 
 class RReLU(torch.nn.RReLU):
-    """Drop-in for :class:`torch.nn.RReLU`; draws the random numbers that it would draw."""
+    """Drop-in for :class:`torch.nn.RReLU`; draws the random numbers that it would draw.
+
+    Under vmap it draws none, as torch: their operator has no batching rule.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``(*)`` to ``(*)``, element by element."""

@@ -1,158 +1,24 @@
-"""Cross entropy of a linear map of the input, without all of its logits at once.
+"""Cross entropy of a linear map of the input: in chunks, or of all its logits where they are few.
 
-Of sample i with target class t, class weights v (or 1), and u_i what reaches the sample's loss: g_i, or g, or
-g / sum_i v_t; 0 for ignored samples:
-
-    forward   z_ic = sum_k x_ik w_ck + b_c       l_i = v_t (log sum_c exp z_ic - z_it)
-    backward  dL/dz_ic = u_i v_t (p_ic - [c = t]), p = softmax(z)
-              dL/dx = dL/dz w      dL/dw = dL/dz^T x      dL/db_c = sum_i dL/dz_ic
-
-A few samples at a time, dL/dz takes the place of z in one buffer. For a sum or a mean all but the factor g is
-known in forward, where z is, and the three gradients are accumulated there; without a reduction z is computed
-again in backward. Source of the scheme: Hsu et al. (2024), arXiv:2410.10989, section 3.2.
+The derivation is that of ``chunked``; where it does not apply, those of ``linear`` and ``cross_entropy``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
-from torch_backprop.layers.linear import _times as times
 from torch_backprop.layers.linear import linear
+from torch_backprop.layers.loss.chunked import Chunks, LinearCrossEntropyRule
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
-from torch_backprop.layers.loss.reduction import reduced
-from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import Rule, first_order, is_plain, save, wanted, widen
+from torch_backprop.rule import is_plain
 from torch_backprop.spec import Draw, LayerSpec, case
 
-CHUNK = 1 << 20
-"""Logits of a chunk, where the options do not say."""
-
-
-class LinearCrossEntropyRule(Rule):
-    """Saves x, t, w, b and v, and for a sum or a mean their gradients.
-
-    Returns ``(loss, grad_x, grad_w, grad_b)``. The gradients are those of the loss itself, for the
-    first-order path; empty where they are not needed or not computed.
-    """
-
-    @staticmethod
-    def forward(
-        x: Tensor,
-        t: Tensor,
-        w: Tensor,
-        b: Tensor | None,
-        v: Tensor | None,
-        reduction: str,
-        ignore_index: int,
-        rows: int,
-        needs: int,
-    ) -> tuple[Tensor, ...]:
-        samples = Samples.like(2, widen(x).dtype, t, v, ignore_index)
-        total = samples.weights.sum()
-        early = reduction != "none" and needs > 0 and is_plain(x)
-        u = samples.upstream(torch.ones_like(total), reduction) if early else None
-        losses, grads = _by_chunks(
-            x, w, b, samples, u, rows, [early and bool(needs >> i & 1) for i in range(3)]
-        )
-        loss = reduced(losses, reduction, total).to(x.dtype)
-        return loss, *(x.new_zeros(0) if grad is None else grad for grad in grads)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        *residuals, ctx.reduction, ctx.ignore_index, ctx.rows, _ = inputs
-        ctx.by_columns = inputs[0].stride() == (1, inputs[0].shape[0])
-        ctx.mark_non_differentiable(*output[1:])
-        save(ctx, *residuals, *output[1:])
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, t, w, b, v, *early = ctx.saved_tensors
-        grads: list[Any]
-        needs = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
-        pairs = list(zip(early, needs, strict=True))
-        if first_order(grad_y, x) and all(grad.numel() or not need for grad, need in pairs):
-            grads = [grad * grad_y if need else None for grad, need in pairs]
-            if grads[0] is not None:
-                # chosen, not multiplied: an ignored sample's gradient is 0 even of an infinite one
-                grads[0] = torch.where(early[0] == 0, 0, grads[0])
-        else:
-            samples = Samples.like(2, widen(x).dtype, t, v, ctx.ignore_index)
-            u = samples.upstream(widen(grad_y), ctx.reduction)
-            if first_order(grad_y, x):
-                grads = _by_chunks(x, w, b, samples, u, ctx.rows, needs)[1]
-            else:
-                grad_z = _slopes(F.linear(x, w, b), samples, u).to(x.dtype)
-                grads = [
-                    times(grad_z, w, ctx.by_columns) if needs[0] else None,
-                    grad_z.mT @ x if needs[1] else None,
-                    grad_z.sum(0) if needs[2] else None,
-                ]
-        return grads[0], None, *grads[1:], None, None, None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Any, ...]:
-        x, t, w, b, v, *_ = ctx.saved_tensors
-        tangent_x, _, tangent_w, tangent_b, *_ = tangents
-        moved = torch.zeros_like(x[:, :1]) if tangent_b is None else tangent_b
-        moved = moved if tangent_x is None else moved + tangent_x @ w.mT
-        moved = moved if tangent_w is None else moved + x @ tangent_w.mT
-        samples = Samples.like(2, x.dtype, t, v, ctx.ignore_index)
-        slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(x.dtype))
-        tangent = reduced((slopes * moved).sum(1), ctx.reduction, samples.weights.sum())
-        return tangent, None, None, None
-
-
-def _slopes(z: Tensor, samples: Samples, u: Tensor) -> Tensor:
-    """dL/dz, in differentiable operators."""
-    column = samples.weights * u
-    return samples.scatter(torch.softmax(widen(z), 1) * column.unsqueeze(1), -column)
-
-
-def _by_chunks(
-    x: Tensor, w: Tensor, b: Tensor | None, samples: Samples, u: Tensor | None, rows: int, needs: list[bool]
-) -> tuple[Tensor, list[Tensor | None]]:
-    """The losses, and where u is given the gradients of x, w and b, ``rows`` samples at a time."""
-    losses, start = [], 0
-    grad_x = torch.empty_like(x) if needs[0] else None
-    # in half precision the sums over chunks would lose what is small
-    grad_w = torch.zeros_like(widen(w)) if needs[1] else None
-    grad_b = widen(w).new_zeros(w.shape[0]) if needs[2] else None
-    parts = (
-        x,
-        samples.target,
-        samples.weights,
-        samples.valid,
-        torch.zeros_like(samples.weights) if u is None else u,
-    )
-    for x_rows, target, weights, valid, u_rows in zip(
-        *(part.split(max(rows, 1)) for part in parts), strict=True
-    ):
-        z = widen(F.linear(x_rows, w, b))
-        # large logits have no digits left for their sum of exponentials
-        z.sub_(z.amax(1, keepdim=True))
-        chunk = Samples(1, target, weights, valid)
-        height = torch.logsumexp(z, 1)
-        losses.append(weights * torch.where(valid, height - chunk.gather(z), 0))
-        if not any(needs):
-            continue
-        column = (weights * u_rows).unsqueeze(1)
-        # the gradient takes the place of the logits
-        z.sub_(height.unsqueeze(1)).exp_().mul_(column).scatter_add_(1, target.unsqueeze(1), -column)
-        grad_z = z.to(x.dtype)
-        if grad_x is not None:
-            grad_x[start : start + len(x_rows)] = grad_z @ w
-            start += len(x_rows)
-        if grad_w is not None:
-            grad_w.addmm_(z.mT, widen(x_rows))
-        if grad_b is not None:
-            grad_b.add_(z.sum(0))
-    grads = (grad_x, grad_w, grad_b)
-    return torch.cat(losses), [None if grad is None else grad.to(x.dtype) for grad in grads]
+REDUCTIONS = ("none", "mean", "sum")
 
 
 def linear_cross_entropy(
@@ -178,8 +44,10 @@ def linear_cross_entropy(
         reduction: ``"none"``, ``"mean"`` or ``"sum"``, as for :func:`cross_entropy`.
         ignore_index: the class index that counts for nothing.
         label_smoothing: the part of the target, in [0, 1], spread evenly over the classes.
-        options: torch's; what they say of the size of chunks is heeded. The gradient may be asked for twice,
-            and has derivatives, whatever they say.
+        options: torch's. Chunks are of the size that they say, and sums are never in a narrower dtype than
+            they say: half precision is summed in float32, but for the gradient of the weight where
+            ``acc_policy`` is ``"compact"``. The gradient may be asked for twice, and has derivatives,
+            whatever they say.
 
     Returns:
         ``()``, or ``(N, *)`` without a reduction; in nats.
@@ -187,37 +55,72 @@ def linear_cross_entropy(
     Raises:
         RuntimeError: shapes or dtypes that do not fit, in torch's words.
     """
-    # what torch refuses, it refuses itself, in its own words
-    shape = linear_weight.shape
-    logits = (*input.shape[:-1], *shape[:-1])
-    if (
-        input.dim() not in (1, 2)
-        or len(shape) < 2
-        or input.shape[-1] != shape[-1]
-        or (linear_bias is not None and linear_bias.shape != shape[:-1])
-        or (len(shape) > 2 and input.dim() == 1)
-        or (target.shape == logits and ignore_index is not None)
-    ):
+    logits = (*input.shape[:-1], *linear_weight.shape[:-1])
+    if not _fits(input, linear_weight, target, linear_bias, ignore_index):
+        # raises
         return F.linear_cross_entropy(
             input, linear_weight, target, linear_bias=linear_bias, ignore_index=ignore_index
         )
+    if options is not None:
+        applies = _warn_unless_applied(linear_weight, target, linear_bias, reduction, label_smoothing)
+        options = _adjusted(options, input, linear_weight) if applies else None
     ignored = -100 if ignore_index is None else ignore_index
     tensors = (input, linear_weight, linear_bias)
-    if _is_chunked(*tensors, target, weight, reduction, ignored, label_smoothing, options):
-        rows = max(1, CHUNK // shape[0])
-        if options is not None:
-            given = (input.shape[0], shape[-1], shape[0], input.dtype, input.device)
-            rows = options._adjust(*given).batch_chunk_size
-        needs = sum(1 << i for i, x in enumerate(tensors) if wanted(x) and torch.is_grad_enabled())
-        rule_options = (reduction, ignored, rows, needs)
-        return LinearCrossEntropyRule.call(input, target, linear_weight, linear_bias, weight, *rule_options)[
-            0
-        ]
+    if label_smoothing == 0 and _is_chunked(*tensors, target, weight, reduction, ignored, options):
+        arguments = (input, target, linear_weight, linear_bias, weight, reduction, ignored)
+        return LinearCrossEntropyRule.call(*arguments, Chunks.of(*tensors, options))[0]
     flat = None if linear_bias is None else linear_bias.reshape(-1)
-    z = linear(input, linear_weight.reshape(-1, shape[-1]), flat).reshape(logits)
+    z = linear(input, linear_weight.reshape(-1, input.shape[-1]), flat).reshape(logits)
     return cross_entropy(
         z, target, weight, ignore_index=ignored, reduction=reduction, label_smoothing=label_smoothing
     )
+
+
+def _fits(x: Tensor, w: Tensor, t: Tensor, b: Tensor | None, ignore_index: int | None) -> bool:
+    """Whether torch takes tensors of these shapes; what it refuses, it refuses itself, in its own words."""
+    shape = w.shape
+    return not (
+        x.dim() not in (1, 2)
+        or len(shape) < 2
+        or x.shape[-1] != shape[-1]
+        or (b is not None and b.shape != shape[:-1])
+        or (len(shape) > 2 and x.dim() == 1)
+        or (t.shape == (*x.shape[:-1], *shape[:-1]) and ignore_index is not None)
+    )
+
+
+def _warn_unless_applied(w: Tensor, t: Tensor, b: Tensor | None, reduction: str, smoothing: float) -> bool:
+    """Whether options apply; where torch would not go by chunks it says so, and so do we."""
+    features, tracing = tuple(w.shape[1:-1]), torch.jit.is_tracing()
+    if reduction in REDUCTIONS and smoothing == 0 and t.dtype == torch.int64 and not features and not tracing:
+        return True
+    warnings.warn(
+        "linear_cross_entropy: ``options`` ignored; chunked path needs reduction in {'mean','sum','none'}, "
+        "label_smoothing == 0, target.dtype == int64, out_features == (). Got "
+        f"reduction={reduction!r}, label_smoothing={smoothing}, target.dtype={t.dtype}, "
+        f"out_features={features}, tracing={tracing}, "
+        f"linear_bias.shape={None if b is None else tuple(b.shape)}.",
+        stacklevel=3,
+    )
+    return False
+
+
+def _adjusted(options: LinearCrossEntropyOptions, x: Tensor, w: Tensor) -> LinearCrossEntropyOptions:
+    """The options with every choice made that they leave open.
+
+    Raises:
+        ValueError: sizes of a chunk that contradict each other, in torch's words.
+        RuntimeError: a dtype of sums that does not go with that of the input, in torch's words.
+    """
+    batch = len(x) if x.dim() == 2 else 1
+    options = options._adjust(batch, x.shape[-1], len(w), x.dtype, x.device)
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    if options.acc_dtype != x.dtype and not (half and options.acc_dtype == torch.float32):
+        raise RuntimeError(
+            "linear_cross_entropy supports float32 acc_dtype with float16/bfloat16 inputs, "
+            f"but got {options.acc_dtype} acc_dtype and {x.dtype} inputs."
+        )
+    return options
 
 
 def _is_chunked(
@@ -228,7 +131,6 @@ def _is_chunked(
     v: Tensor | None,
     reduction: str,
     ignored: int,
-    smoothing: float,
     options: LinearCrossEntropyOptions | None,
 ) -> bool:
     """Whether the rule applies, and holds less than the logits."""
@@ -237,8 +139,7 @@ def _is_chunked(
         and t.dtype == torch.int64
         and t.shape == x.shape[:1]
         and t.numel() > 0
-        and smoothing == 0
-        and reduction in ("none", "mean", "sum")
+        and reduction in REDUCTIONS
         and x.is_floating_point()
         and x.dtype == w.dtype
         and (x.is_meta or not torch.is_autocast_enabled(x.device.type))

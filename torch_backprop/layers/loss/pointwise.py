@@ -25,6 +25,9 @@ CAST = {"cpu": FLOAT32, "cuda": FLOAT32}
 """The autocast policy of torch's own loss operators."""
 
 Pullback = Callable[..., Any]
+Names = tuple[str, ...]
+Rows = tuple[tuple[Pullback, Names], ...]
+"""The pullback of each tensor, and the names that it reads."""
 
 
 def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **pullbacks: Pullback) -> Any:
@@ -38,7 +41,6 @@ def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **pullbacks: P
             is computed from.
     """
     policy = autocast
-    tensors = tuple(pullbacks)
     names = tuple(inspect.signature(f).parameters)[:-1]
     rows = tuple((pullback, _read_by(pullback)) for pullback in pullbacks.values())
 
@@ -53,48 +55,61 @@ def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **pullbacks: P
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-            given, ctx.options, ctx.reduction = inputs[: len(tensors)], inputs[len(tensors) : -1], inputs[-1]
-            needed = [read for (_, read), needs in zip(rows, ctx.needs_input_grad, strict=False) if needs]
-            keeps = [any(name in read for read in needed) for name in tensors]
-            ctx.save_for_backward(*(x if keep else None for x, keep in zip(given, keeps, strict=True)))
-            ctx.save_for_forward(*given)
-            ctx.kinds = [(x.shape, x.dtype) for x in given]
-            ctx.shape = torch.broadcast_shapes(*(x.shape for x in given))
+            _save(ctx, inputs, names, rows)
 
         @staticmethod
         def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-            # over the complex numbers f'(conj x) = conj f'(x), as in elementwise rules
-            saved = (None if x is None else x.conj() for x in ctx.saved_tensors)
-            values = dict(zip(names, (*saved, *ctx.options), strict=True))
-            u = spread(widen(grad_y), ctx.reduction, ctx.shape.numel())
-            grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
-            for i, (pullback, read) in enumerate(rows):
-                if ctx.needs_input_grad[i]:
-                    grads[i] = _pull(pullback, [values[name] for name in read], u, ctx.shape, *ctx.kinds[i])
-            return tuple(grads)
+            return _pull(ctx, grad_y, names, rows)
 
         @staticmethod
         def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-            values = dict(zip(names, (*ctx.saved_tensors, *ctx.options), strict=True))
-            terms: list[Tensor] = [
-                pullback(tangent, *(_wide(values[name]) for name in read))
-                for (pullback, read), tangent in zip(rows, tangents, strict=False)
-                if tangent is not None
-            ]
-            tangent = sum(terms[1:], terms[0]).expand(ctx.shape)
-            return reduced(tangent, ctx.reduction, ctx.shape.numel())
+            return _push(ctx, tangents, names, rows)
 
     # Dynamo tells by the number of parameters whether forward takes a context
     vars(PointwiseLossRule)["forward"].__func__.__signature__ = inspect.signature(f)
     return PointwiseLossRule
 
 
-def _read_by(pullback: Pullback) -> tuple[str, ...]:
+def _save(ctx: Any, inputs: tuple[Any, ...], names: Names, rows: Rows) -> None:
+    count = len(rows)
+    given, ctx.options, ctx.reduction = inputs[:count], inputs[count:-1], inputs[-1]
+    needed = [read for (_, read), needs in zip(rows, ctx.needs_input_grad, strict=False) if needs]
+    keeps = [any(name in read for read in needed) for name in names[:count]]
+    ctx.save_for_backward(*(x if keep else None for x, keep in zip(given, keeps, strict=True)))
+    ctx.save_for_forward(*given)
+    ctx.kinds = [(x.shape, x.dtype) for x in given]
+    ctx.shape = torch.broadcast_shapes(*(x.shape for x in given))
+
+
+def _pull(ctx: Any, grad_y: Tensor, names: Names, rows: Rows) -> tuple[Tensor | None, ...]:
+    # over the complex numbers f'(conj x) = conj f'(x), as in elementwise rules
+    saved = (None if x is None else x.conj() for x in ctx.saved_tensors)
+    values = dict(zip(names, (*saved, *ctx.options), strict=True))
+    u = spread(widen(grad_y), ctx.reduction, ctx.shape.numel())
+    grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
+    for i, (pullback, read) in enumerate(rows):
+        if ctx.needs_input_grad[i]:
+            grads[i] = _gradient(pullback, [values[name] for name in read], u, ctx.shape, *ctx.kinds[i])
+    return tuple(grads)
+
+
+def _push(ctx: Any, tangents: tuple[Tensor | None, ...], names: Names, rows: Rows) -> Tensor:
+    values = dict(zip(names, (*ctx.saved_tensors, *ctx.options), strict=True))
+    terms: list[Tensor] = [
+        pullback(tangent, *(_wide(values[name]) for name in read))
+        for (pullback, read), tangent in zip(rows, tangents, strict=False)
+        if tangent is not None
+    ]
+    tangent = sum(terms[1:], terms[0]).expand(ctx.shape)
+    return reduced(tangent, ctx.reduction, ctx.shape.numel())
+
+
+def _read_by(pullback: Pullback) -> Names:
     _, *read = inspect.signature(pullback).parameters
     return tuple(read)
 
 
-def _pull(
+def _gradient(
     pullback: Pullback, values: list[Any], u: Tensor, whole: torch.Size, shape: torch.Size, dtype: torch.dtype
 ) -> Tensor:
     """The gradient of an argument of ``shape`` and ``dtype``; tile by tile where that is allowed."""

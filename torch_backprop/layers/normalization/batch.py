@@ -156,7 +156,10 @@ def batch_norm(
 
 
 def normalized(layer: Any, input: Tensor, function: Callable[..., Tensor] = batch_norm) -> Tensor:
-    """What a layer of batch normalization makes of its input; its buffers are updated in training."""
+    """What a layer of batch normalization makes of its input; its buffers are updated in training.
+
+    As in torch, buffers that are updated must be batched by a vmap that batches the input.
+    """
     layer._check_input_dim(input)
     momentum = 0.0 if layer.momentum is None else layer.momentum
     if layer.training and layer.track_running_stats and layer.num_batches_tracked is not None:

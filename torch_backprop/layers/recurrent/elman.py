@@ -78,6 +78,7 @@ class RNN(torch.nn.RNN):
         """Maps ``(T, B, input_size)`` and ``(layers * directions, B, hidden_size)`` to y and last states.
 
         ``(B, T, input_size)`` with ``batch_first``, ``(T, input_size)`` without a batch, or a packed one.
+        As torch's it compiles if ``torch._dynamo.config.allow_rnn`` is set.
         """
         output, (h,) = run(self, RULES[self.mode], input, None if hx is None else (hx,))
         return output, h

@@ -18,11 +18,10 @@ PARTS = len(Weights._fields)
 
 
 def layer_rule(cell: type[Cell]) -> Any:
-    """The rule of a layer of such cells, of one direction or two.
+    """The rule of a layer of such cells, of one direction or two, which returns y and the last states.
 
     Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step;
     h0 and c0 ``(directions, B, *)``; and the weights of both directions, None for one that is not there.
-    Returns y and the last states.
     """
 
     class LayerRule(Rule):

@@ -132,6 +132,7 @@ class LSTM(torch.nn.LSTM):
         """Maps ``(T, B, input_size)`` and states ``(layers * directions, B, *)`` to y and last states.
 
         ``(B, T, input_size)`` with ``batch_first``, ``(T, input_size)`` without a batch, or a packed one.
+        As torch's it compiles if ``torch._dynamo.config.allow_rnn`` is set.
         """
         output, (h, c) = run(self, RULE, input, hx)
         return output, (h, c)

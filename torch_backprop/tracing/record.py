@@ -1,0 +1,128 @@
+"""What passes through the layers of a model: outputs on the way forward, errors on the way back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.utils import _pytree as pytree
+
+See = Callable[[str, Tensor], None]
+"""What is done to each output, under its layer's title, while the model runs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The same derivative by the rules of this package, and by autograd; None where the cost has none."""
+
+    ours: Tensor | None
+    autograd: Tensor | None
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of two elements, relative to the largest element of autograd's."""
+        if self.ours is None or self.autograd is None:
+            return 0.0 if self.ours is self.autograd else float("inf")
+        if not self.ours.numel():
+            return 0.0
+        scale = self.autograd.abs().max().item()
+        return (self.ours - self.autograd).abs().max().item() / (scale or 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One call of a layer, or one output of it if it has several.
+
+    Attributes:
+        title: its name in the model; ``"name#2"`` for a second call, ``"name[1]"`` for a second output.
+        name: its name in the model.
+        module: itself, a copy made of this package's layers.
+        input: the first tensor that it was called with; None if there was none.
+        activation: its output.
+        error: the gradient of the cost that reaches this output.
+        gradients: those of the parameters that are its own, by their names in the model; where it is called
+            several times the sum over all calls, at the first of them.
+    """
+
+    title: str
+    name: str
+    module: Module
+    input: Tensor | None
+    activation: Tensor
+    error: Comparison = Comparison(None, None)
+    gradients: Mapping[str, Comparison] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The name of its class."""
+        return type(self.module).__name__
+
+
+class Recording:
+    """Notes every layer of `model` that runs within :meth:`listen`; a layer calls no other module.
+
+    Args:
+        model: whose layers are listened to.
+        see: gets each output.
+
+    Attributes:
+        layers: in order, one for each output.
+        errors: the gradient that reached each output, by its layer's title, if anybody notes it here.
+    """
+
+    def __init__(self, model: Module, see: See) -> None:
+        self.model, self.see = model, see
+        self.layers: list[Layer] = []
+        self.errors: dict[Any, Tensor] = {}
+        self._calls: Counter[str] = Counter()
+        # For each call under way, whether it has called another module.
+        self._outer: list[bool] = []
+
+    @contextmanager
+    def listen(self) -> Iterator[None]:
+        """Have the outputs noted while the model runs in the block."""
+        handles = []
+        for name, module in self.model.named_modules():
+            handles += [
+                module.register_forward_pre_hook(self._enter),
+                module.register_forward_hook(self._leave(name)),
+            ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, *_: Any) -> None:
+        self._outer = [True] * len(self._outer) + [False]
+
+    def _leave(self, name: str) -> Callable[[Module, Any, Any], None]:
+        def leave(module: Module, args: Any, output: Any) -> None:
+            if not self._outer.pop():
+                self._note(name, module, args, output)
+
+        return leave
+
+    def _note(self, name: str, module: Module, args: Any, output: Any) -> None:
+        self._calls[name] += 1
+        call = f"#{self._calls[name]}" if self._calls[name] > 1 else ""
+        outputs = [y for y in pytree.tree_leaves(output) if isinstance(y, Tensor)]
+        given = next((x for x in pytree.tree_leaves(args) if isinstance(x, Tensor)), None)
+        for index, y in enumerate(outputs):
+            title = f"{name or type(module).__name__}{call}{f'[{index}]' if index else ''}"
+            # Copies, for a later layer may write in place; constants, for what is noted takes no part.
+            with torch.no_grad():
+                self.layers.append(Layer(title, name, module, copied(given), y.detach().clone()))
+            if y.is_floating_point():
+                self.see(title, y)
+
+
+def copied(x: Tensor | None) -> Tensor | None:
+    """A copy of a tensor, if there is one."""
+    return None if x is None else x.detach().clone()
