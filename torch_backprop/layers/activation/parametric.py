@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, elementwise, never, select
+from torch_backprop.layers.elementwise import activate, elementwise, never, select, steps
 from torch_backprop.rule import LOWER, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
 
@@ -75,6 +75,7 @@ mean_rrelu_rule = elementwise(
     F.rrelu,
     never,
     lambda g, x, lower, upper: select(g, g * _mean_slope(lower, upper), torch.gt, x, 0),
+    lambda out, g, x, lower, upper: steps(out, x, _mean_slope(lower, upper)).mul_(g),
 )
 
 

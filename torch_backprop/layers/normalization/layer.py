@@ -35,7 +35,7 @@ class LayerNormRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         x, w, b, dimensions, ctx.eps = inputs
-        ctx.dims, ctx.shape = tuple(range(-dimensions, 0)), x.shape[-dimensions:]
+        ctx.dims, ctx.shape = tuple(range(x.dim() - dimensions, x.dim())), x.shape[-dimensions:]
         keep(ctx, (x, w, b), *output[1:])
 
     @staticmethod
