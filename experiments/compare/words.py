@@ -186,7 +186,10 @@ def ends(result: Result, spread: bool = True) -> list[str]:
 
     if not result.last("cost"):
         return [""] * 7
-    rate, counts = f"{result.outcomes[0].lr:g}", [over(result.last(name), form) for name, form in COUNTS.items()]
+    rate, counts = (
+        f"{result.outcomes[0].lr:g}",
+        [over(result.last(name), form) for name, form in COUNTS.items()],
+    )
     if result.diverged:
         return [rate, *counts, "diverged", "–"]
     cost = over(result.last("cost"), ".4f")
