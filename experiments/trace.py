@@ -32,9 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         x, y = (torch.tensor(values) for values in load_digits(return_X_y=True))
         x = x.view(-1, 8, 8).float() / 16
         if not 0 <= options.example < len(y):
-            sys.stderr.write(
-                f"trace: --example: {options.example} is no example; there are 0 to {len(y) - 1}\n"
-            )
+            sys.stderr.write(f"trace: --example: there is no {options.example}, only 0 to {len(y) - 1}\n")
             return 2
         model = _trained(options.model, x, y, options.epochs)
         trace = _traced(model, x, y, options.example)
