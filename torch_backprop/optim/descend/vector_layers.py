@@ -18,6 +18,8 @@ from torch import Tensor
 from torch_backprop import nn
 from torch_backprop.optim.descend.settings import Settings, allow
 
+Pullback = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 
 class Affine:
     """A Linear layer; `first` if no layer before it learns.
@@ -110,11 +112,11 @@ class Elementwise:
 
     learns = False
 
-    def __init__(self, f: Any, slope: Callable[[Tensor, Tensor], Tensor], like: Tensor) -> None:
-        self.f, self.slope = f, slope
+    def __init__(self, f: Any, pullback: Pullback, like: Tensor) -> None:
+        self.f, self.pullback = f, pullback
         # The same memory for each example.
         self.out = self.y = torch.empty_like(like)
-        self.one = like.new_ones(())
+        self.room = torch.empty_like(like)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return f(x)."""
@@ -123,16 +125,22 @@ class Elementwise:
 
     def backward(self, g: Tensor) -> Tensor:
         """Return f'(x) g."""
-        return g.mul_(self.slope(self.y, self.one))
+        return self.pullback(g, self.y, self.room)
 
 
 Layer = Affine | Elementwise
 
-# How y is had, with a place for it, and from y and 1 the derivative.
-ELEMENTWISE: dict[Any, tuple[Any, Callable[[Tensor, Tensor], Tensor]]] = {
-    nn.Tanh.forward: (torch.tanh, lambda y, one: torch.addcmul(one, y, y, value=-1)),
-    nn.Sigmoid.forward: (torch.sigmoid, lambda y, _: torch.addcmul(y, y, y, value=-1)),
-    nn.ReLU.forward: (partial(torch.clamp, min=0), lambda y, _: torch.sign(y)),
+# y = f(x) with a place for y; and g f'(x) in the place of g, with room for one thing in between.
+ELEMENTWISE: dict[Any, tuple[Any, Pullback]] = {
+    nn.Tanh.forward: (
+        torch.tanh,
+        lambda g, y, room: g.addcmul_(torch.mul(g, y, out=room), y, value=-1),
+    ),
+    nn.Sigmoid.forward: (
+        torch.sigmoid,
+        lambda g, y, room: g.mul_(torch.addcmul(y, y, y, value=-1, out=room)),
+    ),
+    nn.ReLU.forward: (partial(torch.clamp, min=0), lambda g, y, room: g.mul_(torch.sign(y, out=room))),
 }
 # By their forward, for a subclass with its own is another layer.
 OURS = {
