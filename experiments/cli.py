@@ -8,7 +8,8 @@ import threading
 
 from experiments import interrupt
 from experiments.catalogue import COMMANDS, EXPERIMENTS, PROGRAM, catalogue, has_run, main_of, options_of
-from experiments.options import build, listing
+from experiments.configuration import build
+from experiments.options import listing
 from experiments.run import Run, RunError
 
 LIGHTNING = ("fit", "validate", "test")

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from experiments.options import flatten
+from experiments.configuration import flatten
 from experiments.run import RunError, replacing
 
 # By what the cost can be drawn, and what each series of a run is told apart by.
