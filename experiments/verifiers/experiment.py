@@ -12,7 +12,7 @@ from experiments.figure import SERIES, SOFT, sketch
 from experiments.marked import Marked, machine
 from experiments.page import section, table, wide
 from experiments.run import Run, RunError
-from experiments.theory.study import Account, Piece, Progress, study
+from experiments.study import Account, Piece, Progress, study
 from experiments.verifiers.contest import COLUMNS, VERIFIERS, Results, Verdict, markdown, rows_of, verdicts
 from experiments.verifiers.options import Options
 
