@@ -59,6 +59,7 @@ def flatten(config: Mapping[str, Any], whole: Container[str] = ()) -> dict[str, 
     """
     found: dict[str, Any] = {}
     for key, value in config.items():
+        # Rates by variant are a mapping too, and one option.
         group = isinstance(value, dict) and key not in whole
         found.update({f"{key}.{name}": each for name, each in value.items()} if group else {key: value})
     return found

@@ -89,6 +89,7 @@ def report(arguments: Sequence[str]) -> int:
         raise RunError("give the folders of runs.")
     folders = [Path(argument) for argument in arguments]
     records = [Record.of(folder) for folder in folders]
+    # Beside the runs and in none of them: it belongs to all.
     path = folders[0].resolve().parent / f"report-{datetime.now():%Y%m%d-%H%M%S}.html"
     with replacing(path) as partial:
         partial.write_text(_page(records), encoding="utf-8")
@@ -104,6 +105,7 @@ def differences(records: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def _page(records: Sequence[Record]) -> str:
+    # Only here, so that open needs no matplotlib.
     from experiments.page import grid, lead, page, section, table
 
     heads = ("run", "series", *_columns(records))
