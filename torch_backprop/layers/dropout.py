@@ -52,6 +52,7 @@ class DropoutRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        # with alpha too the shift of what is dropped is a constant: a scaled mask remains
         return _masked(ctx, grad_y), None, None
 
     @staticmethod
@@ -73,6 +74,7 @@ class ScaleRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
         (m,) = ctx.saved_tensors
+        # m is a constant of the derivative, so that no order has a gradient for it
         return grad_y * m, None
 
     @staticmethod
