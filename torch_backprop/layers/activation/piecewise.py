@@ -94,7 +94,7 @@ def _inside_into(out: Tensor, g: Tensor, kept: Tensor, low: float, high: float) 
 
 def _at_one_end(kept: Tensor, low: float, high: float) -> Tensor:
     """What is at a bound or beyond, moved to the upper one, so that one comparison finds it."""
-    return F.threshold(kept, low, high).clamp(max=high)
+    return F.threshold(kept, low, high).clamp_(max=high)
 
 
 def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
