@@ -235,14 +235,13 @@ def _alpha_dropped(x: Tensor, noise: Tensor, p: float) -> Tensor:
 
 
 def _masked(ctx: Any, g: Tensor) -> Tensor:
-    (mask,) = ctx.saved_tensors
-    if mask.is_floating_point():
-        return g * mask
-    if mask.dtype == torch.uint8:
-        mask = unpack(mask, ctx.shape)
-    # the product in forward's order, so that gradient and value round alike
-    noise = mask.to(g.dtype)
-    return g * (noise * _scale(ctx.p) if ctx.alpha else noise / (1 - ctx.p))
+    (noise,) = ctx.saved_tensors
+    if not noise.is_floating_point():
+        mask = unpack(noise, ctx.shape) if noise.dtype == torch.uint8 else noise
+        # the product in forward's order, so that gradient and value round alike
+        noise = mask.to(g.dtype)
+        noise = noise * _scale(ctx.p) if ctx.alpha else noise / (1 - ctx.p)
+    return g * noise
 
 
 SPECS = (
