@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 from torch_backprop.algorithm import Tape
 
-SAMPLES = 2
-PARTS = 8
+SAMPLES = {torch.float64: 2, torch.complex128: 1}
+PARTS = 4
 OPS = [
     op
     for op in op_db
@@ -80,7 +80,7 @@ def test_exact_or_refused(part: int, dtype: torch.dtype, monkeypatch: pytest.Mon
     # a test for each operator would take most of its time for itself
     for op in OPS[part::PARTS]:
         samples = op.sample_inputs("cpu", dtype, requires_grad=False) if dtype in op.dtypes else ()
-        for sample in islice(samples, SAMPLES):
+        for sample in islice(samples, SAMPLES[dtype]):
             _assert_exact_or_refused(Sampled(op, sample), f"{op.name} {op.variant_test_name}")
 
 
