@@ -62,4 +62,6 @@ def _start(command: str) -> None:
             for name in ("shape", "outputs", "regression"):
                 parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
-    CommandLine(Learner, Data, parser_class=Parser, save_config_kwargs={"overwrite": True})
+    options: Any = {"parser_class": Parser, "save_config_kwargs": {"overwrite": True}}
+    # The order deals the rows out to the processes itself.
+    CommandLine(Learner, Data, trainer_defaults={"use_distributed_sampler": False}, **options)

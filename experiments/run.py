@@ -29,6 +29,12 @@ class Run:
     folder: Path
     options: Any
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes to the folder; of several that train together only the first does."""
+        trainer = getattr(self.options, "trainer", None)
+        return trainer is None or trainer.devices * trainer.num_nodes == 1 or _rank(trainer.devices) == 0
+
     @classmethod
     def create(cls, experiment: str, out: str, options: Options) -> "Run":
         """Make a new folder under `out`.
@@ -36,6 +42,9 @@ class Run:
         Raises:
             RunError: If `out` cannot be written.
         """
+        follower = cls(Path(out) / experiment / "of-another-process", options)
+        if not follower.leads:
+            return follower
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         # Of the data's name, which may hold a path, only what a folder can be called.
         names = [re.sub(r"\W+", "_", value) for name, value, _ in flat(options) if name.endswith(".name")]
@@ -91,12 +100,16 @@ class Run:
 
     def write(self, name: str, text: str) -> Path:
         """Write a text file of the run."""
+        if not self.leads:
+            return self.folder / name
         with replacing(self.folder / name) as path:
             path.write_text(text, encoding="utf-8")
         return self.folder / name
 
     def write_rows(self, name: str, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
         """Write a CSV file."""
+        if not self.leads:
+            return
         with replacing(self.folder / name) as path, path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
@@ -118,6 +131,13 @@ class Run:
     def save_state(self, state: dict[str, Any]) -> None:
         """Keep what is finished, for a later resume."""
         self.write("state.json", json.dumps(state, indent=1))
+
+
+def _rank(devices: int) -> int:
+    """Return which process this is, by what launchers put into the environment."""
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
+    return int(os.environ.get("NODE_RANK", "0")) * devices + int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @contextmanager

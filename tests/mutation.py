@@ -46,9 +46,10 @@ SHARED = {
         {"loss.likelihood": ("NLLLoss",), "loss.cross_entropy": ("CrossEntropyLoss",)},
     ),
     "elementwise": Shared(
-        ("select",),
+        ("select", "keep", "steps", "exp_"),
         {
-            "activation.smooth": ("Sigmoid",),
+            "activation.smooth": ("Sigmoid", "ELU"),
+            "activation.gated": ("Mish",),
             "activation.piecewise": ("ReLU", "Threshold", "LeakyReLU"),
             "loss.samples": (),
             "loss.cross_entropy": ("CrossEntropyLoss",),

@@ -99,6 +99,7 @@ def test_a_stop_and_a_restart_lose_nothing(capsys: pytest.CaptureFixture[str]) -
     assert 1 <= len(finished) < 3
     before = {name: touched(folder)[name] for name in finished}
     assert cli.main(["sweep", "--resume", str(folder)]) == 0
+    assert "batch does best at the highest rate tried: try higher ones too." in capsys.readouterr().out
     assert touched(folder).items() >= before.items()
     assert {name: row for name, row in rows(folder).items() if name in finished} == finished
     assert len(rows(folder)) == 3

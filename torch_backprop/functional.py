@@ -1,5 +1,6 @@
 """The functions: drop-ins for those of ``torch.nn.functional``, by the same names and signatures."""
 
+from torch_backprop.layers.activation.gated import gelu, mish, silu
 from torch_backprop.layers.activation.parametric import glu, prelu, rrelu
 from torch_backprop.layers.activation.piecewise import (
     hardshrink,
@@ -15,12 +16,9 @@ from torch_backprop.layers.activation.piecewise import (
 from torch_backprop.layers.activation.smooth import (
     celu,
     elu,
-    gelu,
     logsigmoid,
-    mish,
     selu,
     sigmoid,
-    silu,
     softplus,
     softsign,
     tanh,

@@ -12,7 +12,8 @@ from torch_backprop.layers import (
     softmax,
     transformer,
 )
-from torch_backprop.layers.activation import parametric, piecewise, smooth
+from torch_backprop.layers.activation import gated, parametric, piecewise, smooth
+from torch_backprop.layers.activation.gated import GELU, Mish, SiLU
 from torch_backprop.layers.activation.parametric import GLU, PReLU, RReLU
 from torch_backprop.layers.activation.piecewise import (
     Hardshrink,
@@ -28,12 +29,9 @@ from torch_backprop.layers.activation.piecewise import (
 from torch_backprop.layers.activation.smooth import (
     CELU,
     ELU,
-    GELU,
     SELU,
     LogSigmoid,
-    Mish,
     Sigmoid,
-    SiLU,
     Softplus,
     Softsign,
     Tanh,
@@ -211,6 +209,7 @@ SPECS = (
     *shape.SPECS,
     *piecewise.SPECS,
     *smooth.SPECS,
+    *gated.SPECS,
     *parametric.SPECS,
     *softmax.SPECS,
     *dropout.SPECS,

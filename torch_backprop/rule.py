@@ -138,6 +138,8 @@ def is_plain(tensor: Tensor) -> bool:
     """Whether ``tensor`` is an ordinary one in eager mode: no subclass, no functorch wrapper, not meta."""
     if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
+    if tensor.is_neg():  # the imaginary part of a conjugate: its memory holds other numbers
+        return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
 

@@ -41,9 +41,9 @@ class Held:
     builtin_frozen_bytes: int
 
     @classmethod
-    def of(cls, spec: LayerSpec) -> "Held":
+    def of(cls, spec: LayerSpec, dtype: torch.dtype = torch.float32) -> "Held":
         """What a layer and its built-in hold on the layer's large case."""
-        passes = _passes(spec)
+        passes = _passes(spec, dtype)
         return cls(*(each.held(frozen) for frozen in (False, True) for each in passes))
 
 
@@ -83,13 +83,15 @@ def chosen(pattern: str) -> list[LayerSpec]:
     return [spec for spec in SPECS if fnmatchcase(spec.layer.__name__.lower(), pattern.lower())]
 
 
-def measure(spec: LayerSpec, seconds: float, compiled: bool = False) -> Measurement:
+def measure(
+    spec: LayerSpec, seconds: float, compiled: bool = False, dtype: torch.dtype = torch.float32
+) -> Measurement:
     """Measures one layer for about as many seconds."""
     if compiled:
         torch._dynamo.reset()
-    ours, builtin = fastest([each.both(compiled) for each in _passes(spec)], seconds)
+    ours, builtin = fastest([each.both(compiled) for each in _passes(spec, dtype)], seconds)
     case = str(large(spec))
-    return Measurement(spec.layer.__name__, case, builtin * 1e3, ours / builtin, Held.of(spec))
+    return Measurement(spec.layer.__name__, case, builtin * 1e3, ours / builtin, Held.of(spec, dtype))
 
 
 def large(spec: LayerSpec) -> Case:
@@ -120,9 +122,9 @@ def fastest(runs: list[Callable[[], None]], seconds: float) -> list[float]:
 class _Passes:
     """A module on its inputs, with cotangents ready."""
 
-    def __init__(self, case: Case, kind: type[nn.Module]) -> None:
-        self.module = case.called(case.build(kind, torch.float32))
-        self.inputs = tuple(self._needed(x) for x in case.draw(torch.float32))
+    def __init__(self, case: Case, kind: type[nn.Module], dtype: torch.dtype) -> None:
+        self.module = case.called(case.build(kind, dtype))
+        self.inputs = tuple(self._needed(x) for x in case.draw(dtype))
         self.inplace = bool(case.options.get("inplace"))
         self.call: Callable[..., Any] = self.module
 
@@ -163,9 +165,9 @@ def _with_rows(draw: Draw, rows: int) -> Draw:
     return replace(draw, shape=(rows, *draw.shape[1:]))
 
 
-def _passes(spec: LayerSpec) -> list[_Passes]:
+def _passes(spec: LayerSpec, dtype: torch.dtype = torch.float32) -> list[_Passes]:
     torch.manual_seed(0)
-    return [_Passes(large(spec), kind) for kind in (spec.layer, spec.reference)]
+    return [_Passes(large(spec), kind, dtype) for kind in (spec.layer, spec.reference)]
 
 
 def ratios(held: Held) -> tuple[str, str]:

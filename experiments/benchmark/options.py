@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from experiments.options import Options as Common
-from experiments.options import flag, option
+from experiments.options import flag, one_of, option
+
+DTYPES = ("float32", "float64", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -13,3 +15,5 @@ class Options(Common):
     only: str = option("*", str, "Layers, or cases of the optimizers, by name, as in 'Conv*'.", "PATTERN")
     optimizers: bool = option(False, flag, "The optimizers against a plain loop, not the layers.")
     compiled: bool = option(False, flag, "Compiled by Inductor, which takes seconds for each layer.")
+    quick: bool = option(False, flag, "A tenth of the time, and less certain.")
+    dtype: str = option("float32", one_of(DTYPES), "Of the layers' numbers.", "NAME")

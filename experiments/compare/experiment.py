@@ -19,6 +19,7 @@ from experiments.compare.train import Leg, learner_for, train
 from experiments.data.module import Data
 from experiments.environment import device, environment
 from experiments.page import bare
+from experiments.processes import together
 from experiments.report import say_where
 from experiments.run import Run
 from experiments.terminal import Bar
@@ -36,10 +37,11 @@ def main(run: Run) -> None:
     """
     # The models are too small to be worth sharing, and sums cut for one thread are the same on any machine.
     torch.set_num_threads(1)
-    comparison = Comparison(run, Console())
+    comparison = Comparison(run, Console(quiet=not run.leads))
     # The report is in the same block: a stop while it is written must not leave half of what there is to see.
     try:
-        comparison.run_all()
+        with together("compare", run):
+            comparison.run_all()
         comparison.report()
     except interrupt.Interrupted:
         comparison.report()
@@ -119,6 +121,8 @@ class Comparison:
 
     def report(self) -> None:
         """Write everything, print the table, and say where the report is."""
+        if not self.run.leads:
+            return
         self.save()
         results, chosen = self.results(), self.chosen()
         found = report.Findings(
@@ -177,7 +181,7 @@ class Comparison:
         return min(sound, key=lambda leg: self.outcomes[leg.name].points[-1]["cost"], default=None)
 
     def _measure_noise(self, where: str, leg: Leg | None, bar: Bar) -> None:
-        if any(each.where.startswith(where) for each in self.noises):
+        if not self.run.leads or any(each.where.startswith(where) for each in self.noises):
             return
         learner = learner_for(self.options, self.data, self.options.seed)
         if where == "at the end":

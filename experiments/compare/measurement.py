@@ -115,7 +115,7 @@ class Measurement(Checkpoint):
         seen, cost = descent(trainer).examples_seen, outputs["loss"].item()
         spent = self.seconds + time.perf_counter() - self.resumed
         self.progress(self.limit.spent(seen, spent), seen / self.data.order.examples, cost)
-        trainer.should_stop = trainer.should_stop or spent >= self.limit.seconds
+        trainer.should_stop = trainer.should_stop or _any(trainer, spent >= self.limit.seconds)
         # By examples seen, which the variants have in common. Straight to the logger: self.log takes 0.4 ms.
         for logger in trainer.loggers:
             logger.log_metrics({"cost_while_training": cost}, step=seen)
@@ -130,7 +130,7 @@ class Measurement(Checkpoint):
         ends = trainer.should_stop or seen == self.limit.examples
         if ends and self.outcome.points[-1]["updates"] < descent(trainer).updates:
             self._measure(trainer)
-        if ends or time.perf_counter() - self.kept > KEEP:
+        if _any(trainer, ends or time.perf_counter() - self.kept > KEEP):
             self.keep(trainer)
             self.kept = time.perf_counter()
         self.resumed = time.perf_counter()
@@ -162,6 +162,11 @@ class Measurement(Checkpoint):
     def _pause(self) -> None:
         now = time.perf_counter()
         self.seconds, self.resumed = self.seconds + now - self.resumed, now
+
+
+def _any(trainer: Trainer, decision: bool) -> bool:
+    """Whether any process decides so; clocks differ, and what is decided all have to do."""
+    return trainer.strategy.reduce_boolean_decision(decision, all=False)
 
 
 def digest(module: torch.nn.Module) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from experiments.data.module import Data
 from experiments.environment import device, quiet
 from experiments.model.learner import Diverged, Learner
 from experiments.run import Run, replacing, set_aside
+from torch_backprop.optim.processes import OtherProcessError, gather, place
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def train(leg: Leg, data: Data, run: Run, outcome: Outcome, progress: Progress) 
     start = _usable(checkpoint, leg, learner)
 
     def keep(trainer: Trainer) -> None:
-        with replacing(checkpoint) as path:
+        # Every process takes part, and the one that leads writes.
+        with replacing(checkpoint) if run.leads else nullcontext(checkpoint) as path:
             trainer.save_checkpoint(path)
 
     # The data module is shared by all trainings; its digests, its limit and its seed are not.
@@ -56,6 +59,8 @@ def train(leg: Leg, data: Data, run: Run, outcome: Outcome, progress: Progress) 
             **asdict(run.options.trainer),
             deterministic="warn" if device(run.options.trainer.accelerator) == "cuda" else None,
             max_epochs=epochs,
+            # The order deals the rows out to the processes itself.
+            use_distributed_sampler=False,
             # Measurement validates after chosen updates, which Lightning's own loop cannot.
             limit_val_batches=0,
             logger=_logger(leg, run, start),
@@ -69,8 +74,8 @@ def train(leg: Leg, data: Data, run: Run, outcome: Outcome, progress: Progress) 
             trainer.fit(learner, datamodule=data, ckpt_path=str(checkpoint) if start else None)
             outcome.score = trainer.test(learner, datamodule=data, verbose=False)[0]["test/score"]
         # Not an error: it is what this rate does, and the other trainings go on.
-        except Diverged as stop:
-            outcome.last_finite_update = stop.last_finite_update
+        except (Diverged, OtherProcessError) as stop:
+            outcome.last_finite_update = _last_finite(outcome, stop)
     outcome.finished = True
 
 
@@ -78,6 +83,16 @@ def learner_for(options: Options, data: Data, seed: int) -> Learner:
     """Make the model that the options ask for, at its start."""
     sizes = asdict(options.model)
     return Learner(**sizes, shape=data.shape, outputs=data.outputs, regression=data.regression, seed=seed)
+
+
+def _last_finite(outcome: Outcome, stop: Exception) -> int:
+    """Return the last finite update that any process knows of, or else the last that was measured."""
+    own = stop.last_finite_update if isinstance(stop, Diverged) else -1
+    if place()[1] == 1:
+        return own
+    # A process that failed otherwise is not here to be asked, and its end becomes that of the others.
+    found = max(gather(own + 1, torch.device("cpu"))) - 1
+    return found if found >= 0 else outcome.points[-1]["updates"]
 
 
 def _usable(checkpoint: Path, leg: Leg, learner: Learner) -> dict[str, Any] | None:

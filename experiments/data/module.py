@@ -16,6 +16,7 @@ from experiments.data.image import CLASSES, images
 from experiments.data.source import PARTS, Source, check, subset
 from experiments.data.table import openml, shipped
 from experiments.data.text import windows
+from torch_backprop.optim.processes import place
 
 # Large enough that Lightning's cost of a step is small change, small enough to show progress.
 LOADER_ROWS = 256
@@ -61,8 +62,10 @@ class Order:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.examples)
         self.served[self.epoch] = sha256(order.astype("<i8").tobytes()).hexdigest()[:12]
         order = order[: self._now()]
+        # Several processes take turns, so that the optimizer can put their rows back into the order.
+        rank, processes = place()
         for first in range(0, len(order), self.rows):
-            yield order[first : first + self.rows].tolist()
+            yield order[first : first + self.rows][rank::processes].tolist()
 
     def _now(self) -> int:
         if self.limit is None:

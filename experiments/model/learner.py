@@ -67,7 +67,11 @@ class Learner(DescentMixin, LightningModule):
             torch.manual_seed(seed)
             self.network = NETWORKS[name](tuple(shape), outputs, **sizes)
         self.cost = nn.MSELoss() if regression else nn.CrossEntropyLoss()
-        self.score: Metric = R2Score() if regression else MulticlassAccuracy(outputs, average="micro")
+        # Every process measures whole parts.
+        alone: Any = {"sync_on_compute": False}
+        self.score: Metric = (
+            R2Score(**alone) if regression else MulticlassAccuracy(outputs, average="micro", **alone)
+        )
         self.descend: Callable[[Any], torch.optim.Optimizer] = partial(MiniBatchGD, lr=0.1, batch_size=32)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,8 +90,8 @@ class Learner(DescentMixin, LightningModule):
         """
         x, y = self.take(*batch)
         cost = self.mean_cost(x, y)
-        # Before the update, which would spread it over all parameters.
-        if not math.isfinite(cost.item()):
+        # Before the update, which would spread it over all parameters. Without rows there is no mean.
+        if len(x) and not math.isfinite(cost.item()):
             raise Diverged(descent(self.trainer).updates)
         return cost
 

@@ -11,7 +11,7 @@ from experiments.run import Run, RunError
 from experiments.sweep import report
 from experiments.sweep.grid import Job, grid
 from experiments.sweep.pool import last_words, work_off
-from experiments.sweep.result import COLUMNS, Finished
+from experiments.sweep.result import COLUMNS, Finished, cells
 from experiments.terminal import Bar
 
 
@@ -71,6 +71,8 @@ class Sweep:
         path = report.write(self.run, len(self.jobs), finished, self.failures, self.environments)
         if finished:
             self.console.print(report.terminal_table(finished), "")
+        for line in report.edges(cells(finished)):
+            self.console.print(line, highlight=False)
         for name, why in self.failures.items():
             self.console.print(f"{name} failed: {why}", highlight=False, markup=False, soft_wrap=True)
         say_where(self.console, self.run, path)

@@ -12,7 +12,7 @@ from experiments import report
 from experiments.compare import plots as curves
 from experiments.compare.words import count
 from experiments.figure import scale, sketch
-from experiments.page import bullets, grid, lead, legend, name, section, table
+from experiments.page import bullets, grid, lead, legend, name, note, section, table
 from experiments.run import Run
 from experiments.sweep.result import MEASURE, Cell, Finished, best, cells
 from experiments.terminal import COLOURS
@@ -41,7 +41,8 @@ def write(
         rows = [_row(cell, cell is chosen.get(cell.contender)) for cell in found]
         contenders = dict.fromkeys(cell.contender for cell in found)
         names = legend(name(who.name, who.series) for who in contenders)
-        sections += [table(HEADS, rows), *_figures(found, chosen, names), _links(finished)]
+        sections += [table(HEADS, rows), *map(note, edges(found))]
+        sections += [*_figures(found, chosen, names), _links(finished)]
     if failures:
         items = [f"<code>{escape(which)}</code>: {escape(why)}" for which, why in failures.items()]
         text = "Each is tried again when the sweep is resumed; what it has written is in its log.txt."
@@ -63,6 +64,17 @@ def terminal_table(finished: Sequence[Finished]) -> Table:
         bold = "bold " if cell is chosen.get(cell.contender) else ""
         shown.add_row(cell.contender.name, *_ends(cell), style=bold + style)
     return shown
+
+
+def edges(found: Sequence[Cell]) -> list[str]:
+    """Name each contender whose best rate is the lowest or the highest tried: a better one may lie beyond."""
+    said = []
+    for who, cell in best(found).items():
+        tried = [each.lr for each in found if each.contender == who]
+        for end, beyond in ((min(tried), "lower"), (max(tried), "higher")):
+            if cell.lr == end and len(tried) > 1:
+                said.append(f"{who.name} does best at the {beyond[:-1]}st rate tried: try {beyond} ones too.")
+    return said
 
 
 def _headline(
@@ -97,7 +109,8 @@ def _figures(found: Sequence[Cell], chosen: Mapping[Any, Cell], names: str) -> l
         "What each contender ends at, against its learning rate: the median over the seeds, in the band from"
         " the least to the most. A cross at the top marks a rate at which a seed diverged."
     )
-    drawn = [_against_rate(found, column, f"{column.replace('_', ' ')} at the end") for column in ENDS]
+    labels = dict(zip(ENDS, ("training cost at the end", "validation cost at the end"), strict=True))
+    drawn = [_against_rate(found, *each) for each in labels.items()]
     sections = [section("Learning rates", text, names, grid(drawn))]
     if chosen:
         text = "Each contender at its best rate, the bold one of the table."

@@ -28,7 +28,7 @@ SELU_LIMIT = 1.7580993408473766
 
 
 class DropoutRule(Rule):
-    """Draws m and saves it, as bits where it can be seen. Returns ``(y, m)``."""
+    """Draws m and saves it, as bits where it can be seen, else with its factor. Returns ``(y, m)``."""
 
     @staticmethod
     def forward(x: Tensor, p: float, alpha: bool) -> tuple[Tensor, Tensor]:
@@ -38,7 +38,8 @@ class DropoutRule(Rule):
         else:
             # in the order in which torch fills its mask, with and without vmap
             noise = (torch.empty_like(x) if is_plain(x) else x.new_empty(x.shape)).bernoulli_(1 - p)
-            mask = noise != 0
+            # compiled, a mask of booleans takes longer to write than all the rest
+            mask = noise != 0 if is_plain(x) else noise
             y = _alpha_dropped(x, noise, p) if alpha else x * noise.div_(1 - p)
         return y, pack(mask) if is_plain(mask) else mask
 
@@ -234,6 +235,8 @@ def _alpha_dropped(x: Tensor, noise: Tensor, p: float) -> Tensor:
 
 def _masked(ctx: Any, g: Tensor) -> Tensor:
     (mask,) = ctx.saved_tensors
+    if mask.is_floating_point():
+        return g * mask
     if mask.dtype == torch.uint8:
         mask = unpack(mask, ctx.shape)
     # the product in forward's order, so that gradient and value round alike

@@ -2,7 +2,7 @@
 
 A row of a table is a call of :func:`elementwise`: the function, what it keeps, and its pullback. The Jacobian
 is diagonal, so the pullback is the forward-mode rule too; over the complex numbers the two differ by a
-conjugate.
+conjugate. Where a chain of operators is slow, the row has a second form of the pullback that works in place.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from torch_backprop.rule import Rule, first_order, is_plain, save, tracked, wide
 TILE = 1 << 17
 """Elements of a tile: its temporaries stay in the cache and their pages are used again."""
 
-_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+_BITS = {torch.float32: (torch.int32, 29), torch.float64: (torch.int64, 61)}
+"""The integers of the same size, and by how much to shift the bits of 1.0, which begin with 001, to get 1."""
 
 Keep = Callable[..., bool]
 Pullback = Callable[..., Tensor]
+Into = Callable[..., Any]
 
 
 def always(x: Tensor, *options: Any) -> bool:
@@ -44,7 +46,11 @@ class ElementwiseRule(Rule):
 
 
 def elementwise(
-    f: Callable[..., Tensor], keeps_output: Keep, pullback: Pullback, autocast: dict[str, str] | None = None
+    f: Callable[..., Tensor],
+    keeps_output: Keep,
+    pullback: Pullback,
+    into: Into | None = None,
+    autocast: dict[str, str] | None = None,
 ) -> Any:
     """The rule of the elementwise function ``f(x, *options)``.
 
@@ -52,6 +58,7 @@ def elementwise(
         f: the forward operator; with ``inplace=True`` too where the layer has that option.
         keeps_output: called with ``(x, *options)``: whether y is kept instead of x.
         pullback: maps ``(g, kept, *options)`` to f'(x) g, in differentiable operators.
+        into: the same in place, see :func:`pull`; where it is left out, the pullback does.
         autocast: the operator's autocast policy by device type.
     """
     policy = autocast or {}
@@ -72,12 +79,12 @@ def elementwise(
         def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
             (kept,) = ctx.saved_tensors
             # f is holomorphic wherever torch lets it be complex, and f'(conj x) = conj f'(x)
-            return pull(pullback, grad_y, kept.conj(), *ctx.options), *(None for _ in ctx.options)
+            return pull(pullback, grad_y, kept.conj(), *ctx.options, into=into), *(None for _ in ctx.options)
 
         @staticmethod
         def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
             (kept,) = ctx.saved_tensors
-            return pull(pullback, tangent_x, kept, *ctx.options)
+            return pull(pullback, tangent_x, kept, *ctx.options, into=into)
 
     # Dynamo tells by the number of parameters whether forward takes a context
     _, kept, *options = inspect.signature(pullback).parameters.values()
@@ -111,17 +118,28 @@ def _name(rule: Any, name: str) -> None:
     rule._backward_cls.__name__ = f"{name}Backward"
 
 
-def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any) -> Tensor:
-    """``pullback(g, kept, *options)`` in the dtype of ``kept``; tile by tile where that is allowed.
+def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any, into: Into | None = None) -> Tensor:
+    """``pullback(g, kept, *options)`` in the dtype of ``kept``; tile by tile and in place where allowed.
 
     Most of the time of a long chain of elementwise operators goes into the page faults of its temporaries;
-    over tiles they cost nothing, and memory peaks at the result.
+    over tiles they cost nothing, and memory peaks at the result. ``into(out, g, kept, *options)``, if given,
+    writes what ``pullback`` returns into ``out``, in as few passes as can be.
     """
-    if kept.numel() <= 2 * TILE or not kept.dim() or not first_order(g, kept):
+    large = kept.numel() > 2 * TILE and kept.dim() > 0
+    if kept.device.type != "cpu" or not (into or large) or not first_order(g, kept):
         return pullback(widen(g), widen(kept), *options).to(kept.dtype)
     grad_x = torch.empty_like(kept)
-    for grad_tile, g_tile, kept_tile in tiles(grad_x, g, kept):
-        grad_tile.copy_(pullback(widen(g_tile), widen(kept_tile), *options))
+    whole = grad_x, g, kept
+    for grad_tile, g_tile, kept_tile in tiles(*whole) if large else (whole,):
+        wide = widen(kept_tile)
+        if into is None:
+            grad_tile.copy_(pullback(widen(g_tile), wide, *options))
+        elif wide is kept_tile:
+            into(grad_tile, g_tile, wide, *options)
+        else:
+            out = torch.empty_like(wide)
+            into(out, widen(g_tile), wide, *options)
+            grad_tile.copy_(out)
     return grad_x
 
 
@@ -133,25 +151,32 @@ def tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 
 
 def select(a: Any, b: Any, compare: Callable[..., Tensor], x: Tensor, bound: float) -> Tensor:
-    """``a`` where ``compare(x, bound)`` holds, else ``b``, exact to the bit; one of the tensors may be 0.
+    """``a`` where ``compare(x, bound)`` holds, else ``b``; one of the tensors may be 0."""
+    chosen = torch.where(compare(x, bound), a, b)
+    # the second derivative by x is zero, not missing, as it is in torch
+    return chosen + 0 * torch.sign(x) if torch.is_grad_enabled() and x.requires_grad else chosen
+
+
+def keep(out: Tensor, g: Tensor, compare: Callable[..., Tensor], x: Tensor, bound: float) -> Tensor:
+    """Writes ``g`` where ``compare(x, bound)`` holds, else 0, into ``out``, exact to the bit.
 
     ``torch.where`` takes one element at a time on a CPU. The same choice in integer arithmetic on the bits
     is vectorized, and an infinite or undefined element that is not chosen does no harm.
     """
-    bits = _BITS.get(x.dtype)
-    choices = [choice for choice in (a, b) if isinstance(choice, Tensor)]
-    if bits is None or x.device.type != "cpu" or not first_order(x, *choices):
-        chosen = torch.where(compare(x, bound), a, b)
-        # the second derivative by x is zero, not missing, as it is in torch
-        return chosen + 0 * torch.sign(x) if torch.is_grad_enabled() and x.requires_grad else chosen
-    # 0 or 1; the products and differences below wrap around, and are exact all the same
-    chosen = compare(x, bound, out=torch.empty_like(x, dtype=bits))
-    if not isinstance(a, Tensor):
-        return chosen.sub_(1).bitwise_and_(b.view(bits)).view(x.dtype)
-    if not isinstance(b, Tensor):
-        return chosen.mul_(a.view(bits)).view(x.dtype)
-    other = b.view(bits)
-    return chosen.mul_(a.view(bits) - other).add_(other).view(x.dtype)
+    integers, shift = _BITS[out.dtype]
+    compare(x, bound, out=out)
+    out.view(integers).bitwise_right_shift_(shift).mul_(g.view(integers))
+    return out
+
+
+def steps(out: Tensor, x: Tensor, a: float) -> Tensor:
+    """Writes 1 where x > 0, else ``a``, into ``out``."""
+    return torch.threshold_(torch.gt(x, 0, out=out), 0, a)
+
+
+def exp_(x: Tensor) -> Tensor:
+    """exp(x) = s(x) / s(-x) in place, for x <= 0: sigmoid is vectorized, and exp is not."""
+    return x.sigmoid_().div_(1 - x)
 
 
 def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options: Any) -> Tensor:

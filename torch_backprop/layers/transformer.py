@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
+from torch_backprop.layers.activation.gated import gelu, mish, silu
 from torch_backprop.layers.activation.piecewise import relu
-from torch_backprop.layers.activation.smooth import elu, gelu, mish, selu, silu, tanh
+from torch_backprop.layers.activation.smooth import elu, selu, tanh
 from torch_backprop.layers.attention.multihead import QUADRATIC, MultiheadAttention
 from torch_backprop.layers.dropout import Dropout
 from torch_backprop.layers.linear import Linear

@@ -47,7 +47,7 @@ class Layer:
         activation: its output.
         error: the gradient of the cost that reaches this output.
         gradients: those of the parameters that are its own, by their names in the model; where it is called
-            several times the sum over all calls, at the first of them.
+            several times, or has several outputs, they are at the first and belong to all.
     """
 
     title: str
@@ -65,7 +65,9 @@ class Layer:
 
 
 class Recording:
-    """Notes every layer of `model` that runs within :meth:`listen`; a layer calls no other module.
+    """Notes every layer of `model` that runs within :meth:`listen`.
+
+    A layer is a module that calls no other, or that has parameters of its own beside those of the others.
 
     Args:
         model: whose layers are listened to.
@@ -89,6 +91,9 @@ class Recording:
         """Have the outputs noted while the model runs in the block."""
         handles = []
         for name, module in self.model.named_modules():
+            # What makes a layer's parameters is a part of that layer.
+            if "parametrizations" in name.split("."):
+                continue
             handles += [
                 module.register_forward_pre_hook(self._enter),
                 module.register_forward_hook(self._leave(name)),
@@ -104,7 +109,8 @@ class Recording:
 
     def _leave(self, name: str) -> Callable[[Module, Any, Any], None]:
         def leave(module: Module, args: Any, output: Any) -> None:
-            if not self._outer.pop():
+            calls_others = self._outer.pop()
+            if not calls_others or next(module.parameters(recurse=False), None) is not None:
                 self._note(name, module, args, output)
 
         return leave

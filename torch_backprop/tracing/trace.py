@@ -120,10 +120,11 @@ def trace(model: Module, loss: Loss, inputs: Any, targets: Any) -> Trace:
     own, own_loss, cost, gradients = _by_hand(model, loss, inputs, targets)
     expected_cost, errors, expected = _by_autograd(model, loss, inputs, targets)
     compared = {name: Comparison(gradients.get(name), value) for name, value in expected.items()}
-    free, layers = dict(compared), []
+    owners = {name: _owner(name, own.layers) for name in compared}
+    layers = []
     for layer in own.layers:
         error = Comparison(own.errors.get(layer.title), errors.get(layer.title))
-        mine = {name: free.pop(name) for name in tuple(free) if _belongs(name, layer)}
+        mine = {name: compared[name] for name, owner in owners.items() if owner is layer}
         layers.append(replace(layer, error=error, gradients=mine))
     return Trace(inputs, targets, own_loss, Comparison(cost, expected_cost), tuple(layers), compared)
 
@@ -184,6 +185,11 @@ def _dense(gradient: Any) -> Any:
     return gradient.to_dense() if isinstance(gradient, Tensor) and gradient.is_sparse else gradient
 
 
-def _belongs(name: str, layer: Layer) -> bool:
-    """Whether the parameter of this name is the layer's own."""
-    return name.startswith(f"{layer.name}.") if layer.name else not name.startswith("loss.")
+def _owner(name: str, layers: list[Layer]) -> Layer | None:
+    """The first call of the innermost layer that the parameter of this name is a part of."""
+    owner = None
+    for layer in layers:
+        within = name.startswith(f"{layer.name}.") if layer.name else not name.startswith("loss.")
+        if within and (owner is None or len(layer.name) > len(owner.name)):
+            owner = layer
+    return owner

@@ -22,40 +22,87 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, always, elementwise, never, select
+from torch_backprop.layers.elementwise import activate, always, elementwise, keep, never, select, steps
 from torch_backprop.spec import LayerSpec, case
 
-relu_rule = elementwise(F.relu, always, lambda g, y: select(g, 0, torch.ne, y, 0))
-relu6_rule = elementwise(F.relu6, always, lambda g, y: _inside(g, y, 0, 6))
+# the output tells on which side of a kink the input was
+relu_rule = elementwise(
+    F.relu,
+    always,
+    lambda g, y: select(g, 0, torch.ne, y, 0),
+    lambda out, g, y: keep(out, g, torch.ne, y, 0),
+)
+relu6_rule = elementwise(
+    F.relu6,
+    always,
+    lambda g, y: _inside(g, y, 0, 6),
+    lambda out, g, y: _inside_into(out, g, y, 0, 6),
+)
 hardtanh_rule = elementwise(
     F.hardtanh,
     lambda x, low, high: _holds(x, low) and _holds(x, high),
     lambda g, kept, low, high: _inside(g, kept, low, high),
+    lambda out, g, kept, low, high: _inside_into(out, g, kept, low, high),
 )
+# unless the slope is negative: then both sides have the same sign
 leaky_relu_rule = elementwise(
-    F.leaky_relu, lambda x, a: a >= 0, lambda g, kept, a: select(g, g * a, torch.gt, kept, 0)
+    F.leaky_relu,
+    lambda x, a: a >= 0,
+    lambda g, kept, a: select(g, g * a, torch.gt, kept, 0),
+    lambda out, g, kept, a: steps(out, kept, a).mul_(g),
 )
+# unless the value lies above the threshold, where an input may be too
 threshold_rule = elementwise(
     F.threshold,
     lambda x, t, v: v <= t and _holds(x, v),
     lambda g, kept, t, v: select(0, g, torch.le, kept, t),
+    lambda out, g, kept, t, v: keep(out, g, torch.ne, F.threshold(kept, t, t), t),
 )
 hardshrink_rule = elementwise(
     F.hardshrink,
     lambda x, lambd: lambd >= 0,
     lambda g, kept, lambd: select(g, 0, torch.ne, kept, 0) if lambd >= 0 else g + 0 * torch.sign(kept),
+    lambda out, g, kept, lambd: keep(out, g, torch.ne, kept, 0) if lambd >= 0 else out.copy_(g),
 )
-softshrink_rule = elementwise(F.softshrink, always, lambda g, y, lambd: select(g, 0, torch.ne, y, 0))
-hardsigmoid_rule = elementwise(F.hardsigmoid, never, lambda g, x: select(g / 6, 0, torch.lt, x.abs(), 3))
+softshrink_rule = elementwise(
+    F.softshrink,
+    always,
+    lambda g, y, lambd: select(g, 0, torch.ne, y, 0),
+    lambda out, g, y, lambd: keep(out, g, torch.ne, y, 0),
+)
+hardsigmoid_rule = elementwise(
+    F.hardsigmoid,
+    never,
+    lambda g, x: select(g / 6, 0, torch.lt, x.abs(), 3),
+    lambda out, g, x: keep(out, g, torch.lt, x.abs(), 3).div_(6),
+)
 hardswish_rule = elementwise(
     F.hardswish,
     never,
-    lambda g, x: select(select(g, g * (x / 3 + 0.5), torch.ge, x, 3), 0, torch.gt, x, -3),
+    lambda g, x: select(0, select(g, g * (x / 3 + 0.5), torch.ge, x, 3), torch.le, x, -3),
+    lambda out, g, x: _hardswish_into(out, g, x),
 )
 
 
 def _inside(g: Tensor, kept: Tensor, low: float, high: float) -> Tensor:
-    return select(0, select(0, g, torch.le, kept, low), torch.ge, kept, high)
+    return select(g, 0, torch.ne, _at_one_end(kept, low, high), high)
+
+
+def _inside_into(out: Tensor, g: Tensor, kept: Tensor, low: float, high: float) -> Tensor:
+    return keep(out, g, torch.ne, _at_one_end(kept, low, high), high)
+
+
+def _at_one_end(kept: Tensor, low: float, high: float) -> Tensor:
+    """What is at a bound or beyond, moved to the upper one, so that one comparison finds it."""
+    return F.threshold(kept, low, high).clamp_(max=high)
+
+
+def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
+    x = x.clamp(min=-3)
+    # from 3 upwards the slope is that at 1.5
+    slope = torch.threshold_(torch.neg(x), -3, -1.5)
+    grad_x = torch.sub(0.5, slope, alpha=1 / 3, out=slope).mul_(g)
+    return keep(out, grad_x, torch.ne, x, -3)
 
 
 def _holds(x: Tensor, bound: float) -> bool:

@@ -11,19 +11,13 @@
 | celu       | x if x > 0 else a (exp(x / a) - 1) | 1 if x > 0 else exp(x / a)                  | x    |
 | softsign   | x / (1 + abs(x))              | (1 + abs(x))^-2                                  | x    |
 | tanhshrink | x - tanh x                    | tanh(x)^2                                        | x    |
-| silu       | x s(x)                        | s (1 + x (1 - s))                                | x    |
-| mish       | x t, t = tanh(softplus(x))    | t + x s (1 - t^2)                                | x    |
-| gelu       | x P(x), P the normal law      | P(x) + x p(x), p its density                     | x    |
-| gelu, tanh | x (1 + tanh u) / 2, u = k (x + 0.044715 x^3) | (1 + tanh u + x (1 - tanh(u)^2) du/dx) / 2 | x |
 
 elu, selu and celu keep x although y + a = a exp(x): far below 0 the sum cancels, and at x = -15 in float32 a
 fifth of the gradient is lost. softplus is linear above its threshold, where y alone cannot tell the two
 branches apart within exp(-threshold): y is kept when that is below rounding.
 
 Sources: Clevert, Unterthiner & Hochreiter (2016), arXiv:1511.07289; Klambauer et al. (2017),
-arXiv:1706.02515; Barron (2017), arXiv:1704.07483; Hendrycks & Gimpel (2016), arXiv:1606.08415; Elfwing,
-Uchibe & Doya (2018), arXiv:1702.03118; Misra (2019), arXiv:1908.08681; Dugas et al. (2001);
-Turian et al. (2009).
+arXiv:1706.02515; Barron (2017), arXiv:1704.07483; Dugas et al. (2001); Turian et al. (2009).
 """
 
 from __future__ import annotations
@@ -34,30 +28,63 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, always, elementwise, never, select
+from torch_backprop.layers.elementwise import activate, always, elementwise, exp_, never, select, steps
 from torch_backprop.rule import FLOAT32
 from torch_backprop.spec import LayerSpec, case
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """x Phi(x), with Phi approximated by tanh."""
-    return F.gelu(x, approximate="tanh")
-
-
-sigmoid_rule = elementwise(torch.sigmoid, always, lambda g, y: g * (y * (1 - y)))
-tanh_rule = elementwise(torch.tanh, always, lambda g, y: g * (1 - y * y))
-logsigmoid_rule = elementwise(F.logsigmoid, always, lambda g, y: g * -torch.expm1(y))
-elu_rule = elementwise(F.elu, never, lambda g, x, a: _elu(g, x, 1, a, 1))
-selu_rule = elementwise(F.selu, never, lambda g, x: _elu(g, x, SELU_SCALE, SELU_ALPHA, 1))
-celu_rule = elementwise(F.celu, never, lambda g, x, a: _elu(g, x, 1, 1, a))
-softsign_rule = elementwise(F.softsign, never, lambda g, x: g / (1 + x.abs()).square())
-tanhshrink_rule = elementwise(F.tanhshrink, never, lambda g, x: g * torch.tanh(x).square())
-silu_rule = elementwise(F.silu, never, lambda g, x: _silu(g, x, torch.sigmoid(x)))
-mish_rule = elementwise(F.mish, never, lambda g, x: _mish(g, x, torch.tanh(F.softplus(x))))
-gelu_rule = elementwise(F.gelu, never, lambda g, x: g * (_normal_law(x) + x * _normal_density(x)))
-gelu_tanh_rule = elementwise(gelu_tanh, never, lambda g, x: _gelu_tanh(g, x))
+# from the output, no exponential is taken a second time
+sigmoid_rule = elementwise(
+    torch.sigmoid,
+    always,
+    lambda g, y: g * (y * (1 - y)),
+    lambda out, g, y: torch.sub(1, y, out=out).mul_(y).mul_(g),
+)
+tanh_rule = elementwise(
+    torch.tanh,
+    always,
+    lambda g, y: g * (1 - y * y),
+    lambda out, g, y: torch.mul(y, y, out=out).neg_().add_(1).mul_(g),
+)
+logsigmoid_rule = elementwise(
+    F.logsigmoid,
+    always,
+    lambda g, y: g * -torch.expm1(y),
+    lambda out, g, y: torch.expm1(y, out=out).neg_().mul_(g),
+)
+# from the input: y + a has lost the digits of a exp(x) where that is small
+elu_rule = elementwise(
+    F.elu,
+    never,
+    lambda g, x, a: _elu(g, x, 1, a, 1),
+    lambda out, g, x, a: _elu_into(out, g, x, 1, a, 1),
+)
+selu_rule = elementwise(
+    F.selu,
+    never,
+    lambda g, x: _elu(g, x, SELU_SCALE, SELU_ALPHA, 1),
+    lambda out, g, x: _elu_into(out, g, x, SELU_SCALE, SELU_ALPHA, 1),
+)
+celu_rule = elementwise(
+    F.celu,
+    never,
+    lambda g, x, a: _elu(g, x, 1, 1, a),
+    lambda out, g, x, a: _elu_into(out, g, x, 1, 1, a),
+)
+softsign_rule = elementwise(
+    F.softsign,
+    never,
+    lambda g, x: g / (1 + x.abs()).square(),
+    lambda out, g, x: torch.div(g, torch.abs(x, out=out).add_(1).square_(), out=out),
+)
+# tanh^2, for in 1 - tanh' small numbers would cancel
+tanhshrink_rule = elementwise(
+    F.tanhshrink,
+    never,
+    lambda g, x: g * torch.tanh(x).square(),
+    lambda out, g, x: torch.tanh(x, out=out).square_().mul_(g),
+)
 
 
 def _elu(g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:
@@ -66,32 +93,21 @@ def _elu(g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:
     return select(g * scale, below, torch.gt, x, 0)
 
 
-def _silu(g: Tensor, x: Tensor, s: Tensor) -> Tensor:
-    return g * (s * (1 + x * (1 - s)))
-
-
-def _mish(g: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    return g * (t + x * torch.sigmoid(x) * (1 - t * t))
-
-
-def _normal_law(x: Tensor) -> Tensor:
-    return 0.5 * (1 + torch.erf(x * math.sqrt(0.5)))
-
-
-def _normal_density(x: Tensor) -> Tensor:
-    return torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-
-
-def _gelu_tanh(g: Tensor, x: Tensor) -> Tensor:
-    k, c = math.sqrt(2 / math.pi), 0.044715
-    t = torch.tanh(k * (x + c * x * x * x))
-    return g * (0.5 * (1 + t + x * (1 - t * t) * (k * (1 + 3 * c * x * x))))
+def _elu_into(out: Tensor, g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:
+    torch.clamp(x, max=0, out=out)
+    if width != 1:
+        out.div_(width)
+    exp_(out) if width > 0 else out.exp_()
+    if scale * a != 1:
+        out.mul_(steps(torch.empty_like(x), x, a).mul_(scale))
+    return out.mul_(g)
 
 
 def _softplus_keeps_output(x: Tensor, beta: float, threshold: float) -> bool:
     if not x.is_floating_point() or beta <= 0:
         return False
-    return math.exp(-threshold) < torch.finfo(x.dtype).eps
+    # of float32 for half precision, in which it is computed
+    return math.exp(-threshold) < min(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
 
 
 def _softplus(g: Tensor, kept: Tensor, beta: float, threshold: float) -> Tensor:
@@ -101,7 +117,18 @@ def _softplus(g: Tensor, kept: Tensor, beta: float, threshold: float) -> Tensor:
     return select(g, g * slope, torch.gt, z, threshold)
 
 
-softplus_rule = elementwise(F.softplus, _softplus_keeps_output, _softplus, {"cuda": FLOAT32})
+def _softplus_into(out: Tensor, g: Tensor, kept: Tensor, beta: float, threshold: float) -> Tensor:
+    if _softplus_keeps_output(kept, beta, threshold):
+        # above the threshold it rounds to 1
+        return torch.mul(kept, -beta, out=out).expm1_().neg_().mul_(g)
+    z = kept * beta
+    torch.gt(z, threshold, out=out)
+    return torch.maximum(z.sigmoid_(), out, out=out).mul_(g)
+
+
+softplus_rule = elementwise(
+    F.softplus, _softplus_keeps_output, _softplus, _softplus_into, autocast={"cuda": FLOAT32}
+)
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -149,27 +176,6 @@ def softsign(input: Tensor) -> Tensor:
 def tanhshrink(input: Tensor) -> Tensor:
     """x - tanh x; as :func:`torch.nn.functional.tanhshrink`."""
     return tanhshrink_rule.call(input)
-
-
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """x / (1 + exp(-x)); as :func:`torch.nn.functional.silu`."""
-    return activate(silu_rule, input, inplace)
-
-
-def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """x tanh(softplus(x)); as :func:`torch.nn.functional.mish`."""
-    return activate(mish_rule, input, inplace)
-
-
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """x P(X < x) for a normal X, or its tanh approximation; as :func:`torch.nn.functional.gelu`.
-
-    Raises:
-        RuntimeError: ``approximate`` is neither "none" nor "tanh", in torch's words.
-    """
-    if approximate == "none":
-        return gelu_rule.call(input)
-    return gelu_tanh_rule.call(input) if approximate == "tanh" else F.gelu(input, approximate=approximate)
 
 
 class Sigmoid(torch.nn.Sigmoid):
@@ -244,30 +250,6 @@ class Tanhshrink(torch.nn.Tanhshrink):
         return tanhshrink(input)
 
 
-class SiLU(torch.nn.SiLU):
-    """Drop-in for :class:`torch.nn.SiLU`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps ``(*)`` to ``(*)``, element by element."""
-        return silu(input, self.inplace)
-
-
-class Mish(torch.nn.Mish):
-    """Drop-in for :class:`torch.nn.Mish`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps ``(*)`` to ``(*)``, element by element."""
-        return mish(input, self.inplace)
-
-
-class GELU(torch.nn.GELU):
-    """Drop-in for :class:`torch.nn.GELU`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Maps ``(*)`` to ``(*)``, element by element."""
-        return gelu(input, self.approximate)
-
-
 SPECS = (
     LayerSpec(Sigmoid, torch.nn.Sigmoid, (case((3, 4)), case(()))),
     LayerSpec(Tanh, torch.nn.Tanh, (case((3, 4)), case((0,)))),
@@ -275,14 +257,14 @@ SPECS = (
     LayerSpec(
         Softplus,
         torch.nn.Softplus,
-        (case((3, 4)), case((3, 4), beta=2, threshold=1), case((3, 4), beta=-1.5)),
+        # in double precision y is kept at 40 alone
+        tuple(
+            case((3, 4), **o) for o in ({}, {"beta": 2, "threshold": 1}, {"beta": -1.5}, {"threshold": 40})
+        ),
     ),
     LayerSpec(ELU, torch.nn.ELU, (case((3, 4)), case((3, 4), alpha=0.5, inplace=True))),
     LayerSpec(SELU, torch.nn.SELU, (case((3, 4)), case((3, 4), inplace=True))),
     LayerSpec(CELU, torch.nn.CELU, (case((3, 4)), case((3, 4), alpha=0.5, inplace=True))),
     LayerSpec(Softsign, torch.nn.Softsign, (case((3, 4)),)),
     LayerSpec(Tanhshrink, torch.nn.Tanhshrink, (case((3, 4)),)),
-    LayerSpec(SiLU, torch.nn.SiLU, (case((3, 4)), case((3, 4), inplace=True))),
-    LayerSpec(Mish, torch.nn.Mish, (case((3, 4)), case((3, 4), inplace=True))),
-    LayerSpec(GELU, torch.nn.GELU, (case((3, 4)), case((3, 4), approximate="tanh"))),
 )

@@ -15,7 +15,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch_backprop.layers.linear import linear
 from torch_backprop.layers.loss.chunked import Chunks, LinearCrossEntropyRule
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
-from torch_backprop.rule import is_plain
+from torch_backprop.rule import is_plain, wanted
 from torch_backprop.spec import Draw, LayerSpec, case
 
 REDUCTIONS = ("none", "mean", "sum")

@@ -35,13 +35,14 @@ class LayerNormRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         x, w, b, dimensions, ctx.eps = inputs
-        ctx.dims, ctx.shape = tuple(range(-dimensions, 0)), x.shape[-dimensions:]
+        ctx.dims, ctx.shape = tuple(range(x.dim() - dimensions, x.dim())), x.shape[-dimensions:]
         keep(ctx, (x, w, b), *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, w, m, r = ctx.saved_tensors
         needs_x, needs_w, needs_b = ctx.needs_input_grad[:3]
+        # m and r are constants here, which is right for a first derivative alone
         if x is not None and x.numel() and first_order(grad_y, x):
             grads = pull_rows(grad_y, x, w, m, r, ctx.shape.numel(), (needs_x, needs_w or needs_b))
         else:

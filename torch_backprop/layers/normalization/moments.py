@@ -31,7 +31,9 @@ Dims = tuple[int, ...]
 def keep(ctx: Any, arguments: tuple[Any, ...], *statistics: Tensor) -> None:
     """Saves of the arguments x, w and b what gradients need, and the statistics for the first-order path."""
     (x, w, *_), (needs_x, needs_w, *_) = arguments, ctx.needs_input_grad
+    # a derivative through them is never taken: higher orders start anew from x
     ctx.mark_non_differentiable(*statistics)
+    # the gradient of b, a sum of g, needs none of them
     residuals = (x, w if needs_x else None, *statistics)
     ctx.save_for_backward(*(residuals if needs_x or needs_w else (None for _ in residuals)))
     ctx.save_for_forward(x, w, *statistics)
@@ -55,6 +57,11 @@ def shaped(parameter: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
 
 def standardized(x: Tensor, dims: Dims, eps: float, centered: bool = True) -> tuple[Tensor, Tensor]:
     """h and r over the dimensions ``dims``, in differentiable operators."""
+    if centered and x.numel() and not x.is_complex():  # of nothing var_mean warns
+        # in the words of torch's own forward pass, so that a compiler computes them once for both passes
+        v, m = torch.var_mean(x, dims, correction=0, keepdim=True)
+        r = torch.rsqrt(v + eps)
+        return (x - m) * r, r
     x = x - x.mean(dims, keepdim=True) if centered else x
     r = torch.rsqrt((x * x).mean(dims, keepdim=True) + eps)
     return x * r, r
@@ -78,13 +85,26 @@ def pull_back(
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:
     """The gradients by x and by w and b of ``shape``, broadcastable with x; those that x allows."""
     g = widen(g)
-    grad_x = grad_w = None
-    if x is not None:
-        h, r = standardized(widen(x.conj()), dims, eps, centered)
-        grad_w = sum_to(g * h, shape)
-        if needs_x:
-            grad_x = turned(g if w is None else g * widen(w.conj()), h, r, dims, centered)
-    return grad_x, grad_w, sum_to(g, shape)
+    if x is None:
+        return None, None, sum_to(g, shape)
+    h, r = standardized(widen(x.conj()), dims, eps, centered)
+    # summed first over what w does not tell apart: every sum to come is made of these
+    alike = tuple(dim for dim in dims if _is_alone(dim - x.dim(), shape))
+    s, t = (a.sum(alike, keepdim=True) if alike else a for a in (g, g * h))
+    grad_w, grad_b = sum_to(t, shape), sum_to(s, shape)
+    if not needs_x:
+        return None, grad_w, grad_b
+    if w is not None:
+        w = widen(w.conj())
+        g, s, t = w * g, w * s, w * t
+    n = torch.Size([x.shape[dim] for dim in dims]).numel()
+    tangent = g - h * (t.sum(dims, keepdim=True) / n)
+    return r * (tangent - s.sum(dims, keepdim=True) / n if centered else tangent), grad_w, grad_b
+
+
+def _is_alone(dim: int, shape: tuple[int, ...]) -> bool:
+    """Whether a parameter of ``shape`` has one element along this dimension, counted from the last."""
+    return -dim > len(shape) or shape[dim] == 1
 
 
 def push_forward(
@@ -100,6 +120,7 @@ def push_forward(
     h, r = standardized(widen(x), dims, eps, centered)
     tangent: Any = torch.zeros_like(h)
     if tangent_x is not None:
+        # J is symmetric, so that the pullback is the forward-mode rule
         turn = turned(widen(tangent_x), h, r, dims, centered)
         tangent = turn if w is None else turn * w
     tangent = tangent if tangent_w is None else tangent + h * tangent_w

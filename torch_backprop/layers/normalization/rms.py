@@ -40,7 +40,7 @@ class RMSNormRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, w, dimensions, ctx.eps = inputs
-        ctx.dims, ctx.shape = tuple(range(-dimensions, 0)), x.shape[-dimensions:]
+        ctx.dims, ctx.shape = tuple(range(x.dim() - dimensions, x.dim())), x.shape[-dimensions:]
         keep(ctx, (x, w), output[1])
         if not ctx.needs_input_grad[0]:
             # torch holds no more than the size of x

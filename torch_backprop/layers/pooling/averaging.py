@@ -47,13 +47,17 @@ class Averaging:
         """The divisors, in the shape of the windows, or one number."""
         if self.divisor_override is not None:
             return self.divisor_override
-        divisor = torch.ones((), dtype=torch.int64, device=device)
+        divisor: Any = 1
         for axis in axes:
-            start, stop = axis.start(device), axis.stop(device)
-            if not self.count_include_pad:
-                start, stop = start.clamp(min=0), stop.clamp(max=axis.size)
-            divisor = divisor.unsqueeze(-1) * (stop - start)
+            lengths = axis.window if axis.even else self._lengths(axis, device)
+            divisor = (divisor.unsqueeze(-1) if isinstance(divisor, Tensor) else divisor) * lengths
         return divisor
+
+    def _lengths(self, axis: Axis, device: torch.device) -> Tensor:
+        start, stop = axis.start(device), axis.stop(device)
+        if not self.count_include_pad:
+            start, stop = start.clamp(min=0), stop.clamp(max=axis.size)
+        return stop - start
 
 
 class AverageRule(Rule):
@@ -103,13 +107,16 @@ def spread(g: Tensor, how: Averaging, sizes: torch.Size, channels_last: bool = F
 
 def cover(g: Tensor, dim: int, axis: Axis) -> Tensor:
     """The sum along one axis of the windows of each element."""
+    if axis.even and axis.overlap == 1 and torch.compiler.is_compiling():
+        # no copy there, but an index
+        return g.repeat_interleave(axis.window, dim)
     element = torch.arange(axis.size, device=g.device)
-    first = torch.searchsorted(axis.stop(g.device), element, right=True)
+    first = axis.first(element)
     if axis.even:
         return _sum(_along(g, dim, first + m) for m in range(axis.overlap))
     if axis.sparse:
         return _add_to_first(_along(g, dim, first), g, dim, axis)
-    behind = torch.searchsorted(axis.start(g.device), element, right=True)
+    behind = axis.behind(element)
     # a window more, of zero, for the elements of fewer windows
     padded = F.pad(g, (0, 0) * (-1 - dim) + (0, 1))
     windows = (first + m for m in range(axis.overlap))

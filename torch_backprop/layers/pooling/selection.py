@@ -43,7 +43,9 @@ class Selection:
     def narrow(self, places: Tensor, sizes: torch.Size) -> Tensor:
         """The places in the smallest integers that hold their distances."""
         origins, reach = self._origins(places, sizes)
-        dtype = next((dtype for dtype in _INTEGERS if reach <= torch.iinfo(dtype).max), torch.int64)
+        # a store of 16 bits would keep Inductor from vectorizing the whole forward pass
+        narrow = (torch.uint8, torch.int32) if torch.compiler.is_compiling() else _INTEGERS
+        dtype = next((dtype for dtype in narrow if reach <= torch.iinfo(dtype).max), torch.int64)
         # casts and differences of integers wrap around, so that only the difference must fit
         return places.to(dtype, copy=True).sub_(origins.to(dtype))
 

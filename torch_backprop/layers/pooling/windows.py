@@ -34,6 +34,14 @@ class SlidingAxis:
         # where ceil_mode lets a window run over the padding, it ends there
         return (self.start(device) + self.reach + 1).clamp(max=self.size + self.padding)
 
+    def first(self, element: Tensor) -> Tensor:
+        """The first window that ends behind each element, of however many windows."""
+        return ((element + self.padding - self.reach + self.stride - 1) // self.stride).clamp(min=0)
+
+    def behind(self, element: Tensor) -> Tensor:
+        """What follows the last window that begins at or before each element."""
+        return ((element + self.padding) // self.stride + 1).clamp(max=self.count)
+
     @property
     def reach(self) -> int:
         """The distance from the first to the last element of a window, at most."""
@@ -43,6 +51,11 @@ class SlidingAxis:
     def overlap(self) -> int:
         """The windows in which one element can be."""
         return -(-self.kernel // self.stride)
+
+    @property
+    def window(self) -> int:
+        """The elements of each window of an even axis."""
+        return self.kernel
 
     @property
     def even(self) -> bool:
@@ -72,6 +85,14 @@ class AdaptiveAxis:
         behind = torch.arange(1, self.count + 1, device=device) * self.size
         return (behind + self.count - 1) // max(self.count, 1)
 
+    def first(self, element: Tensor) -> Tensor:
+        """The first window that ends behind each element."""
+        return element * self.count // self.size
+
+    def behind(self, element: Tensor) -> Tensor:
+        """What follows the last window that begins at or before each element."""
+        return ((element + 1) * self.count + self.size - 1) // self.size
+
     @property
     def reach(self) -> int:
         """The distance from the first to the last element of a window, at most."""
@@ -81,6 +102,11 @@ class AdaptiveAxis:
     def overlap(self) -> int:
         """The windows in which one element can be."""
         return -(-self.count // self.size) + (not self.even)
+
+    @property
+    def window(self) -> int:
+        """The elements of each window of an even axis."""
+        return max(self.size // self.count, 1)
 
     @property
     def even(self) -> bool:

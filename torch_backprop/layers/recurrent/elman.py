@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import select
+from torch_backprop.layers.elementwise import keep, select
 from torch_backprop.layers.recurrent.direction import Weights
 from torch_backprop.layers.recurrent.layer import layer_rule
 from torch_backprop.layers.recurrent.single import SingleStateCell, Slopes
 from torch_backprop.layers.recurrent.stack import Sequence, run
 from torch_backprop.layers.recurrent.walk import States, Walk
+from torch_backprop.rule import first_order
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -51,6 +52,8 @@ class Relu(SingleStateCell):
     @staticmethod
     def times(slopes: Tensor, g: Tensor) -> Tensor:
         # chosen, not multiplied: an infinite gradient leaves no trace where the state is zero
+        if first_order(g, slopes) and g.device.type == "cpu":
+            return keep(torch.empty_like(slopes), g, torch.gt, slopes, 0)
         return select(g, 0, torch.gt, slopes, 0)
 
     @classmethod

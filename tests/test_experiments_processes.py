@@ -1,0 +1,112 @@
+"""Two processes that train together come to what one comes to; and what is said when they cannot."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import cli, processes
+from experiments.catalogue import options_of
+from experiments.data import module
+from experiments.data.module import Order
+from experiments.options import build
+from experiments.run import Run, RunError
+
+PARALLEL = {"trainer.devices": 2, "trainer.strategy": "ddp"}
+
+
+@pytest.fixture(autouse=True)
+def _signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def run_of(**given: Any) -> Run:
+    return Run.create("compare", "runs", build(options_of("compare"), given | PARALLEL))
+
+
+def outcomes(out: str) -> dict[str, Any]:
+    (state,) = Path(out).glob("compare/*/state.json")
+    return json.loads(state.read_text())["outcomes"]
+
+
+def compared(out: str, *more: str) -> dict[str, Any]:
+    variants = ["--variants", "batch,mini-batch", "--batch-size", "8,32"]
+    # At a rate of 30 the regression diverges.
+    rates = ["--lr", "batch=0.1,mini-batch-8=30,mini-batch-32=0.1"]
+    data = ["--data", "diabetes", "--model", "linear", "--epochs", "2", "--accelerator", "cpu"]
+    assert cli.main(["compare", *data, *variants, *rates, "--out", out, *more]) == 0
+    return outcomes(out)
+
+
+def test_two_processes_make_the_updates_of_one() -> None:
+    one = compared("one")
+    two = compared("two", "--trainer.strategy", "ddp", "--trainer.devices", "2")
+    assert one.keys() == two.keys()
+    for name, expected in one.items():
+        seen = two[name]
+        for each in ("start", "orders", "finished", "last_finite_update", "lr"):
+            assert seen[each] == expected[each]
+        assert len(seen["points"]) == len(expected["points"])
+        for a, b in zip(seen["points"], expected["points"], strict=True):
+            assert (a["updates"], a["examples"]) == (b["updates"], b["examples"])
+            for quantity in ("cost", "validation_cost", "validation_score"):
+                assert a[quantity] == pytest.approx(b[quantity], rel=1e-5)
+    assert two["mini-batch-8"]["last_finite_update"] is not None
+    assert two["mini-batch-32"]["score"] == pytest.approx(one["mini-batch-32"]["score"], rel=1e-5)
+    (folder,) = Path("two/compare").glob("*")
+    assert (folder / "report.html").exists()
+    assert (folder / "process-1.txt").read_text() == ""
+    with (folder / "metrics.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == sum(len(each["points"]) for each in two.values())
+
+
+def test_the_order_is_dealt_out_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def served(rank: int, count: int) -> list[list[int]]:
+        monkeypatch.setattr(module, "place", lambda: (rank, count))
+        return list(Order(7, 3, 0))
+
+    whole, parts = served(0, 1), [served(rank, 2) for rank in range(2)]
+    for window, first, second in zip(whole, *parts, strict=True):
+        assert first == window[::2]
+        assert second == window[1::2]
+
+
+def test_a_process_that_follows_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    run = run_of()
+    run.write("note.txt", "")
+    run.write_rows("rows.csv", ("a",), [])
+    run.save_state({})
+    assert not Path("runs").exists()
+    monkeypatch.setenv("RANK", "0")
+    assert run.leads
+
+
+def test_several_machines_need_a_launcher(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["compare", "--trainer.num_nodes", "2", "--data", "iris", "--model", "linear"]) == 1
+    assert "use torchrun --nnodes 2 --nproc_per_node 1" in capsys.readouterr().err
+
+
+def test_a_failed_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of()
+
+    def follower(name: str, run: Run, rank: int) -> Any:
+        (run.folder / f"process-{rank}.txt").write_text("Traceback\nRuntimeError: no device\n\n")
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr(processes, "_follower", follower)
+    with (
+        pytest.raises(RunError, match="process 1 has failed: RuntimeError: no device"),
+        processes.together("compare", run),
+    ):
+        raise RuntimeError("connection closed by peer")
