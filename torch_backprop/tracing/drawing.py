@@ -79,7 +79,8 @@ def _way(axes: Axes, trace: Trace, tensors: list[Tensor | None], back: bool) -> 
 
 def _circles(axes: Axes, x: int, tensor: Tensor) -> None:
     """A layer as circles, their numbers in them or beside."""
-    values = tensor.detach().flatten().tolist()
+    # Of complex numbers their size.
+    values = (tensor.abs() if tensor.is_complex() else tensor).detach().flatten().tolist()
     strength = max(map(abs, values)) or 1.0
     size = 900 if len(values) <= 3 else 240 if len(values) <= 8 else 90
     for y, value in zip(_heights(len(values)), values, strict=True):
@@ -119,8 +120,9 @@ def _between(axes: Axes, x: int, layer: Layer, pair: tuple[Any, Any], back: bool
     if not all(each is not None and 0 < each.numel() <= MOST for each in pair):
         return
     before, after = (_heights(each.numel()) for each in pair)
-    weight = getattr(layer.module, "weight", None)
-    if layer.kind == "Linear" and isinstance(weight, Tensor) and weight.shape == (len(after), len(before)):
+    weight: Any = getattr(layer.module, "weight", None)
+    shape = None if weight is None or weight.is_complex() else tuple(weight.shape)
+    if layer.kind == "Linear" and shape == (len(after), len(before)):
         strength = weight.detach().abs().max().item() or 1.0
         for y, row in zip(after, weight.detach().tolist(), strict=True):
             for z, value in zip(before, row, strict=True):
