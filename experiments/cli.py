@@ -4,6 +4,7 @@ import argparse
 import errno
 import shlex
 import sys
+import threading
 
 from experiments import interrupt
 from experiments.catalogue import COMMANDS, EXPERIMENTS, PROGRAM, catalogue, has_run, main_of, options_of
@@ -11,6 +12,7 @@ from experiments.options import build, listing
 from experiments.run import Run, RunError
 
 LIGHTNING = ("fit", "validate", "test")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,6 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{PROGRAM} {name}: {_complaint(error)}{hint}\n")
         return 2 if run is None or isinstance(error, ModuleNotFoundError) else 1
     return 0
+
+
+def in_thread(failure: threading.ExceptHookArgs) -> None:
+    """Leave it to the main thread to say that nothing can be written, as it will when it writes next."""
+    if not (isinstance(failure.exc_value, OSError) and failure.exc_value.errno in FULL):
+        threading.__excepthook__(failure)
 
 
 def _command(name: str, arguments: list[str]) -> int:
@@ -94,7 +102,7 @@ def _complaint(error: Exception) -> str:
             raise error
         return f'{error.name} is missing: python -m pip install -e ".[experiments]" has it.'
     if isinstance(error, OSError):
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+        if error.errno not in FULL:
             raise error
         where = f" ({error.filename})" if error.filename else ""
         return f"nothing can be written: {error.strerror}{where}; what was written before is whole."

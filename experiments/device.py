@@ -28,4 +28,5 @@ def train(step_file: str, start_file: str, end_file: str, epochs: int) -> None:
 
 if __name__ == "__main__":
     with torch.inference_mode():
-        train(*sys.argv[1:4], int(sys.argv[4]))
+        files, passes = sys.argv[1:4], int(sys.argv[4])
+        train(files[0], files[1], files[2], passes)

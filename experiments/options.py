@@ -8,11 +8,15 @@ import argparse
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 TABLES = ("breast_cancer", "wine", "iris", "diabetes")
-IMAGES = ("digits", "mnist", "cifar10")
-DATA = ("digits", *TABLES, "text", "mnist", "cifar10")
+FETCHED = ("mnist", "cifar10")
+IMAGES = ("digits", *FETCHED)
+DATA = ("digits", *TABLES, "text", *FETCHED)
+SHIPPED = "digits, breast_cancer, wine, iris, diabetes and text ship with what is installed"
 READS = {
     "linear": ("table", "image"),
     "perceptron": ("table", "image"),
@@ -139,6 +143,11 @@ def folder(text: Any) -> str:
 def data_set(text: Any) -> str:
     """Accept the name of a data set, ``text:FILE`` or ``openml:NAME``."""
     kind, colon, rest = str(text).partition(":")
+    if text in FETCHED and find_spec("torchvision") is None:
+        why = "torchvision, which is missing: python -m pip install torchvision"
+        raise argparse.ArgumentTypeError(f"{text!r} needs {why}; {SHIPPED}")
+    if kind == "text" and rest and not Path(rest).is_file():
+        raise argparse.ArgumentTypeError(f"{rest!r} is no file to read; {SHIPPED}")
     if text in DATA or (colon and rest and kind in ("text", "openml")):
         return str(text)
     raise argparse.ArgumentTypeError(f"{text!r} is unknown; choose {listing(DATA)}, text:FILE or openml:NAME")

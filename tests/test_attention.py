@@ -160,3 +160,17 @@ def test_what_does_not_fit_is_refused_in_the_words_of_torch(name: str, dropout_p
             function(*arguments, dropout_p=dropout_p, **options)
         raised.append((caught.type, str(caught.value)))
     assert raised[0] == raised[1]
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.tensor(0.5), torch.tensor(True), torch.tensor([0.5, -1.0, 2.0])], ids=str
+)
+def test_a_mask_of_fewer_dimensions_than_the_scores(mask: Tensor) -> None:
+    q, k, v = torch.randn(3, 2, 3, 4).unbind()
+    found = []
+    for attend in (functional.scaled_dot_product_attention, torch.nn.functional.scaled_dot_product_attention):
+        m = mask.clone().requires_grad_(mask.is_floating_point())
+        x = q.clone().requires_grad_()
+        y = attend(x, k, v, m)
+        found.append((y, *torch.autograd.grad(y.square().sum(), [x, m][: 1 + m.requires_grad])))
+    torch.testing.assert_close(found[0], found[1])

@@ -1,6 +1,7 @@
 """Batch descent to a minimum: what theory says of every update, and why it stopped."""
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -38,6 +39,20 @@ def test_a_descent_cut_short_says_so_and_still_knows_its_minimum():
     assert course.gaps[-1] > 1e-4
     assert course.condition == pytest.approx(470, rel=0.01)
     assert convergence.Course.of(json.loads(json.dumps(asdict(course)))) == course
+
+
+def test_where_no_minimum_is_found_theory_is_silent():
+    # So close to the bound the perceptron's sharpness, which rises, throws the descent about.
+    course = convergence.measure("perceptron", 0.99, 1e-9, 100, 0, nothing)
+    assert course.least is None
+    assert math.isnan(course.theoretical)
+    assert "no minimum was found" in words.course_line(course)
+
+
+def test_one_update_has_no_slope():
+    course = convergence.measure("quadratic", 0.5, 10.0, 100, 0, nothing)
+    assert course.stop.updates == 1
+    assert "too few updates" in words.course_line(course)
 
 
 def test_a_large_tolerance_stops_where_the_gradient_is_small():

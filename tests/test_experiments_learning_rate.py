@@ -26,6 +26,8 @@ def test_batch_descent_diverges_beyond_the_bound_and_not_before():
     best = rates.suggestion(trials, "batch")
     assert best is not None
     assert best.lr == 0.5 * bound
+    assert "At the end of the rates tried, and so perhaps not the best: batch." in words.rule(trials)
+    assert "At the end" not in words.rule([rates.Trial("batch", 0.1 * bound, [1.0]), *trials])
     assert "lies between" in words.theory("quadratic", trials, bound)
 
 

@@ -14,6 +14,7 @@ from experiments.run import Run
 
 BAD = [
     (["--data", "mnst"], "--data: 'mnst'", "digits"),
+    (["--text", "nowhere.txt"], "--data: 'nowhere.txt'", "no file"),
     (["--data", "openml:"], "--data: 'openml:'", "openml:NAME"),
     (["--model", "recurrent", "--data", "digits"], "--model: 'recurrent'", "convolution"),
     (["--model", "convolution", "--data=iris"], "--model: 'convolution'", "linear or perceptron"),
@@ -68,6 +69,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, names, advice, caps
     assert names in line
     assert advice in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", options.FETCHED)
+def test_images_without_torchvision(name, capsys, monkeypatch):
+    monkeypatch.setattr(options, "find_spec", lambda _: None)
+    line = complaint(["--data", name], capsys)
+    assert f"--data: '{name}' needs torchvision, which is missing: python -m pip install torchvision" in line
+    assert options.SHIPPED in line
+    monkeypatch.setattr(options, "find_spec", lambda _: "there")
+    assert options.data_set(name) == name
 
 
 def test_cuda_without_cuda(capsys, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,16 @@ def test_a_full_disk_is_one_line_and_costs_nothing(name, tmp_path, finished, mon
     assert not list(folder.rglob(".*.partial"))
     assert cli.main(["compare", "--resume", str(folder)]) == 0
     assert outcomes(folder) == outcomes(finished)
+
+
+def test_a_full_disk_in_a_thread_is_said_once(capsys):
+    def failure(error):
+        return threading.ExceptHookArgs((type(error), error, None, threading.current_thread()))
+
+    cli.in_thread(failure(OSError(errno.ENOSPC, "full")))
+    assert capsys.readouterr().err == ""
+    cli.in_thread(failure(ValueError("wrong")))
+    assert "ValueError: wrong" in capsys.readouterr().err
 
 
 def test_a_missing_run_is_one_line(tmp_path, capsys):

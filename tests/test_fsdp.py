@@ -42,10 +42,10 @@ class Costing(nn.Module):
 
 
 def descend(model: nn.Module, cost: Cost, parts: tuple[int, ...]) -> dict[str, Any]:
-    """What each part of the data costs in three updates by the mean of their gradients; and the end."""
+    """What each part of the data costs in two updates by the mean of their gradients; and the end."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     costs: dict[str, Any] = {}
-    for step in range(3):
+    for step in range(2):
         optimizer.zero_grad()
         for part in parts:
             torch.manual_seed(PROCESSES * step + part)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
-from torch_backprop.functional import linear
+from torch_backprop.functional import linear, relu
 from torch_backprop.rule import FLOAT32, LOWER, WIDEST, Rule, first_order, save, widen
 
 
@@ -121,6 +121,15 @@ def test_fast_path_is_for_first_order_over_plain_tensors() -> None:
         assert first_order(x, torch.nn.Parameter(x))
         assert not first_order(x, x.to("meta"))
         assert not first_order(FakeTensorMode().from_tensor(x))
+
+
+def test_fast_path_is_not_for_a_view_of_negated_numbers() -> None:
+    z = torch.tensor([3 - 1j, 2 + 5j])
+    cotangent = z.conj().imag
+    assert cotangent.is_neg() and not first_order(cotangent)
+    x = torch.ones(2, requires_grad=True)
+    (grad_x,) = torch.autograd.grad(relu(x), x, cotangent)
+    assert grad_x.tolist() == [1, -5]
 
 
 def test_fast_path_is_not_for_transforms() -> None:

@@ -6,7 +6,6 @@ import math
 import re
 import subprocess
 import sys
-from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.trace import main
+from experiments import cli
 from tests.test_tracing import odd
 from torch_backprop import Trace, trace
 from torch_backprop.tracing.page import matrix
@@ -212,26 +211,27 @@ def test_without_matplotlib_the_error_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize("model", ["perceptron", "convolution", "2-2-1"])
-def test_the_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str) -> None:
-    page, drawing = tmp_path / "trace.html", tmp_path / "trace.svg"
-    given = ["--model", model, "--example", "5", "--epochs", "1", "--html", str(page), "--plot", str(drawing)]
-    assert main(given) == 0
+def test_the_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr("experiments.interrupt.listen", lambda: None)
+    given = ["--model", model, "--example", "5", "--epochs", "1", "--out", str(tmp_path)]
+    assert cli.main(["trace", *given]) == 0
     out = capsys.readouterr().out
     assert ("Example 5 is a 5; the network says" in out) == (model != "2-2-1")
     assert ("L = (y4_1 - t)^2" in out) == (model == "2-2-1")
-    assert page.exists()
-    assert drawing.exists()
+    (run,) = (tmp_path / "trace").iterdir()
+    assert "<svg" in (run / "report.html").read_text(encoding="utf-8")
+    assert (run / "drawing.svg").exists()
+    assert "by hand" in (run / "metrics.csv").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [
-        (["--example", "1797"], "there is no 1797, only 0 to 1796"),
-        (["--plot", "trace.gif"], "must end in .png, .svg or .pdf"),
-        (["--html", "nowhere/trace.html"], "there is no folder 'nowhere'"),
-    ],
+    [(["--example", "1797"], "--example: '1797'"), (["--model", "lenet"], "--model: 'lenet'")],
 )
 def test_the_experiment_refuses(given: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with suppress(SystemExit):
-        assert main(given) == 2
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["trace", *given])
+    assert stop.value.code == 2
     assert said in capsys.readouterr().err

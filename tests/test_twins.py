@@ -79,3 +79,12 @@ def test_a_subclass_of_ours_is_ours_already() -> None:
             return 2 * super().forward(input)
 
     assert torch_backprop.convert(nn.Sequential(Own(2, 2))) == torch_backprop.Conversion({}, {})
+
+
+def test_a_model_that_has_been_traced_converts() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.GELU())
+    traced = torch.fx.symbolic_trace(copy.deepcopy(model))
+    assert torch_backprop.convert(traced).converted == {"0": "Linear", "1": "GELU"}
+    x = torch.randn(2, 3, requires_grad=True)
+    ours, builtin = (torch.autograd.grad(each(x).square().sum(), x) for each in (traced, model))
+    torch.testing.assert_close(ours, builtin)

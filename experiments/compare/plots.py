@@ -91,8 +91,9 @@ def noise(found: Sequence[Noise]) -> str:
             colour, marker = SERIES[5 + number], MARKERS[5 + number]
             axes.plot(each.sizes, [each.expected(b) for b in each.sizes], color=colour, linewidth=1.4)
             axes.scatter(each.sizes, each.variances, color=colour, marker=marker, s=26, zorder=3)
-            place = each.sizes[-1], each.variances[-1]
-            axes.annotate(each.where, place, (0, 8), textcoords="offset points", ha="right")
+            place = each.sizes[0], each.variances[0]
+            axes.annotate(each.where, place, (10, 4), textcoords="offset points")
+        axes.margins(y=0.15)
         scale(axes, True, True)
         axes.set_xlabel("examples in a mini-batch")
         axes.set_title(

@@ -30,11 +30,13 @@ def sweep_table(trials: Sequence[Trial], contenders: Sequence[Contender], chosen
 
 def result_table(results: Sequence[Result], score: str) -> Table:
     """Lay out what each contender came to."""
-    table = Table(box=None, pad_edge=False)
+    seeds = max(len(result.outcomes) for result in results)
+    title = f"Medians of {seeds} seeds; the report has their spread" if seeds > 1 else None
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for head in heads(score):
         table.add_column(head, justify="left" if head == "variant" else "right", no_wrap=head == "variant")
     for result in results:
-        table.add_row(f"[{colour(result.contender)}]{result.name}[/]", *ends(result))
+        table.add_row(f"[{colour(result.contender)}]{result.name}[/]", *ends(result, spread=False))
     return table
 
 

@@ -178,18 +178,24 @@ def divergences(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def ends(result: Result) -> list[str]:
-    """Write a result's last figures, under `heads`."""
+def ends(result: Result, spread: bool = True) -> list[str]:
+    """Write a result's last figures under `heads`: medians over the seeds, and their spread if wanted."""
+
+    def over(values: Sequence[float], form: str) -> str:
+        return over_seeds(values if spread else [median(values)], f"{{:{form}}}".format)
+
     if not result.last("cost"):
         return [""] * 7
-    counts = [over_seeds(result.last(name), f"{{:{form}}}".format) for name, form in COUNTS.items()]
-    cost = over_seeds(result.last("cost"), "{:.4f}".format)
-    rate = f"{result.outcomes[0].lr:g}"
+    rate, counts = (
+        f"{result.outcomes[0].lr:g}",
+        [over(result.last(name), form) for name, form in COUNTS.items()],
+    )
     if result.diverged:
         return [rate, *counts, "diverged", "–"]
+    cost = over(result.last("cost"), ".4f")
     if len(result.scores) < len(result.outcomes):
         return [rate, *counts, cost, "interrupted"]
-    return [rate, *counts, cost, over_seeds(result.scores, "{:.4f}".format)]
+    return [rate, *counts, cost, over(result.scores, ".4f")]
 
 
 COUNTS = {"epoch": ".4g", "updates": ",.0f", "examples": ",.0f", "seconds": ".1f"}

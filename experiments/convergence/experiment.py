@@ -54,18 +54,10 @@ def _section(course: Course) -> str:
 
 
 def _row(course: Course) -> list[str]:
-    known = course.least is not None
-    theory = f"{course.theoretical:.6f}" if known else "–"
-    condition = f"{course.condition:,.0f}" if known else "–"
-    counts = f"{course.stop.updates:,}", f"{course.stop.gap:.1e}"
-    return [
-        course.problem.replace("-", " "),
-        f"{course.lr:.3g}",
-        theory,
-        f"{course.measured:.6f}",
-        condition,
-        *counts,
-    ]
+    numbers = (f"{course.theoretical:.6f}", f"{course.measured:.6f}", f"{course.condition:,.0f}")
+    known = ["–" if text == "nan" else text for text in numbers]
+    end = f"{course.stop.updates:,}", f"{course.stop.gap:.1e}"
+    return [course.problem.replace("-", " "), f"{course.lr:.3g}", *known, *end]
 
 
 def _events(course: Course) -> dict[str, list[tuple[int, float]]]:

@@ -160,11 +160,13 @@ def quadratic_law(
 
 
 def slope(values: list[float]) -> float:
-    """Return the factor from each value to the next, by least squares on the logarithms.
+    """Return the factor from each value to the next, by least squares on the logarithms; NaN of one alone.
 
     >>> round(slope([8.0, 4.0, 2.0, 1.0]), 12)
     0.5
     """
+    if len(values) < 2:
+        return math.nan
     logs = torch.tensor(values, dtype=torch.float64).log()
     k = torch.arange(len(values), dtype=torch.float64)
     k = k - k.mean()

@@ -1,5 +1,6 @@
 """What the courses say, in sentences written from their numbers."""
 
+import math
 from collections.abc import Sequence
 
 from experiments.convergence.measure import Course, Stop
@@ -29,6 +30,8 @@ def headline(courses: Sequence[Course]) -> str:
 
 def course_line(course: Course) -> str:
     """Say how fast one descent was, and what made it so."""
+    if math.isnan(course.measured):
+        return f"At rate {course.lr:.3g} there were too few updates to measure a slope."
     if course.least is None or course.most is None:
         return (
             f"At rate {course.lr:.3g} each of the last updates multiplied the gradient by"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.options import SHIPPED
 from experiments.run import RunError
 
-SHIPPED = "digits, breast_cancer, wine, iris, diabetes and text ship with what is installed"
 PARTS = ("train", "validation", "test")
 
 

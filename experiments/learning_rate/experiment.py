@@ -94,7 +94,7 @@ def _bound(problem: str, found: dict[str, Any]) -> float:
 
 
 def _section(problem: str, trials: list[Trial], limit: float) -> str:
-    text = f"{words.theory(problem, trials, limit)} {words.edges(trials)} {words.rule()}"
+    text = f"{words.theory(problem, trials, limit)} {words.edges(trials)} {words.rule(trials)}"
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
     return section(f"The {problem} cost", text, names, wide(figures.sweep(problem, trials, limit)))
 

@@ -61,11 +61,14 @@ def theory(problem: str, trials: Sequence[Trial], bound: float) -> str:
     return f"{where}, yet batch descent diverges from {lost / bound:.2g} of it on."
 
 
-def rule() -> str:
-    """Say what makes a suggestion."""
+def rule(trials: Sequence[Trial]) -> str:
+    """Say what makes a suggestion, and which is at an end of the rates, beyond which a better one may be."""
+    ends = {pick(trial.lr for trial in trials) for pick in (min, max)}
+    found = [variant for variant in VARIANTS if (best := suggestion(trials, variant)) and best.lr in ends]
+    rim = f" At the end of the rates tried, and so perhaps not the best: {series(found)}." if found else ""
     return (
         f"Suggested (ring) is the rate of the lowest cost among those up to {SAFE:g} of the smallest that"
-        " diverged (shaded, crosses)."
+        f" diverged (shaded, crosses).{rim}"
     )
 
 

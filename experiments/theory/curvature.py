@@ -12,7 +12,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, hessian
+from torch.func import functional_call, grad, jacrev
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from experiments.theory.problem import Problem
@@ -42,7 +42,7 @@ class Surface:
 
     def hessian(self, theta: Tensor) -> Tensor:
         """Return the Hessian of shape (P, P)."""
-        return hessian(self.at)(theta)
+        return jacrev(grad(self.at))(theta)
 
     def point(self) -> Tensor:
         """Return the present parameters as one vector."""

@@ -11,8 +11,12 @@ def headline(planes: Sequence[Plane]) -> str:
     """Say which variant came lowest on each cost, and how straight they went."""
     if not planes:
         return ""
-    parts = [f"<b>{_lowest(plane)}</b> is lowest on the {plane.problem} cost" for plane in planes]
-    text = f"After the same {planes[0].epochs} epochs {series(parts)}."
+    costs: dict[str, list[str]] = {}
+    for plane in planes:
+        costs.setdefault(_lowest(plane), []).append(f"the {plane.problem} cost")
+    parts = [f"<b>{variant}</b> is lowest on {series(names)}" for variant, names in costs.items()]
+    epochs = planes[0].epochs
+    text = f"After the same {epochs} epoch{'s' if epochs > 1 else ''} {series(parts)}."
     if all(map(_longer, planes)):
         text += " The fewer examples an update averages over, the longer is the way for the same distance."
     return text

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Pull = Callable[[Tensor], Tensor]
 
 
 def reading(view: Tensor, root: Tensor) -> Pull:
-    """The pullback of reading ``view`` out of ``root``."""
-    whole, part = _geometry(view, root)
+    """The pullback of reading ``view`` out of ``root``; elements read several times are summed."""
+    (shape, strides), part = _geometry(view, root)
+    count = 1 + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
 
     def pull(g: Tensor) -> Tensor:
-        grad_root = g.new_empty_strided(*whole).zero_()
-        grad_root.as_strided(*part).copy_(g)
-        return grad_root
+        places = torch.arange(count, device=g.device).as_strided(*part)
+        memory = g.new_zeros(count).index_add(0, places.flatten(), g.flatten())
+        return memory.as_strided(shape, strides)
 
     return pull
 
@@ -43,11 +45,11 @@ def writing(view: Tensor, root: Tensor) -> tuple[Pull, Pull]:
 
 def _geometry(view: Tensor, root: Tensor) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Shape and strides of the whole; shape, strides and offset of the part."""
-    overlaps = any(step == 0 and size > 1 for step, size in zip(view.stride(), view.shape, strict=True))
-    if overlaps or view.dtype != root.dtype:
+    overlaps = any(step == 0 and size > 1 for step, size in zip(root.stride(), root.shape, strict=True))
+    if overlaps or view.dtype != root.dtype or not root.numel():
         raise NotImplementedError(
-            "A tensor was written into while an expanded view of it, or one of another dtype, is in use:"
-            " write out of place, or into a clone."
+            "A tensor is read through as_strided, or was written into while a view of it is in use; and it is"
+            " itself expanded, or the view is of another dtype: clone() it first."
         )
     offset = view.storage_offset() - root.storage_offset()
     return (tuple(root.shape), root.stride()), (tuple(view.shape), view.stride(), offset)

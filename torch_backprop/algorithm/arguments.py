@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -138,7 +139,7 @@ def predicted(model: Callable[..., Any], inputs: Any) -> Any:
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     except RuntimeError as error:
         integers = [x for x in _tensors(inputs) if not (x.is_floating_point() or x.is_complex())]
-        if (integers and "dtype" in str(error)) or "not implemented for" in str(error):
+        if integers and re.search("long|int|short|byte|bool", str(error), re.IGNORECASE):
             raise TypeError(INTEGERS.format(integers[0].dtype, error)) from error
         raise
 

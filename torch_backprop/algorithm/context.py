@@ -21,15 +21,14 @@ class Residual:
         self.tensor = tensor
         self.version = tensor._version
 
-    def checked(self, name: str) -> Tensor:
-        """The tensor.
+    def check(self, name: str) -> None:
+        """Holds it to what it was.
 
         Raises:
             RuntimeError: it has been written into since it was kept for the operation ``name``.
         """
         if self.tensor._version != self.version:
             raise RuntimeError(MODIFIED.format(name=name, shape=tuple(self.tensor.shape)))
-        return self.tensor
 
 
 class Context:
@@ -37,18 +36,21 @@ class Context:
 
     Args:
         needs_input_grad: of each argument, whether its gradient is needed.
+
+    Attributes:
+        residuals: what ``save_for_backward`` kept.
     """
 
     def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
         self.needs_input_grad = needs_input_grad
-        self._residuals: tuple[Any, ...] = ()
+        self.residuals: tuple[Residual | None, ...] = ()
         self._dirty: tuple[Tensor, ...] = ()
         self._constant: tuple[Tensor, ...] = ()
         self._materializes = True
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keeps inputs and outputs."""
-        self._residuals = tuple(None if tensor is None else Residual(tensor) for tensor in tensors)
+        self.residuals = tuple(None if tensor is None else Residual(tensor) for tensor in tensors)
 
     def save_for_forward(self, *tensors: Tensor | None) -> None:
         """Keeps nothing: a tape has no forward mode."""
@@ -56,7 +58,7 @@ class Context:
     @property
     def saved_tensors(self) -> tuple[Any, ...]:
         """What ``save_for_backward`` kept."""
-        return tuple(None if held is None else held.checked("A rule") for held in self._residuals)
+        return tuple(None if residual is None else residual.tensor for residual in self.residuals)
 
     def mark_dirty(self, *tensors: Tensor) -> None:
         """These inputs are overwritten by outputs."""

@@ -69,7 +69,7 @@ class Record:
         inputs: the values that the cost depends on through it; None for any other argument.
         outputs: what it computed; None for what is no tensor.
         pullback: maps the cotangents of the outputs to those of the inputs.
-        residuals: what an operator keeps for its pullback; a rule keeps its own.
+        residuals: the tensors that it keeps for the pullback.
         materializes: whether the pullback wants zeros for a missing cotangent.
     """
 
@@ -89,7 +89,7 @@ class Record:
             pairs = zip(cotangents, self.outputs, strict=True)
             cotangents = [value.zeros() if g is None and value else g for g, value in pairs]
         for residual in self.residuals:
-            residual.checked(self.name)
+            residual.check(self.name)
         for value, g in zip(self.inputs, self.pullback(*cotangents), strict=True):
             if value is not None and g is not None:
                 value.add(g)

@@ -19,8 +19,11 @@ APPLY = torch.autograd.Function.apply.__func__.__code__  # pyright: ignore[repor
 def unsupported(operator: Any, detail: str = "") -> NotImplementedError:
     """The error for an operator without a pullback."""
     name = str(operator)
-    plain = operator.overloadpacket.__name__.strip("_").removesuffix("_backward")
-    hint = "write it in operations that have one, or as a torch_backprop.Rule"
+    plain = operator.overloadpacket.__name__.strip("_").removeprefix("native_").removesuffix("_forward")
+    hint = (
+        "call its twin in torch_backprop.functional, or run within torch_backprop.patched(); or write it as a"
+        " torch_backprop.Rule"
+    )
     layer = next((frame.f_locals["self"] for frame in _frames() if _is_foreign_layer(frame)), None)
     if layer is not None:
         hint = f"it is what {type(layer).__name__} computes: torch_backprop.convert(model) gives its twin"

@@ -152,8 +152,8 @@ class Tape:
             grads = rule.backward(context, *cotangents)
             return grads if isinstance(grads, tuple) else (grads,)
 
-        materializes = context._materializes
-        self.record(Record(rule.__name__, inputs, values, pullback, (), materializes))
+        residuals = tuple(residual for residual in context.residuals if residual is not None)
+        self.record(Record(rule.__name__, inputs, values, pullback, residuals, context._materializes))
         for y, value in zip(outputs, values, strict=True):
             if value is not None and is_differentiable(y) and not _is_among(y, context._constant):
                 if _is_among(y, context._dirty):

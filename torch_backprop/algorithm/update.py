@@ -64,8 +64,10 @@ def _stepping(optimizer: torch.optim.Optimizer) -> Iterator[Callable[[Tensor, Te
     def move(parameter: Tensor, gradient: Tensor) -> None:
         kept, parameter.grad = parameter.grad, gradient
         optimizer.param_groups = [{**group_of[parameter], "params": [parameter]}]
-        optimizer.step()
-        parameter.grad = kept
+        try:
+            optimizer.step()
+        finally:
+            parameter.grad = kept
 
     try:
         yield move

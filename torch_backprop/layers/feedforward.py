@@ -58,6 +58,7 @@ class GatedRule(Rule):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         a, b, w, _, ctx.name = inputs
         needs_a, needs_b, needs_w, *_ = ctx.needs_input_grad
+        # f(a) b, which w multiplies, is computed again: it would be a third tensor of this width
         ctx.save_for_backward(a, b if needs_a or needs_w else None, w if needs_a or needs_b else None)
         ctx.save_for_forward(a, b, w)
 
@@ -95,6 +96,7 @@ def _pull(slope: Slope, a: Tensor, b: Tensor | None, g: Tensor | None) -> tuple[
     given = [x for x in (a, b, g) if x is not None]
     if a.dim() < 2 or a.numel() <= 2 * TILE or len(given) < 3 or not first_order(*given):
         return _pulled(slope, a, b, g)
+    # f and its slope once for all three results, while a tile is in the cache
     results = tuple(torch.empty_like(a) for _ in range(3))
     for a_tile, b_tile, g_tile, *result_tiles in tiles(*given, *results):
         for result, value in zip(result_tiles, _pulled(slope, a_tile, b_tile, g_tile), strict=True):

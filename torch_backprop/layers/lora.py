@@ -68,6 +68,7 @@ class LoRALinear(PlainLoRALinear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps ``(*, in_features)`` to ``(*, out_features)``."""
+        # by way of the thin product: a gradient of the wide weight is never formed
         y = linear(input, self.weight, self.bias)
         return y if self.merged else y + self.scale * linear(linear(input, self.lora_a), self.lora_b)
 

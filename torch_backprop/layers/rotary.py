@@ -36,6 +36,7 @@ class RotaryRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None, None, None]:
         c, s = ctx.saved_tensors
+        # the transpose of a turn is the turn back
         return _turn(grad_y, c, -s, ctx.interleaved), None, None, None
 
     @staticmethod
@@ -71,6 +72,7 @@ class PlainRotaryEmbedding(torch.nn.Module):
 
     def turns(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         """Cosine and sine of the angles, in radians, ``(L, dim / 2)`` or ``(*, L, dim / 2)``."""
+        # angles grow with the position: half precision has no digits left for the fraction of a turn
         dtype = torch.promote_types(x.dtype, torch.float32)
         if positions is None:
             positions = torch.arange(x.shape[-2], device=x.device)

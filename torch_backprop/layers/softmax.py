@@ -61,6 +61,7 @@ class LogSoftmaxRule(NormalizingRule):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
         (y,) = ctx.saved_tensors
         g = widen(grad_y)
+        # exp(y) is the softmax, so that y is enough
         return (g - widen(y).exp() * g.sum(ctx.dim, keepdim=True)).to(y.dtype), None
 
     @staticmethod

@@ -27,7 +27,7 @@ CONSTANT = frozenset(
     getattr(packet, overload)
     for packet in (
         aten.detach, aten.zeros_like, aten.ones_like, aten.full_like, aten.empty_like, aten.rand_like,
-        aten.randn_like, aten.randint_like, aten.bernoulli, aten.new_zeros, aten.new_ones, aten.new_full,
+        aten.randn_like, aten.randint_like, aten.new_zeros, aten.new_ones, aten.new_full,
         aten.new_empty, aten.new_empty_strided,
         aten._local_scalar_dense, aten.sym_size, aten.sym_stride, aten.sym_numel, aten.resize_,
     )

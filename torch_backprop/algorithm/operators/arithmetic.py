@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -33,6 +34,12 @@ def _extreme(y: Tensor, a: Tensor, b: Tensor) -> Any:
         lambda g: g * ((a == y).to(g.dtype) - (a == b).to(g.dtype) / 2),
         lambda g: g * ((b == y).to(g.dtype) - (a == b).to(g.dtype) / 2),
     )
+
+
+def _extreme_number(y: Tensor, a: Tensor, b: Tensor) -> Any:
+    """What is undefined loses against a number; of two equal ones the first is taken."""
+    first = (a == y) | b.isnan()
+    return lambda g: g * first, lambda g: g * ~first
 
 
 def _divided(y: Tensor, a: Any, b: Any) -> Any:
@@ -69,6 +76,7 @@ TABLE = {
     aten.sub.Tensor: _subtracted,
     aten.sub.Scalar: _subtracted,
     aten.rsub.Scalar: lambda y, a, b, alpha=1: (lambda g: -g * conj(alpha),),
+    aten.rsub.Tensor: lambda y, a, b, alpha=1: (lambda g: -g * conj(alpha), lambda g: g),
     aten.mul.Tensor: _multiplied,
     aten.mul.Scalar: _multiplied,
     aten.div.Tensor: _divided,
@@ -88,9 +96,20 @@ TABLE = {
         lambda g: -g * a / (a * a + b * b),
     ),
     aten.hypot.default: lambda y, a, b: (lambda g: g * (a / y), lambda g: g * (b / y)),
-    aten.logaddexp.default: lambda y, a, b: (lambda g: g * (a - y).exp(), lambda g: g * (b - y).exp()),
+    aten.logaddexp.default: lambda y, a, b: (
+        lambda g: g * conj((a - y).exp()),
+        lambda g: g * conj((b - y).exp()),
+    ),
     aten.maximum.default: _extreme,
     aten.minimum.default: _extreme,
+    aten.fmax.default: _extreme_number,
+    aten.fmin.default: _extreme_number,
+    aten.xlogy.Tensor: lambda y, a, b: (
+        lambda g: torch.where((a == 0) & (b <= 0), 0, g * b.log()),
+        lambda g: g * a / b,
+    ),
+    aten.copysign.Tensor: lambda y, a, b: (lambda g: g * (a.sgn() * y.sgn()), torch.zeros_like),
+    aten.ldexp.Tensor: lambda y, a, n: (lambda g: g * conj(2.0**n), lambda g: g * conj(y * math.log(2))),
     aten.addcmul.default: lambda y, x, a, b, value=1: (
         lambda g: g,
         lambda g: g * conj(b * value),

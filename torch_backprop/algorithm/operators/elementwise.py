@@ -24,12 +24,15 @@ def _flat(y: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _bounded(y: Tensor, x: Tensor, low: Any = None, high: Any = None) -> Any:
     """The gradient passes where the bounds, numbers or tensors, do not act; tensors get the rest."""
-    below = x < low if low is not None else torch.zeros_like(x, dtype=torch.bool)
-    above = x > high if high is not None else torch.zeros_like(x, dtype=torch.bool)
+    never = torch.zeros((), dtype=torch.bool, device=x.device)
+    above = x > high if high is not None else never
+    # where the bounds cross, the upper one is the value
+    crossed = torch.as_tensor(low > high, device=x.device) if low is not None and high is not None else never
+    below = (x < low) & ~crossed if low is not None else never
     return (
-        lambda g: g * ~(below | above),
-        lambda g: g * (below & ~above),
-        lambda g: g * above,
+        lambda g: g * ~(below | above | crossed),
+        lambda g: g * below,
+        lambda g: g * (above | crossed),
     )
 
 
@@ -41,6 +44,7 @@ TABLE = {
     **dict.fromkeys((aten._to_copy.default, aten.clone.default, aten.lift_fresh.default), _same),
     **dict.fromkeys((aten.alias.default, aten.frac.default, aten.positive.default), _same),
     **dict.fromkeys((aten.floor.default, aten.ceil.default, aten.trunc.default, aten.sign.default), _flat),
+    **dict.fromkeys((aten.bernoulli.default, aten.bernoulli.p), _flat),
     **dict.fromkeys((aten.round.default, aten.round.decimals, aten.heaviside.default), _flat),
     aten.neg.default: lambda y, x: (lambda g: -g,),
     aten.abs.default: lambda y, x: (lambda g: _magnitude(g, x),),
@@ -60,12 +64,20 @@ TABLE = {
     aten.asin.default: lambda y, x: (lambda g: g * conj((1 - x * x).rsqrt()),),
     aten.acos.default: lambda y, x: (lambda g: -g * conj((1 - x * x).rsqrt()),),
     aten.atan.default: lambda y, x: (lambda g: g / conj(1 + x * x),),
+    aten.asinh.default: lambda y, x: (lambda g: g * conj((x * x + 1).rsqrt()),),
+    aten.acosh.default: lambda y, x: (lambda g: g * conj((x * x - 1).rsqrt()),),
+    aten.atanh.default: lambda y, x: (lambda g: g / conj(1 - x * x),),
     aten.sinh.default: lambda y, x: (lambda g: g * conj(x.cosh()),),
     aten.cosh.default: lambda y, x: (lambda g: g * conj(x.sinh()),),
     aten.tanh.default: lambda y, x: (lambda g: g * conj(1 - y * y),),
     aten.sigmoid.default: lambda y, x: (lambda g: g * conj(y * (1 - y)),),
     aten.erf.default: lambda y, x: (lambda g: g * (2 / math.sqrt(math.pi)) * (-x * x).exp(),),
     aten.erfc.default: lambda y, x: (lambda g: g * (-2 / math.sqrt(math.pi)) * (-x * x).exp(),),
+    aten.erfinv.default: lambda y, x: (lambda g: g * (math.sqrt(math.pi) / 2) * (y * y).exp(),),
+    aten.lgamma.default: lambda y, x: (lambda g: g * x.digamma(),),
+    aten.digamma.default: lambda y, x: (lambda g: g * torch.polygamma(1, x),),
+    aten.deg2rad.default: lambda y, x: (lambda g: g * (math.pi / 180),),
+    aten.rad2deg.default: lambda y, x: (lambda g: g * (180 / math.pi),),
     aten.relu.default: lambda y, x: (lambda g: g * (y > 0),),
     aten.silu.default: lambda y, x: (lambda g: g * conj(x.sigmoid() * (1 + x * (1 - x.sigmoid()))),),
     aten.clamp.default: _bounded,

@@ -66,6 +66,30 @@ def _mask_selected(y: Tensor, x: Tensor, mask: Tensor) -> Any:
     return (pull,)
 
 
+def _mask_scattered(y: Tensor, x: Tensor, mask: Tensor, source: Tensor) -> Any:
+    shape, count = source.shape, source.numel()
+
+    def to_source(g: Tensor) -> Tensor:
+        # the first of its elements are written, as many as the mask has places
+        read = g.masked_select(mask)
+        return torch.cat((read, read.new_zeros(count - read.numel()))).reshape(shape)
+
+    return lambda g: g.masked_fill(mask, 0), None, to_source
+
+
+def _taken(y: Tensor, x: Tensor, index: Tensor) -> Any:
+    shape, count = x.shape, x.numel()
+    places = index % count
+    return (lambda g: g.new_zeros(count).index_add(0, places.flatten(), g.flatten()).reshape(shape),)
+
+
+def _slice_scattered(y: Tensor, x: Tensor, part: Tensor, dim: int = 0, *where: Any) -> Any:
+    return (
+        lambda g: torch.slice_scatter(g, torch.zeros_like(aten.slice.Tensor(g, dim, *where)), dim, *where),
+        lambda g: aten.slice.Tensor(g, dim, *where),
+    )
+
+
 def _within(g: Tensor, shape: Any) -> Tensor:
     """In the shape of a source of which only the index's part was read."""
     if g.shape == shape:
@@ -86,5 +110,22 @@ TABLE = {
     aten.index_add.default: _index_added,
     aten.index_copy.default: _index_copied,
     aten.index_fill.int_Scalar: lambda y, x, dim, index, value: (lambda g: g.index_fill(dim, index, 0),),
+    aten.index_fill.int_Tensor: lambda y, x, dim, index, value: (
+        lambda g: g.index_fill(dim, index, 0),
+        None,
+        None,
+        lambda g: (g - g.index_fill(dim, index, 0)).sum(),
+    ),
+    aten.take.default: _taken,
+    aten.select_scatter.default: lambda y, x, part, dim, index: (
+        lambda g: torch.select_scatter(g, torch.zeros_like(g.select(dim, index)), dim, index),
+        lambda g: g.select(dim, index),
+    ),
+    aten.slice_scatter.default: _slice_scattered,
+    aten.diagonal_scatter.default: lambda y, x, part, *where: (
+        lambda g: torch.diagonal_scatter(g, torch.zeros_like(g.diagonal(*where)), *where),
+        lambda g: g.diagonal(*where),
+    ),
+    aten.masked_scatter.default: _mask_scattered,
     aten.masked_select.default: _mask_selected,
 }

@@ -27,6 +27,14 @@ def _summed_product(y: Tensor, c: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1
     )
 
 
+def _summed_batches(y: Tensor, c: Tensor, a: Tensor, b: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    return (
+        lambda g: g * conj(beta),
+        lambda g: conj(alpha) * (g @ b.mH),
+        lambda g: conj(alpha) * (a.mH @ g),
+    )
+
+
 def _summed_vector(y: Tensor, c: Tensor, a: Tensor, v: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Any:
     return (
         lambda g: g * conj(beta),
@@ -51,6 +59,7 @@ TABLE = {
     aten.mv.default: lambda y, a, v: (lambda g: torch.outer(g, v.conj()), lambda g: a.mH @ g),
     aten.addmv.default: _summed_vector,
     aten.addr.default: _summed_outer,
+    aten.addbmm.default: _summed_batches,
     aten.dot.default: lambda y, u, v: (lambda g: g * v.conj(), lambda g: g * u.conj()),
     aten.vdot.default: lambda y, u, v: (lambda g: g.conj() * v, lambda g: g * u),
 }

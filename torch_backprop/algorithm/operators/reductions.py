@@ -112,12 +112,12 @@ def _product(y: Tensor, x: Tensor, dim: int | None = None, keepdim: bool = False
     """The product of all others, from both sides, so that zeros do no harm."""
 
     def pull(g: Tensor) -> Tensor:
-        flat = x.reshape(-1) if dim is None else x.movedim(dim, -1)
+        flat = x.reshape(-1) if dim is None or not x.dim() else x.movedim(dim, -1)
         ones = torch.ones_like(flat[..., :1])
         before = torch.cat((ones, flat[..., :-1]), -1).cumprod(-1)
         after = torch.cat((ones, flat.flip(-1)[..., :-1]), -1).cumprod(-1).flip(-1)
         others = (before * after).conj()
-        others = others.reshape(x.shape) if dim is None else others.movedim(-1, dim)
+        others = others.reshape(x.shape) if dim is None or not x.dim() else others.movedim(-1, dim)
         return _spread(g, dim, keepdim, x.shape) * others
 
     return (pull,)
@@ -154,6 +154,33 @@ def _weight_norm(y: Any, v: Tensor, size: Tensor, dim: int = 0) -> Any:
     return to_direction, lambda g, _: (g * v).sum(dims, keepdim=True) / norm
 
 
+def _middle(y: Tensor, x: Tensor) -> Any:
+    """The numbers that are the median share the gradient evenly."""
+
+    def pull(g: Tensor) -> Tensor:
+        hit = ((x == y) | (x.isnan() & y.isnan())).to(g.dtype)
+        return g * hit / hit.sum()
+
+    return (pull,)
+
+
+def _running(y: tuple[Tensor, Tensor], x: Tensor, dim: int) -> Any:
+    shape, places = x.shape, y[1]
+    return (lambda g, _: g.new_zeros(shape).scatter_add(dim, places, g),)
+
+
+def _both_extremes(
+    y: tuple[Tensor, Tensor], x: Tensor, *, dim: int | None = None, keepdim: bool = False
+) -> Any:
+    (least,), (most,) = (_extremum(part, x, dim, keepdim) for part in y)
+    return (lambda g_least, g_most: least(g_least) + most(g_most),)
+
+
+def _numbers_summed(y: Tensor, x: Tensor, dim: Dims = None, keepdim: bool = False, **_: Any) -> Any:
+    (spread,) = _sum(y, x, dim, keepdim)
+    return (lambda g: spread(g) * ~x.isnan(),)
+
+
 def _cumulative(y: Tensor, x: Tensor, dim: int, **_: Any) -> Any:
     return (lambda g: g.flip(dim).cumsum(dim).flip(dim),)
 
@@ -184,6 +211,11 @@ TABLE = {
     aten.norm.ScalarOpt_dim: _norm,
     aten.norm.Scalar: _norm,
     aten._weight_norm_interface.default: _weight_norm,
+    **dict.fromkeys((aten.median.default, aten.nanmedian.default), _middle),
+    aten.nanmedian.dim: _pick,
+    **dict.fromkeys((aten.cummax.default, aten.cummin.default), _running),
+    aten.aminmax.default: _both_extremes,
+    aten.nansum.default: _numbers_summed,
     aten.cumsum.default: _cumulative,
     aten.logsumexp.default: _logsumexp,
     aten.trace.default: lambda y, x: (

@@ -78,6 +78,8 @@ def _diagonal(y: Tensor, x: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 
 
 def _unfolded(y: Tensor, x: Tensor, dim: int, size: int, step: int) -> Any:
     shape = x.shape
+    if not shape:
+        return (lambda g: g.reshape(shape),)
 
     def pull(g: Tensor) -> Tensor:
         # the windows overlap: index_add sums what each element was copied to
@@ -117,6 +119,8 @@ TABLE = {
     aten.stack.default: _stacked,
     aten.split.Tensor: lambda y, x, size, dim=0: (lambda *gs: torch.cat(gs, dim),),
     aten.split_with_sizes.default: lambda y, x, sizes, dim=0: (lambda *gs: torch.cat(gs, dim),),
+    aten.unsafe_split.Tensor: lambda y, x, size, dim=0: (lambda *gs: torch.cat(gs, dim),),
+    aten.rot90.default: lambda y, x, k=1, dims=(0, 1): (lambda g: torch.rot90(g, -k, dims),),
     aten.unbind.int: lambda y, x, dim=0: (lambda *gs: torch.stack(gs, dim),),
     aten.select.int: _selected,
     aten.slice.Tensor: _sliced,

@@ -49,7 +49,7 @@ class PReLURule(Rule):
         x, w = ctx.saved_tensors
         needs_x, needs_w = ctx.needs_input_grad
         g = widen(grad_y)
-        grad_x = torch.where(x > 0, g, _along_channels(w, x) * g).to(x.dtype) if needs_x else None
+        grad_x = select(g, _along_channels(w, x) * g, torch.gt, x, 0).to(x.dtype) if needs_x else None
         grad_w = None
         if needs_w:
             below = torch.where(x > 0, 0, widen(x) * g)
@@ -80,27 +80,32 @@ mean_rrelu_rule = elementwise(
 
 
 class RReLURule(Rule):
-    """Saves r, and nothing else. Returns ``(y, r)``."""
+    """Saves r, and nothing else. Returns ``(y, r, link)``.
+
+    The empty link ties the gradient to x: its second derivative is zero, as in torch, and not missing.
+    """
 
     @staticmethod
-    def forward(x: Tensor, lower: float, upper: float) -> tuple[Tensor, Tensor]:
+    def forward(x: Tensor, lower: float, upper: float) -> tuple[Tensor, Tensor, Tensor]:
         r = torch.ones_like(x, memory_format=torch.contiguous_format)  # torch fills it in that order
-        return torch.ops.aten.rrelu_with_noise(x, r, lower, upper, True), r
+        return torch.ops.aten.rrelu_with_noise(x, r, lower, upper, True), r, x.new_zeros(0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.mark_non_differentiable(output[1])
-        save(ctx, output[1])
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        _, r, link = output
+        ctx.mark_non_differentiable(r)
+        save(ctx, r, link)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
-        (r,) = ctx.saved_tensors
-        return grad_y * r, None, None
+    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
+        r, link = ctx.saved_tensors
+        grad_x = grad_y * r
+        return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, None]:
-        (r,) = ctx.saved_tensors
-        return tangent_x * r, None
+    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, None, Tensor]:
+        r, link = ctx.saved_tensors
+        return tangent_x * r, None, torch.zeros_like(link)
 
 
 class GLURule(Rule):
@@ -154,7 +159,7 @@ def rrelu(
     """leaky_relu with slopes drawn in training; as :func:`torch.nn.functional.rrelu`."""
     if not training:
         return activate(mean_rrelu_rule, input, inplace, lower, upper)
-    y, _ = RReLURule.call(input, lower, upper)
+    y, *_ = RReLURule.call(input, lower, upper)
     return input.copy_(y) if inplace else y
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch_backprop.layers.elementwise import activate, always, elementwise, keep, never, select, steps
 from torch_backprop.spec import LayerSpec, case
 
+# the output tells on which side of a kink the input was
 relu_rule = elementwise(
     F.relu,
     always,
@@ -43,12 +44,14 @@ hardtanh_rule = elementwise(
     lambda g, kept, low, high: _inside(g, kept, low, high),
     lambda out, g, kept, low, high: _inside_into(out, g, kept, low, high),
 )
+# unless the slope is negative: then both sides have the same sign
 leaky_relu_rule = elementwise(
     F.leaky_relu,
     lambda x, a: a >= 0,
     lambda g, kept, a: select(g, g * a, torch.gt, kept, 0),
     lambda out, g, kept, a: steps(out, kept, a).mul_(g),
 )
+# unless the value lies above the threshold, where an input may be too
 threshold_rule = elementwise(
     F.threshold,
     lambda x, t, v: v <= t and _holds(x, v),
@@ -91,7 +94,7 @@ def _inside_into(out: Tensor, g: Tensor, kept: Tensor, low: float, high: float) 
 
 def _at_one_end(kept: Tensor, low: float, high: float) -> Tensor:
     """What is at a bound or beyond, moved to the upper one, so that one comparison finds it."""
-    return F.threshold(kept, low, high).clamp(max=high)
+    return F.threshold(kept, low, high).clamp_(max=high)
 
 
 def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:

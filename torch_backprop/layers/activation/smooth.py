@@ -34,6 +34,7 @@ from torch_backprop.spec import LayerSpec, case
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
+# from the output, no exponential is taken a second time
 sigmoid_rule = elementwise(
     torch.sigmoid,
     always,
@@ -52,6 +53,7 @@ logsigmoid_rule = elementwise(
     lambda g, y: g * -torch.expm1(y),
     lambda out, g, y: torch.expm1(y, out=out).neg_().mul_(g),
 )
+# from the input: y + a has lost the digits of a exp(x) where that is small
 elu_rule = elementwise(
     F.elu,
     never,
@@ -76,6 +78,7 @@ softsign_rule = elementwise(
     lambda g, x: g / (1 + x.abs()).square(),
     lambda out, g, x: torch.div(g, torch.abs(x, out=out).add_(1).square_(), out=out),
 )
+# tanh^2, for in 1 - tanh' small numbers would cancel
 tanhshrink_rule = elementwise(
     F.tanhshrink,
     never,

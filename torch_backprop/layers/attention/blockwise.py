@@ -55,6 +55,7 @@ def pull(
     scores = _scores(saved.q, saved.k, saved.mask, batch, options)
     noise = unpack(saved.kept, torch.Size(scores.shape)) if saved.kept.numel() else None
     likes = saved.q, saved.k, grad_o.new_empty(saved.shapes[2]) if saved.v is None else saved.v, saved.mask
+    # in the precision of the tiles, so that sums over them are rounded once
     zeros = [
         Operand.of(torch.zeros_like(like, memory_format=torch.contiguous_format), batch)
         if need and like is not None
@@ -89,6 +90,7 @@ class _Pullback:
             if self.grad_v is not None:
                 w = p if noise is None else p * noise
                 self.grad_v.add_product(tile.heads, tile.columns, w.mT, g, 1 / self.keep)
+            # where v alone learns, P is all that is needed
             if values is None:
                 continue
             # over the scores, which are not needed any more

@@ -63,8 +63,10 @@ def attend(
     """O, W or nothing, and what dropout keeps, as bits where they can be seen."""
     w, kept = probabilities(q, k, mask, options), q.new_empty(0)
     if options.p:
+        # of p = 1 no random numbers are drawn, as in torch
         noise = w.new_zeros(w.shape) if options.p == 1 else w.new_empty(w.shape).bernoulli_(1 - options.p)
         kept = noise != 0
+        # what is kept is scaled up, so that its mean is that without dropout
         w = w * (noise / options.keep)
     o = (w @ repeated(v, q)).to(v.dtype)
     kept = pack(kept) if is_plain(kept) and kept.dtype == torch.bool else kept
@@ -86,10 +88,12 @@ def pull(
     p = _again(saved, options)
     m = factor(saved.kept, p, options)
     grad_v = _onto((m * p).mT @ g, v_shape, dtype) if needs_v else None
+    # v is saved for the gradients of q, k and the mask alone
     if saved.v is None:
         return None, None, grad_v, None
     grad_p = g @ repeated(saved.v, g).mT
     grad_p = m * (grad_p if grad_w is None else grad_p + widen(grad_w))
+    # the Jacobian of a softmax is diag(p) - p p^T: no matrix of it is made
     grad_s = p * (grad_p - (p * grad_p).sum(-1, keepdim=True))
     grad_q = grad_k = None
     if needs_q and saved.k is not None:
@@ -133,6 +137,7 @@ def probabilities(q: Tensor, k: Tensor, mask: Tensor | None, options: Options) -
         s = s.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else s + widen(mask)
     if options.weights:
         return s.softmax(-1)
+    # a softmax of nothing is undefined; a row that sees nothing is to be zero
     blind = (s == -math.inf).all(-1, keepdim=True)
     return s.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
 
@@ -167,6 +172,7 @@ def repeated(x: Tensor, q: Tensor) -> Tensor:
 def _onto(grad: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
     """Sums a gradient over the heads of each group and over the dimensions that were broadcast."""
     if len(shape) > 2 and shape[-3] not in (1, grad.shape[-3]):
+        # the heads of one group are neighbours
         heads, *matrix = grad.shape[-3:]
         grad = grad.reshape(*grad.shape[:-3], shape[-3], heads // shape[-3], *matrix).sum(-3)
     return sum_to(grad, shape).to(dtype)

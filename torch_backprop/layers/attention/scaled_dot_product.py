@@ -124,7 +124,9 @@ def scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     c = query.shape[-1] ** -0.5 if scale is None else scale
-    return AttentionRule.call(query, key, value, attn_mask, dropout_p, is_causal, c, False)[0]
+    # one for all queries is a matrix of one row to the rule
+    mask = None if attn_mask is None else torch.atleast_2d(attn_mask)
+    return AttentionRule.call(query, key, value, mask, dropout_p, is_causal, c, False)[0]
 
 
 def _has_tiles(q: Tensor, k: Tensor, v: Tensor) -> bool:

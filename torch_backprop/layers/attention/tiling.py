@@ -40,6 +40,7 @@ class Operand:
             return cls(matrices, None)
         numbers = torch.arange(count, device=x.device).reshape(lead)
         if lead[-1] not in (1, batch[-1]):
+            # grouped queries: neighbouring heads use one matrix
             numbers = numbers.repeat_interleave(batch[-1] // lead[-1], -1)
         return cls(matrices, numbers.expand(batch).reshape(-1))
 
@@ -94,11 +95,13 @@ class Scores:
     def tiles(self) -> Iterator[Tile]:
         """Every tile, rows before heads, so that a causal tile's mask serves all heads."""
         count, length, columns = self.shape
+        # whole rows, because a softmax needs all of its row
         rows = max(1, min(length, TILE // max(columns, 1)))
         heads = max(1, TILE // max(rows * columns, 1)) if rows == length else 1
         buffers = self.q.matrices.new_empty(2, min(heads, count) * rows * columns)
         for first in range(0, length, rows):
             last = min(first + rows, length)
+            # what is wholly in the future is not computed at all
             seen = min(last, columns) if self.causal else columns
             future = None
             if self.causal:

@@ -137,6 +137,7 @@ class LazyConv3d(torch.nn.LazyConv3d, Conv3d):
 def _padded(
     function: Callable[..., Tensor], module: Any, input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
+    # borders that are not zeros are padded by a rule of their own
     padding = module.padding
     if module.padding_mode != "zeros":
         input, padding = pad(input, module._reversed_padding_repeated_twice, module.padding_mode), 0

@@ -55,6 +55,7 @@ class UnfoldRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+        # an element has the gradients of all windows that it is in: their sum is a fold
         return ctx.windows.fold(grad_y), None
 
     @staticmethod
@@ -75,6 +76,7 @@ class FoldRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+        # a window has the gradients of the elements that it was added to: a copy of them
         return ctx.windows.unfold(grad_y), None
 
     @staticmethod

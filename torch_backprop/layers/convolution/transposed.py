@@ -150,6 +150,7 @@ def _sized(
     if module.padding_mode != "zeros":
         raise ValueError(f"Only `zeros` padding mode is supported for ConvTranspose{dimensions}d")
     options = module.stride, module.padding
+    # under a stride several sizes are convolved to one: the caller may say which is meant
     extra = module._output_padding(
         input, output_size, *options, module.kernel_size, dimensions, module.dilation
     )

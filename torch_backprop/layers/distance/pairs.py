@@ -54,9 +54,11 @@ class CdistRule(Rule):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x1, x2, y = ctx.saved_tensors
         needs_x1, needs_x2, *_ = ctx.needs_input_grad
-        pull = _by_products if ctx.by_products else _by_components
-        given = (widen(x1), widen(x2), widen(y), widen(grad_y))
-        grad_x1, grad_x2 = pull(*given, ctx.p, needs_x1, needs_x2)
+        x1_wide, x2_wide, y, g = map(widen, (x1, x2, y, grad_y))
+        if ctx.by_products:
+            grad_x1, grad_x2 = _by_products(x1_wide, x2_wide, _weights(y, g), needs_x1, needs_x2)
+        else:
+            grad_x1, grad_x2 = _by_components(x1_wide, x2_wide, y, g, ctx.p, needs_x1, needs_x2)
         if needs_x1:
             grad_x1 = sum_to(grad_x1, x1.shape).to(x1.dtype)
         if needs_x2:
@@ -89,11 +91,18 @@ class PdistRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
         x, y = ctx.saved_tensors
-        y_full, g_full = (_full(widen(pairs), x.shape[0]) for pairs in (y, grad_y))
-        # in float64 the products of matrices lose nothing to the cancellation of near vectors
-        pull = _by_products if ctx.p == 2 and x.dtype == torch.float32 else _by_components
-        wide = x.double() if pull is _by_products else x
-        grad_x, _ = pull(wide, wide, y_full.to(wide.dtype), g_full.to(wide.dtype), ctx.p, True, False)
+        if ctx.p == 0:
+            return torch.zeros_like(x), None
+        n, y, g = x.shape[0], widen(y), widen(grad_y)
+        if ctx.p == 2 and x.dtype == torch.float32:
+            # in float64 the products of matrices lose nothing to the cancellation of near vectors
+            wide, w = x.double(), _full(_weights(y, g), n).double()
+            grad_x, _ = _by_products(wide, wide, w, True, False)
+        else:
+            g_full = _full(g, n)
+            # for p = 1 a stand-in that is not read
+            y_full = g_full if ctx.p == 1 else _full(y, n)
+            grad_x, _ = _by_components(x, x, y_full, g_full, ctx.p, True, False)
         return grad_x.to(x.dtype), None
 
     @staticmethod
@@ -145,6 +154,8 @@ def _by_components(
     x1: Tensor, x2: Tensor, y: Tensor, g: Tensor, p: float, needs_x1: bool, needs_x2: bool
 ) -> tuple[Any, Any]:
     """Both gradients from the differences; a few rows at a time where that is allowed."""
+    if p == 0:
+        return torch.zeros_like(x1), torch.zeros_like(x2)
     numbers = g.numel() * x1.shape[-1]
     # the sign of an undefined difference would be 0
     undefined = x1.isnan().any(-1).unsqueeze(-1) | x2.isnan().any(-1).unsqueeze(-2)
@@ -167,11 +178,12 @@ def _by_components(
     return grad_x1, grad_x2.mT if isinstance(grad_x2, Tensor) else None
 
 
-def _by_products(
-    x1: Tensor, x2: Tensor, y: Tensor, g: Tensor, p: float, needs_x1: bool, needs_x2: bool
-) -> tuple[Any, Any]:
+def _weights(y: Tensor, g: Tensor) -> Tensor:
+    return torch.where(y == 0, 0, g / torch.where(y == 0, 1, y))
+
+
+def _by_products(x1: Tensor, x2: Tensor, w: Tensor, needs_x1: bool, needs_x2: bool) -> tuple[Any, Any]:
     """Both gradients of the Euclidean distance, with two products of matrices."""
-    w = torch.where(y == 0, 0, g / torch.where(y == 0, 1, y))
     grad_x1 = x1 * w.sum(-1, keepdim=True) - w @ x2 if needs_x1 else None
     grad_x2 = x2 * w.sum(-2).unsqueeze(-1) - w.mT @ x1 if needs_x2 else None
     return grad_x1, grad_x2

@@ -50,6 +50,7 @@ class NLLLossRule(Rule):
         t, w, link = ctx.saved_tensors
         samples = Samples.like(len(ctx.shape), widen(grad_y).dtype, t, w, ctx.ignore_index)
         column = -samples.weights * samples.upstream(widen(grad_y), ctx.reduction)
+        # of a sample only the entry of its target counts
         zeros = torch.zeros(ctx.shape, dtype=column.dtype, device=column.device)
         grad_x = samples.scatter(zeros, column).to(ctx.dtype)
         return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None, None, None, None

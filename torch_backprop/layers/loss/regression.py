@@ -71,6 +71,7 @@ class SignRule(Rule):
 
     @staticmethod
     def forward(x: Tensor, t: Tensor, reduction: str) -> tuple[Tensor, Tensor, Tensor]:
+        # of the difference the derivative needs the sign alone, and a byte holds it
         return F.l1_loss(x, t, reduction=reduction), torch.sign(x - t).to(torch.int8), x.new_zeros(0)
 
     @staticmethod
@@ -178,6 +179,7 @@ def _pull(ctx: Any, grad_y: Tensor, value: Any, slope: Any) -> tuple[Tensor | No
         grad_x = sum_to(grad_d, x.shape).to(x.dtype) if needs_x else None
         grad_t = -sum_to(grad_d, t.shape).to(t.dtype) if needs_t else None
     if w is not None and needs_w:
+        # a weight stands in the denominator of the weighted mean too
         mean = (value(d) * w).sum() / total if ctx.reduction == "mean" else 0
         grad_w = sum_to(u * (value(d) - mean), w.shape).to(w.dtype)
     return grad_x, grad_t, grad_w, None

@@ -26,7 +26,11 @@ from torch_backprop.spec import Draw, LayerSpec, case
 
 
 def _soft(x: Tensor, t: Tensor, reduction: str) -> Tensor:
-    return whole(torch.log1p(torch.exp(-t * x)) if x.is_complex() else -F.logsigmoid(t * x), reduction)
+    z = -t * x
+    if x.is_complex():
+        return whole(torch.log1p(torch.exp(z)), reduction)
+    # not by logsigmoid, whose output is contiguous even if its input is not
+    return whole(torch.logaddexp(z, z.new_zeros(())), reduction)
 
 
 def _soft_labels(x: Tensor, t: Tensor, reduction: str) -> Tensor:
@@ -143,7 +147,7 @@ SPECS = (
     LayerSpec(
         SoftMarginLoss,
         torch.nn.SoftMarginLoss,
-        (case((3, 4), Draw((3, 4), "signs")), case((5,), Draw((5,), "signs"), reduction="none")),
+        (case((3, 4), Draw((3, 4), "signs")), case((3, 2), Draw((3, 2), "signs"), reduction="none")),
     ),
     LayerSpec(
         MultiLabelSoftMarginLoss,

@@ -44,6 +44,11 @@ def _share(u: Tensor, n: Tensor, s: Tensor) -> Tensor:
     return torch.where(n == s, u / 2, torch.where(n < s, u, 0))
 
 
+def _hinge(h: Tensor, reduction: str) -> Tensor:
+    return whole(h.clamp(min=0), reduction)
+
+
+HingeRule = pointwise(_hinge, {}, h=lambda u, h: torch.where(h >= 0, u, 0))
 TripletRule = pointwise(
     _triplet,
     {},
@@ -137,8 +142,12 @@ def triplet_margin_with_distance_loss(
         return F.triplet_margin_with_distance_loss(
             anchor, positive, negative, margin=margin, swap=swap, reduction=reduction
         )
-    measured = pairwise_distance if distance_function is None else distance_function
-    return _of_distances(measured, anchor, positive, negative, margin, swap, reduction)
+    if distance_function is None or swap:
+        measured = distance_function or pairwise_distance
+        return _of_distances(measured, anchor, positive, negative, margin, swap, reduction)
+    # two distances that nothing else may hold are more than the one number that is clamped
+    h = margin + distance_function(anchor, positive) - distance_function(anchor, negative)
+    return HingeRule.call(h, reduction)
 
 
 class TripletMarginLoss(torch.nn.TripletMarginLoss):
@@ -221,6 +230,7 @@ SPECS = (
                 margin=0.5,
                 reduction="none",
             ),
+            case((2, 3, 2), (2, 3, 2), (2, 3, 2), distance_function=F.cosine_similarity),
         ),
     ),
 )

@@ -38,9 +38,11 @@ def pull_channels(
         return c.expand(grouped).reshape(samples, channels)
 
     layout = Channels.of(x, shared)
+    # made before the sums, which use it as their spare tile
     grad_x = torch.empty_like(layout.seen(x))
     s, t = (total.reshape(grouped) for total in layout.sums(g, x, spread(m), grad_x))
     weight = torch.ones_like(r[:1]) if w is None else widen(w).reshape(1, *grouped[1:])
+    # r / n: n elements stand behind each of the statistics
     share = r * m.numel() / x.numel()
     b = -r * r * share * (weight * t).sum(2, keepdim=True)
     c = -share * (weight * s).sum(2, keepdim=True) - b * m
@@ -103,6 +105,7 @@ class Channels:
         """Writes a g + b x + c."""
         coefficients = map(self.along, (a, b, c))
         for out, g_tile, x_tile, *abc in _tiles(grad_x, self.seen(g), self.seen(x), *coefficients):
+            # outside half precision the result is its own accumulator
             wide = out if out.dtype == abc[0].dtype else torch.empty_like(out, dtype=abc[0].dtype)
             torch.mul(widen(x_tile), abc[1], out=wide).add_(abc[2]).addcmul_(widen(g_tile), abc[0])
             if wide is not out:

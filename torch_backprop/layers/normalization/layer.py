@@ -42,6 +42,7 @@ class LayerNormRule(Rule):
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, w, m, r = ctx.saved_tensors
         needs_x, needs_w, needs_b = ctx.needs_input_grad[:3]
+        # m and r are constants here, which is right for a first derivative alone
         if x is not None and x.numel() and first_order(grad_y, x):
             grads = pull_rows(grad_y, x, w, m, r, ctx.shape.numel(), (needs_x, needs_w or needs_b))
         else:

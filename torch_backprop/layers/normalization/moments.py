@@ -31,7 +31,9 @@ Dims = tuple[int, ...]
 def keep(ctx: Any, arguments: tuple[Any, ...], *statistics: Tensor) -> None:
     """Saves of the arguments x, w and b what gradients need, and the statistics for the first-order path."""
     (x, w, *_), (needs_x, needs_w, *_) = arguments, ctx.needs_input_grad
+    # a derivative through them is never taken: higher orders start anew from x
     ctx.mark_non_differentiable(*statistics)
+    # the gradient of b, a sum of g, needs none of them
     residuals = (x, w if needs_x else None, *statistics)
     ctx.save_for_backward(*(residuals if needs_x or needs_w else (None for _ in residuals)))
     ctx.save_for_forward(x, w, *statistics)
@@ -118,6 +120,7 @@ def push_forward(
     h, r = standardized(widen(x), dims, eps, centered)
     tangent: Any = torch.zeros_like(h)
     if tangent_x is not None:
+        # J is symmetric, so that the pullback is the forward-mode rule
         turn = turned(widen(tangent_x), h, r, dims, centered)
         tangent = turn if w is None else turn * w
     tangent = tangent if tangent_w is None else tangent + h * tangent_w

@@ -41,6 +41,7 @@ class Gru(SingleStateCell):
     @classmethod
     def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         r, z, n = _gates(a, b)
+        # by a_n; by b_n it is r times that, for the reset gate stands between them
         candidate = (1 - z) * (1 - n * n)
         reset = candidate * b.chunk(3, -1)[2] * r * (1 - r)
         update = (before - n) * z * (1 - z)

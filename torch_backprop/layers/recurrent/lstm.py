@@ -78,6 +78,7 @@ class Lstm:
         q, grad_n = list(grads_y), list(grads_y)
 
         def step(t: int, grad_h: Tensor, grad_c: Tensor) -> States:
+            # a state is an output of its step and an input of the next
             q[t] = grad_h + grads_y[t]
             grad_m = q[t] if w.hr is None else q[t] @ w.hr
             p = grad_c + cell[t] * grad_m

@@ -52,6 +52,7 @@ class Sampling:
             place, inside = taps[0].place, taps[0].place >= 0
             for tap, size in zip(taps[1:], sizes[1:], strict=True):
                 place, inside = place * size + tap.place, inside & (tap.place >= 0)
+            # one element behind the image stands for all outside, so that no sum need be masked
             place = torch.where(inside, place, math.prod(sizes))
             weights = [tap.weight for tap in taps]
             slopes = [_product([*weights[:a], tap.slope, *weights[a + 1 :]]) for a, tap in enumerate(taps)]
@@ -67,6 +68,7 @@ class Sampling:
         if self.mode == "nearest":
             yield _tap(u.round(), torch.ones_like(u), torch.zeros_like(u), size)
             return
+        # the cell is a constant of the derivative, the position in it is not
         low = u.detach().floor()
         yield _tap(low, 1 - (u - low), -scale * sign, size)
         yield _tap(low + 1, u - low, scale * sign, size)
@@ -85,6 +87,7 @@ class Sampling:
             return u, sign
         if self.padding_mode == "reflection":
             u, sign = _reflected(u, *((0, size - 1) if self.align_corners else (-0.5, size - 0.5)))
+        # a point that was clamped does not follow the grid any more
         inside = (u > 0) & (u < size - 1)
         return u.clamp(0, size - 1), sign * inside
 
@@ -141,6 +144,7 @@ def _reflected(u: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(u), torch.zeros_like(u)
     side = torch.where(u < low, -1.0, 1.0).to(u.dtype)
     distance = (u - low) * side
+    # every second reflection runs backwards
     turns = (distance.detach() / span).floor()
     back = turns % 2 == 1
     rest = distance - turns * span
@@ -171,9 +175,11 @@ class GridSampleRule(Rule):
             if grad_x is not None:
                 add = grad_x.scatter_add_ if in_place else grad_x.scatter_add
                 grad_x = add(2, corner.place.unsqueeze(1).expand_as(g), g * corner.weight.unsqueeze(1))
+            # the nearest element does not move with the point
             if needs_grid and ctx.how.mode != "nearest":
                 part = (g.mT * corner.of(rows)).sum(2)
                 grad_u = [total + slope * part for total, slope in zip(grad_u, corner.slopes, strict=True)]
+        # without the element that stood for all outside
         grad_x = None if grad_x is None else grad_x[..., :-1].contiguous().view(x.shape).to(x.dtype)
         return grad_x, _as_grid(grad_u, grid) if needs_grid else None, None
 
@@ -227,6 +233,7 @@ class AffineGridRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_grid: Tensor) -> tuple[Tensor | None, ...]:
         g = grad_grid.flatten(1, -2)
+        # the grid of the identity is the points themselves, whatever a corner is
         unchanged = torch.eye(g.shape[-1], g.shape[-1] + 1, dtype=g.dtype, device=g.device)
         points = F.affine_grid(unchanged.unsqueeze(0), [1, *ctx.size[1:]], ctx.corners).flatten(1, -2)
         points = torch.cat((points, torch.ones_like(points[..., :1])), -1)

@@ -129,11 +129,16 @@ def _key(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, target
     rows = tuple((each.shape[1:], each.dtype) for each in (inputs, targets))
     names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
     settings = tuple(
-        (tuple(map(id, group["params"])), *(group[name] for name in names)) for group in optimizer.param_groups
+        (tuple(map(id, group["params"])), *(group[name] for name in names))
+        for group in optimizer.param_groups
     )
-    tensors = tuple((id(each), each.dtype, each.stride(), each.requires_grad) for each in _tensors(model, loss))
+    tensors = tuple(
+        (id(each), each.dtype, each.stride(), each.requires_grad) for each in _tensors(model, loss)
+    )
     options = tuple(_options(part) for part in (model, loss))
-    momenta = tuple(id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters())
+    momenta = tuple(
+        id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters()
+    )
     return rows, settings, optimizer.max_norm, tensors, options, momenta
 
 

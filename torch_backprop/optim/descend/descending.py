@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 PATHS = ("compiled", "vectors", "tape")
 STRETCH = {"compiled": 4096, "vectors": 256, "tape": 256}
 """Examples of one call of a path, between which the clock is looked at."""
-NOT_FINITE = (
-    "The cost of example {} is not finite: look at this example, or lower lr. The parameters are those before it."
-)
+NOT_FINITE = "The cost of example {} is not finite: look at this example, or lower lr. The parameters are those before it."
 TRIAL = 64
 """Examples by which a slower path is timed at first."""
 
@@ -184,7 +182,11 @@ class Descending:
 
 
 def _check_rows(model: Any, inputs: Any, targets: Any) -> None:
-    for name, kind, value in (("model", nn.Module, model), ("inputs", Tensor, inputs), ("targets", Tensor, targets)):
+    for name, kind, value in (
+        ("model", nn.Module, model),
+        ("inputs", Tensor, inputs),
+        ("targets", Tensor, targets),
+    ):
         if not isinstance(value, kind):
             raise TypeError(f"{name} is a {type(value).__name__}: descend() takes a {kind.__name__}.")
     for name, tensor in (("inputs", inputs), ("targets", targets)):

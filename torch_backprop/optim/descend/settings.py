@@ -96,7 +96,9 @@ def check_modules(*parts: Any) -> None:
             where = f"{name or 'the model'} ({type(module).__name__})"
             allow(not couples_or_draws(module), f"it couples no rows and draws no numbers, as {where} does")
             allow(not _hooks_of(module), f"it would not call the hooks of {where}")
-    allow(not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"), "it has no autocast")
+    allow(
+        not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"), "it has no autocast"
+    )
     allow(not nn.modules.module._has_any_global_hook(), "it would not call the global hooks of modules")
 
 

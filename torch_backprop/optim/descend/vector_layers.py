@@ -101,7 +101,9 @@ def vector_layers(model: Any, shape: torch.Size, settings: Settings) -> tuple[li
     for layer in _flat(model):
         forward = OURS.get(type(layer).forward, type(layer).forward)
         if forward is nn.Linear.forward:
-            allow(shape == (layer.in_features,), f"a Linear layer has vectors of {layer.in_features} before it")
+            allow(
+                shape == (layer.in_features,), f"a Linear layer has vectors of {layer.in_features} before it"
+            )
             first = not any(isinstance(part, Affine) and part.learns for part in layers)
             layers.append(Affine(layer, settings, first))
             shape = torch.Size([layer.out_features])

@@ -33,9 +33,7 @@ class Vectors:
 
     name = "vectors"
 
-    def __init__(
-        self, optimizer: "Descent", model: Any, loss: Any, inputs: Tensor, targets: Tensor
-    ) -> None:
+    def __init__(self, optimizer: "Descent", model: Any, loss: Any, inputs: Tensor, targets: Tensor) -> None:
         check_settings(optimizer)
         check_modules(model, loss)
         settings = learning(optimizer)

@@ -78,10 +78,7 @@ def elementwise(
 ) -> Value:
     """Return the value of an expression of operands, arrays or numbers, in their dtype `among`."""
     among = among or dtype
-    values = [
-        cast(each, among) if isinstance(each, Value) else constant(each, among)
-        for each in operands
-    ]
+    values = [cast(each, among) if isinstance(each, Value) else constant(each, among) for each in operands]
     # Text that is repeated would double with each operator in a chain.
     repeated = [form.count(f"{{{place}}}") > 1 for place in range(len(values))]
     values = [
@@ -123,7 +120,13 @@ def clamp(program: Program, meta: Any, x: Value, low: Any = None, high: Any = No
 
 def power(program: Program, meta: Any, x: Value, exponent: float) -> Value:
     """Return x to the power of a number."""
-    forms = {2: "({0} * {0})", 3: "({0} * {0} * {0})", 0.5: "sqrt{f}({0})", -0.5: "(1 / sqrt{f}({0}))", -1: "(1 / {0})"}
+    forms = {
+        2: "({0} * {0})",
+        3: "({0} * {0} * {0})",
+        0.5: "sqrt{f}({0})",
+        -0.5: "(1 / sqrt{f}({0}))",
+        -1: "(1 / {0})",
+    }
     if exponent in forms:
         return elementwise(program, forms[exponent], meta.dtype, [x])
     return elementwise(program, "pow{f}({0}, {1})", meta.dtype, [x, exponent])

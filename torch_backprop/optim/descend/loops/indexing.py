@@ -19,7 +19,9 @@ def permute(program: Program, x: Value, dims: list[int]) -> Value:
     return view(x, [x.shape[dim] for dim in dims], [x.strides[dim] for dim in dims])
 
 
-def slice_of(program: Program, x: Value, dim: int = 0, start: Any = None, stop: Any = None, step: int = 1) -> Value:
+def slice_of(
+    program: Program, x: Value, dim: int = 0, start: Any = None, stop: Any = None, step: int = 1
+) -> Value:
     """Return a slice along a dimension."""
     x = program.settle(x)
     dim %= len(x.shape)

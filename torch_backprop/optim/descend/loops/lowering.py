@@ -69,7 +69,9 @@ def variance_and_mean(
     middle = program.settle(elementwise(program, "({0} / {1})", x.dtype, [kept, count]))
     squares = elementwise(program, "(({0} - {1}) * ({0} - {1}))", x.dtype, [x, middle])
     squares = reduction(program, squares, dims, keepdim, "0", "{0} + {1}", x.dtype)
-    over = elementwise(program, "({0} / {1})", x.dtype, [squares, count - (1 if correction is None else correction)])
+    over = elementwise(
+        program, "({0} / {1})", x.dtype, [squares, count - (1 if correction is None else correction)]
+    )
     return over, program.reshape(middle, tuple(metas[1].shape))
 
 
@@ -83,7 +85,9 @@ def extreme(sign: str, start: str) -> Callable[..., Value]:
     return find
 
 
-def plus_product(program: Program, meta: Any, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1) -> Value:
+def plus_product(
+    program: Program, meta: Any, c: Value, a: Value, b: Value, *, beta: Any = 1, alpha: Any = 1
+) -> Value:
     """beta c + alpha a b."""
     ab = products.matrix_product(program, a, b)
     form = "({0} + {1})" if beta == alpha == 1 else "({2} * {0} + {3} * {1})"
@@ -112,7 +116,9 @@ def convolved(program: Program, meta: Any, *args: Any) -> Value:
 
 def chosen(program: Program, meta: Any, condition: Value, a: Any, b: Any) -> Value:
     """One of two, element by element."""
-    a, b = (cast(each, meta.dtype) if isinstance(each, Value) else constant(each, meta.dtype) for each in (a, b))
+    a, b = (
+        cast(each, meta.dtype) if isinstance(each, Value) else constant(each, meta.dtype) for each in (a, b)
+    )
     shape = tuple(meta.shape)
     condition, a, b = (spread(each, shape) for each in (condition, a, b))
     return Value(shape, meta.dtype, lambda i: f"({condition.at(i)} ? {a.at(i)} : {b.at(i)})")
@@ -165,7 +171,9 @@ OPERATORS: dict[Any, Operator] = {
     aten.slice.Tensor: lambda program, _, *args: indexing.slice_of(program, *args),
     aten.select.int: lambda program, _, *args: indexing.select(program, *args),
     aten.split_with_sizes.default: lambda program, _, *args: indexing.split(program, *args),
-    aten.cat.default: lambda program, meta, parts, dim=0: indexing.cat(program, parts, dim, tuple(meta.shape)),
+    aten.cat.default: lambda program, meta, parts, dim=0: indexing.cat(
+        program, parts, dim, tuple(meta.shape)
+    ),
     aten.gather.default: lambda program, _, *args: indexing.gather(program, *args),
     aten.index_select.default: lambda program, _, *args: indexing.index_select(program, *args),
     aten.embedding.default: lambda program, _, w, index, *__: indexing.take(program, w, [index]),

@@ -56,7 +56,9 @@ def convolution(
     """
     x, w = program.settle(x), program.settle(w)
     kernel = w.shape[2:]
-    stride, padding, dilation = (list(each) * (len(kernel) // len(each)) for each in (stride, padding, dilation))
+    stride, padding, dilation = (
+        list(each) * (len(kernel) // len(each)) for each in (stride, padding, dilation)
+    )
     large, small = (shape[2:], x.shape[2:]) if transposed else (x.shape[2:], shape[2:])
     steps = list(zip(stride, dilation, strict=True))
     sizes = zip(steps, small, kernel, large, padding, strict=True)

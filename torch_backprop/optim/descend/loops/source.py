@@ -134,7 +134,7 @@ def _finish(program: Program, cost: Value, state: list[Value], new: list[Value])
 def _is_in_place(old: Value, value: Value) -> bool:
     index = tuple(f"i{place}" for place in range(len(old.shape)))
     target, text = old.at(index), value.at(index)
-    return set(re.findall(r"\bs\d+\[[^\]]*\]", text)) <= {target} 
+    return set(re.findall(r"\bs\d+\[[^\]]*\]", text)) <= {target}
 
 
 def _copied(value: Value) -> Value:

@@ -1,0 +1,79 @@
+"""One pass of backpropagation over a handwritten digit, layer by layer, with autograd's numbers beside it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import torch_backprop
+from experiments.environment import environment
+from experiments.report import say_where, write_events
+from experiments.run import Run
+from experiments.trace.options import Options
+from torch_backprop.optim import MiniBatchGD
+
+BATCH_SIZE, LR = 32, 0.02
+COLUMNS = ("layer", "gradient of", "norm by hand", "norm by autograd", "difference")
+
+
+def main(run: Run) -> None:
+    """Train for a moment, trace one example, print the passes, and leave the page and the drawing."""
+    options: Options = run.options
+    torch.manual_seed(options.seed)
+    if options.model.name == "2-2-1":
+        trace = _tiny()
+    else:
+        x, y = (torch.tensor(values) for values in load_digits(return_X_y=True))
+        x = x.view(-1, 8, 8).float() / 16
+        model = _trained(options.model.name, x, y, options.epochs)
+        trace = _traced(model, x, y, options.example)
+    print(trace.table())
+    rows = list(_rows(trace))
+    run.write_rows("metrics.csv", COLUMNS, rows)
+    for column in COLUMNS[2:]:
+        write_events(run, column, {column: [(i, row[column]) for i, row in enumerate(rows)]})
+    run.write("environment.yaml", yaml.safe_dump([environment(options.seed, "cpu")], sort_keys=False))
+    trace.plot(run.folder / "drawing.svg")
+    say_where(Console(), run, run.write("report.html", trace.to_html()))
+
+
+def _rows(trace: torch_backprop.Trace) -> Iterator[dict[str, Any]]:
+    """Yield each gradient in the order of the backward pass."""
+    for layer in reversed(trace.layers):
+        pairs = {"its output": layer.error, **layer.gradients}
+        for name, each in pairs.items():
+            norms = [0.0 if x is None else x.norm().item() for x in (each.ours, each.autograd)]
+            yield dict(zip(COLUMNS, (layer.title, name, *norms, float(each.difference)), strict=True))
+
+
+def _tiny() -> torch_backprop.Trace:
+    """A network of two inputs, two hidden units and one output, on one example."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 1), nn.Sigmoid())
+    return torch_backprop.trace(model, nn.MSELoss(), torch.tensor([[0.05, 0.1]]), torch.tensor([[0.01]]))
+
+
+def _trained(name: str, x: Tensor, y: Tensor, epochs: int) -> nn.Sequential:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
+    if name == "convolution":
+        first = (nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        model = nn.Sequential(*first, nn.Flatten(), nn.Linear(64, 10))
+    torch_backprop.convert(model)
+    optimizer = MiniBatchGD(model.parameters(), LR, BATCH_SIZE, momentum=0.9)
+    batches = list(zip(x.split(BATCH_SIZE), y.split(BATCH_SIZE), strict=True))
+    for _ in range(epochs):
+        for inputs, targets in optimizer.epoch(batches):
+            optimizer.step(lambda inputs, targets: cross_entropy(model(inputs), targets), inputs, targets)
+    return model
+
+
+def _traced(model: nn.Sequential, x: Tensor, y: Tensor, example: int) -> torch_backprop.Trace:
+    one = slice(example, example + 1)
+    trace = torch_backprop.trace(model, nn.CrossEntropyLoss(), x[one], y[one])
+    share, guess = trace.layers[-1].activation.softmax(1)[0].max(0)
+    print(f"Example {example} is a {y[example]}; the network says {guess}, {share:.0%} sure.\n")
+    return trace
