@@ -1,1 +1,1 @@
-"""Time and memory of the layers, or the time of the optimizers, as ratios to what PyTorch has."""
+"""Time and memory of the layers, or the time of optimizers or of single examples, beside PyTorch's."""

@@ -1,4 +1,4 @@
-"""Measure every layer, or every case of the optimizers, against what PyTorch has."""
+"""Measure every layer, every case of the optimizers, or single examples, against what PyTorch has."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from experiments.benchmark import layers, optimizers
+from experiments.benchmark import examples, floor, layers, optimizers
 from experiments.benchmark.figures import dots
 from experiments.benchmark.layers import COLUMNS, Measurement, chosen
 from experiments.benchmark.options import Options
@@ -33,12 +33,15 @@ def main(run: Run) -> None:
         RunError: If the pattern is the name of nothing.
     """
     options: Options = run.options
-    pieces = _of_optimizers(options) if options.optimizers else _of_layers(options)
+    of, tell, noun, example = _of_layers, _tell_layers, "layer", "Conv2d"
+    if options.optimizers:
+        of, tell, noun, example = _of_optimizers, _tell_optimizers, "case", optimizers.cases()[0].name
+    elif options.examples:
+        of, tell, noun, example = _of_examples, _tell_examples, "model", "linear"
+    pieces = of(options)
     if not pieces:
-        noun = "case" if options.optimizers else "layer"
-        example = optimizers.cases()[0].name if options.optimizers else "Conv2d"
         raise RunError(f"--only: {options.only!r} is the name of no {noun}, such as {example!r}")
-    study(run, pieces, partial(_tell_optimizers if options.optimizers else _tell_layers, options))
+    study(run, pieces, partial(tell, options))
 
 
 def _of_layers(options: Options) -> Mapping[str, Piece]:
@@ -61,6 +64,15 @@ def _of_optimizers(options: Options) -> Mapping[str, Piece]:
         return lambda _: optimizers.measure(case, repetitions)
 
     return {case.name: Piece(case.name, 1.0, measure(case)) for case in optimizers.matching(options.only)}
+
+
+def _of_examples(options: Options) -> Mapping[str, Piece]:
+    repetitions = 3 if options.fast or options.quick else 40
+
+    def measure(name: str) -> Callable[[Progress], list[dict[str, Any]]]:
+        return lambda _: examples.measure(name, repetitions)
+
+    return {name: Piece(name, 1.0, measure(name)) for name in examples.matching(options.only)}
 
 
 def _tell_layers(options: Options, found: dict[str, Any]) -> Account:
@@ -121,6 +133,32 @@ def _tell_optimizers(options: Options, found: dict[str, Any]) -> Account:
         heads,
         measured,
         {"optimizers": {"time over a plain loop": [(i, row["ratio"]) for i, row in enumerate(measured)]}},
+    )
+
+
+def _tell_examples(options: Options, found: dict[str, Any]) -> Account:
+    measured = [row for rows in found.values() for row in rows]
+    rows = [[str(row[column]) for column in examples.COLUMNS] for row in measured]
+    headline = ""
+    if measured:
+        fastest = max(measured, key=lambda row: row["ratio"] if row["way"] != examples.FLOOR else 0)
+        headline = (
+            f"The fastest is {fastest['way']}, <b>{fastest['ratio']:.0f}</b> times as fast as a plain loop of"
+            f" torch.optim.SGD on the {fastest['model']} model. Microseconds of processor time for one digit;"
+            f" speed-up over the plain loop; floors, the time over that of raw loops in C."
+            f" {floor.why_not()} {machine()}"
+        )
+    heads = ("model", "way", "us", "speed-up", "floors", "seconds before")
+    return Account(
+        "One example at a time",
+        options.only,
+        headline,
+        heads,
+        rows,
+        [],
+        examples.COLUMNS,
+        measured,
+        {"examples": {"times as fast as the plain loop": [(i, r["ratio"]) for i, r in enumerate(measured)]}},
     )
 
 

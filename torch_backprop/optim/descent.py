@@ -19,13 +19,13 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
-from torch_backprop.optim.one_by_one import OneByOne
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
 from torch_backprop.optim.processes import ENDED, gather, grouped, place
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
 from torch_backprop.optim.walk import Walk
 from torch_backprop.optim.whole import Whole
+from torch_backprop.optim.whole_pass import WholePass
 
 Batch = TypeVar("Batch")
 Evaluate = Callable[[], tuple[Any, Gradients]]
@@ -48,7 +48,7 @@ NESTED = "step() was called inside the closure or cost of a step: let that retur
 SERIAL = "Stochastic descent over {} processes is exact but serial: one example at a time, each sent to all."
 
 
-class Descent(OneByOne):
+class Descent(WholePass):
     """Base of BatchGD, StochasticGD and MiniBatchGD, which say how many examples make a group.
 
     Args:
@@ -93,9 +93,6 @@ class Descent(OneByOne):
         check_choice("normalize", self.normalize, ("group", "population"))
         max_norm = chosen.pop("max_norm")
         self.examples_seen = 0
-        self.paths: dict[str, int] = {}
-        # Seconds by slower paths than a compiled one.
-        self._spent = 0.0
         self._group = OpenGroup()
         self._walk: Any = None
         self._transaction: Transaction | None = None
@@ -173,45 +170,6 @@ class Descent(OneByOne):
             raise RuntimeError("take() hands out rows inside the closure given to step(): call it there.")
         return self._walk.take(rows, weight)
 
-    def descend(
-        self,
-        model: Any,
-        loss: Callable[[Any, Tensor], Tensor],
-        inputs: Tensor,
-        targets: Tensor,
-        *,
-        path: str | None = None,
-        quiet: bool = False,
-    ) -> Tensor | None:
-        """Make one whole pass over tensors in memory, by the fastest path that ends in the same parameters.
-
-        "compiled" runs a stretch of examples in one call of compiled code, "vectors" takes one example at a
-        time through Linear and elementwise layers by vectors, and "tape" takes any model by
-        `Backpropagation`. The first two are for `StochasticGD`; the first is compiled once for a model, its
-        options and the shapes, where a C compiler is found and the work ahead repays the seconds it takes.
-
-        Args:
-            model: any module of this package's layers, or converted to them, and ordinary operations.
-            loss: a module or function of output and targets, that returns their mean or sum (`reduction`).
-            inputs, targets: of shape (N, *), in the order of the pass.
-            path: one of these, instead of the fastest.
-            quiet: show no progress bar, which else appears on a terminal after two seconds.
-
-        Returns:
-            As `step`: the mean (or sum) of the costs, each at the parameters it was computed at.
-
-        Raises:
-            TypeError: if an argument is of a wrong kind, or the model does not take integers.
-            ValueError: if there are not as many targets as inputs, the path is not possible, or a cost is
-                not finite; the message names the example, and the parameters are those before it.
-        """
-        from torch_backprop.optim.descend import Descending
-
-        descending = Descending(self, model, loss, inputs, targets, path)
-        # The same, that it may be asked after a failure too.
-        self.paths = descending.taken
-        return descending.run(quiet)
-
     def flush(self) -> None:
         """Close the open group: update with the examples it has. Does nothing if it has none."""
         if self._group.examples:
@@ -288,16 +246,6 @@ class Descent(OneByOne):
         self._group.add(part)
         if filled:
             self._close()
-
-    def _passed(self, rates: Tensor, cost: float) -> None:
-        """Count examples, one update each, that another path has descended over at `rates`."""
-        self.updates += len(rates)
-        self.examples_seen += len(rates)
-        for group, rate, before in zip(self.param_groups, rates[-1].tolist(), self._rates, strict=True):
-            if before or self.scheduled:
-                group["lr"] = rate
-        # A scheduler looks for this, and a step would have said it.
-        self._opt_called = True
 
     def _denominator(self, summed: Part | OpenGroup) -> float:
         return summed.weight if self.normalize == "group" else summed.examples

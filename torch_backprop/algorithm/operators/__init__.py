@@ -32,7 +32,7 @@ CONSTANT = frozenset(
         aten._local_scalar_dense, aten.sym_size, aten.sym_stride, aten.sym_numel, aten.resize_,
     )
     for overload in packet.overloads()
-)  # fmt: skip
+) | {torch.ops.prim.device.default}  # fmt: skip
 """Operators whose output does not depend on the numbers in their arguments, or is cut off from them."""
 
 __all__ = ["CONSTANT", "TABLE"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 import weakref
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,13 @@ from torch.autograd.graph import increment_version
 
 from torch_backprop.optim.descend.loops import ALIGNMENT, Unknown, compiler, load, write
 from torch_backprop.optim.descend.settings import Refused, allow, check_modules, check_settings
-from torch_backprop.optim.descend.step_graph import trace_step
+from torch_backprop.optim.descend.step_graph import StepGraph, trace_step
 
 if TYPE_CHECKING:
     from torch_backprop.optim.descent import Descent
 
+PROOF = 4
+"""Examples by which compiled code is held to PyTorch's."""
 PLAIN = (bool, int, float, str, tuple, type(None))
 # By model, for a step is of no use when its model is gone.
 _steps: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Compiled]] = weakref.WeakKeyDictionary()
@@ -44,16 +45,19 @@ class Compiled:
     ) -> None:
         x, t = inputs[:1].contiguous(), targets[:1].contiguous()
         step = trace_step(optimizer, model, loss, x, t)
-        groups = len(optimizer.param_groups)
         try:
-            source = write(step.graph, step.state, step.fixed, step.constants, x, t, groups)
+            source = write(step.module.graph, step.state, step.fixed, step.constants, x, t, step.groups)
         except Unknown as error:
             raise Refused(f"it has no translation of {error}") from error
+        try:
+            self.function = load(source.text)
+        except (OSError, RuntimeError) as error:
+            raise Refused(f"it needs a C compiler that works ({error})") from error
         self.state, self.fixed = step.state, [*step.fixed, *source.read]
-        self.function = load(source.text)
         self.scratch = torch.empty(source.scratch + ALIGNMENT, dtype=torch.uint8)
         # Kept, since the cache knows it by its id.
         self.loss = loss
+        self._prove(step, inputs[:PROOF], targets[:PROOF])
 
     def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
         """Descend over some examples at their rates.
@@ -62,37 +66,80 @@ class Compiled:
             The cost of each example before its update, up to the first that the step cannot do: one whose
             cost is not finite, or that has an index which is out of range.
         """
-        inputs, targets, costs = inputs.contiguous(), targets.contiguous(), rates.new_empty(len(rates))
-        tensors = (inputs, targets, rates.contiguous(), costs)
+        costs = self._run(self.state, inputs, targets, rates)
+        # Written behind autograd's back, which has to know.
+        increment_version(self.state)
+        return costs
+
+    def _run(self, state: list[Tensor], inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
+        costs = rates.new_empty(len(rates))
+        tensors = (inputs.contiguous(), targets.contiguous(), rates.contiguous(), costs)
         begin = -self.scratch.data_ptr() % ALIGNMENT
         done = self.function(
             len(inputs),
-            _pointers(self.state),
+            _pointers(state),
             _pointers(self.fixed),
             *(tensor.data_ptr() for tensor in tensors),
             self.scratch.data_ptr() + begin,
         )
-        # Written behind autograd's back, which has to know.
-        increment_version(self.state)
         return costs[:done]
 
+    @torch.no_grad()
+    def _prove(self, step: StepGraph, inputs: Tensor, targets: Tensor) -> None:
+        """Hold the code to what PyTorch makes of the same graph, for compilers have faults too.
 
-def compiled(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Compiled:
-    """Return the compiled step, a new one if there is none for this model, these shapes and settings.
+        Raises:
+            Refused: if they differ by more than rounding.
+        """
+        rates = torch.full((len(inputs), step.groups), 0.1, dtype=torch.float64)
+        found = [each.clone() for each in self.state]
+        costs = self._run(found, inputs, targets, rates)
+        expected: list[Tensor] = [each.detach() for each in self.state]
+        for example, cost in enumerate(costs):
+            row = slice(example, example + 1)
+            true, *expected = step.module(*expected, *step.fixed, inputs[row], targets[row], *rates[example])
+            allow(_agree(cost, true), "the C compiler's code computes another cost than PyTorch")
+        same = all(map(_agree, found, expected))
+        allow(same, "the C compiler's code computes another update than PyTorch")
+
+
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether two tensors are the same up to rounding, of which a sum of many terms has much."""
+    tolerance = torch.finfo(expected.dtype).eps * 2**10
+    scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
+    return torch.allclose(found.to(expected.dtype), expected, 0, scale * tolerance, equal_nan=True)
+
+
+def key(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Hashable:
+    """Return what a compiled step depends on: options of modules, settings, shapes and tensors.
 
     Raises:
-        Refused: if there can be none.
+        Refused: if it can be seen without tracing that there can be none.
     """
     check(optimizer, model, loss, inputs, targets)
-    key, steps = _key(optimizer, model, loss, inputs, targets), _steps.setdefault(model, {})
-    if key not in steps:
-        steps[key] = Compiled(optimizer, model, loss, inputs, targets)
-    return steps[key]
+    rows = tuple((each.shape[1:], each.dtype) for each in (inputs, targets))
+    names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
+    settings = tuple(
+        (tuple(map(id, group["params"])), *(group[name] for name in names))
+        for group in optimizer.param_groups
+    )
+    tensors = tuple(
+        (id(each), each.dtype, each.stride(), each.requires_grad) for each in _tensors(model, loss)
+    )
+    momenta = tuple(
+        id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters()
+    )
+    return rows, settings, optimizer.max_norm, tensors, _options(model), _options(loss), momenta
 
 
-def is_compiled(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> bool:
-    """Whether there is a compiled step already."""
-    return _key(optimizer, model, loss, inputs, targets) in _steps.get(model, {})
+def known(model: nn.Module, key: Hashable) -> Compiled | None:
+    """Return the compiled step that there is already."""
+    return _steps.get(model, {}).get(key)
+
+
+def keep(model: nn.Module, key: Hashable, step: Compiled) -> None:
+    """Remember a compiled step, as long as there is the model."""
+    _steps.setdefault(model, {})[key] = step
 
 
 def check(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> None:
@@ -122,24 +169,6 @@ def _tensors(*parts: Any) -> Iterator[Tensor]:
         if isinstance(part, nn.Module):
             yield from part.parameters()
             yield from part.buffers()
-
-
-def _key(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Hashable:
-    """What the step depends on: options of modules, settings, and the tensors that it was made for."""
-    rows = tuple((each.shape[1:], each.dtype) for each in (inputs, targets))
-    names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
-    settings = tuple(
-        (tuple(map(id, group["params"])), *(group[name] for name in names))
-        for group in optimizer.param_groups
-    )
-    tensors = tuple(
-        (id(each), each.dtype, each.stride(), each.requires_grad) for each in _tensors(model, loss)
-    )
-    options = tuple(_options(part) for part in (model, loss))
-    momenta = tuple(
-        id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters()
-    )
-    return rows, settings, optimizer.max_norm, tensors, options, momenta
 
 
 def _options(part: Any) -> Hashable:

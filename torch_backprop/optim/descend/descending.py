@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,22 @@ from torch import Tensor, nn
 
 from torch_backprop.optim.arguments import check_choice
 from torch_backprop.optim.descend.bar import Bar
-from torch_backprop.optim.descend.compiled import Compiled, check, compiled, is_compiled
+from torch_backprop.optim.descend.compiled import Compiled, keep, key, known
 from torch_backprop.optim.descend.settings import Refused, rates
-from torch_backprop.optim.taped import Taped
 from torch_backprop.optim.descend.vectors import Vectors
 from torch_backprop.optim.open_group import mean_cost
+from torch_backprop.optim.taped import Taped
 
 if TYPE_CHECKING:
     from torch_backprop.optim.descent import Descent
 
 PATHS = ("compiled", "vectors", "tape")
-STRETCH = {"compiled": 4096, "vectors": 256, "tape": 256}
+STRETCH = {"compiled": 4096, "vectors": 1024, "tape": 256}
 """Examples of one call of a path, between which the clock is looked at."""
-NOT_FINITE = "The cost of example {} is not finite: look at this example, or lower lr. The parameters are those before it."
+NOT_FINITE = (
+    "The cost of example {} is not finite: look at this example, or lower lr."
+    " The parameters are those before it."
+)
 TRIAL = 64
 """Examples by which a slower path is timed at first."""
 
@@ -53,6 +57,8 @@ class Descending:
         self.inputs, self.targets, self.count, self.done = inputs, targets, len(inputs), 0
         self.taped = Taped(optimizer, model, loss)
         self.vectors: Vectors | None = None
+        self.compiled: Compiled | None = None
+        self.key: Hashable = None
         self.costs: list[tuple[float, float]] = []
         self.refused: set[str] = set()
         # By the slower paths: seconds of an example.
@@ -60,11 +66,12 @@ class Descending:
         self.taken: dict[str, int] = {}
 
     def run(self, quiet: bool) -> Tensor | None:
-        """Go through all examples, with a progress bar unless `quiet`, and return the mean cost or the sum."""
+        """Go through all examples, under a progress bar unless `quiet`; returns their mean cost."""
         bar = Bar(self.count, quiet)
         try:
             while self.done < self.count:
-                bar.show(self.done, self._stretch())
+                path = self._stretch()
+                bar.show(self.done, path)
         finally:
             bar.clear()
         self.optimizer.end_epoch()
@@ -78,7 +85,8 @@ class Descending:
         # Examples by which the pace is found are few, for a faster path may be the right one.
         limit = TRIAL if self.path is None and not self.pace else self.count
         if runner is None:
-            self._by_tape(min(limit, STRETCH["tape"]))
+            # A momentum that is to be compiled begins by one example.
+            self._by_tape(1 if self.path == "compiled" else min(limit, STRETCH["tape"]))
         else:
             self._by(runner, min(limit, STRETCH[runner.name]))
         path = runner.name if runner else "tape"
@@ -104,25 +112,31 @@ class Descending:
         try:
             return make()
         except Refused as reason:
-            if self.path == path:
-                raise ValueError(f"path={path!r} is not possible: {reason}.") from reason
-            self.refused.add(path)
+            self._refuse(path, reason)
             return None
 
+    def _refuse(self, path: str, reason: Refused) -> None:
+        if self.path == path:
+            raise ValueError(f"path={path!r} is not possible: {reason}.") from reason
+        self.refused.add(path)
+
     def _compiled(self) -> Compiled | None:
-        check(*self.what)
-        if not self._has_momenta():
-            return None
-        if not is_compiled(*self.what) and self.path is None:
-            ahead = (self.count - self.done) * self.pace
-            # What was spent counts as well: never much more than twice the time of who knows the future.
-            if not self.pace or self.optimizer._spent + ahead < self.building:
-                return None
-        begun, known = time.perf_counter(), is_compiled(*self.what)
-        runner = compiled(*self.what)
-        if not known:
+        if self.compiled or not self._has_momenta():
+            return self.compiled
+        self.key, model = self.key or key(*self.what), self.taped.model
+        self.compiled = known(model, self.key)
+        if self.compiled is None and (self.path == "compiled" or self._repays_building()):
+            begun = time.perf_counter()
+            self.compiled = Compiled(*self.what)
+            keep(model, self.key, self.compiled)
             type(self).building = time.perf_counter() - begun
-        return runner
+        return self.compiled
+
+    def _repays_building(self) -> bool:
+        """Whether the examples ahead, and those that were slower than they might have been, take as long."""
+        # With those before, it is never much more than twice the time of who knows the future.
+        spent, ahead = self.optimizer._spent, (self.count - self.done) * self.pace
+        return bool(spent or self.pace) and spent + ahead >= self.building
 
     def _has_momenta(self) -> bool:
         return all(
@@ -139,7 +153,7 @@ class Descending:
         try:
             costs = runner.run(self.inputs[start:stop], self.targets[start:stop], table)
         except Refused as reason:
-            self._unless_refused(runner.name, lambda: _raise(reason))
+            self._refuse(runner.name, reason)
             return
         count = len(costs)
         if count:
@@ -149,7 +163,7 @@ class Descending:
             self._by_tape(1)
 
     def _by_tape(self, limit: int) -> None:
-        """Descend over at most `limit` examples through `Descent.step`, a group or a part of one at a time."""
+        """Descend over at most `limit` examples by `Descent.step`, at most a group at a time."""
         end = min(self.count, self.done + limit)
         while self.done < end:
             start = self.done
@@ -196,7 +210,3 @@ def _check_rows(model: Any, inputs: Any, targets: Any) -> None:
         raise ValueError(
             f"targets has {len(targets)} rows and inputs has {len(inputs)}: each example needs one of both."
         )
-
-
-def _raise(error: Exception) -> None:
-    raise error

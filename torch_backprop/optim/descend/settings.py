@@ -1,4 +1,4 @@
-"""What the fast paths may do: the settings of an optimizer that they know, and those that they leave alone."""
+"""What the fast paths may do: the settings of an optimizer that they know, and those they leave alone."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -43,10 +43,13 @@ class Setting:
     weight_decay: float
     sign: int
 
-    def factors(self, rates: Tensor) -> Iterator[tuple[float, float]]:
-        """Yield for each row of `rates` what the gradient is multiplied by, and what the parameter is."""
-        eta = rates[:, self.group]
-        return zip((self.sign * eta).tolist(), (1 - self.weight_decay * eta).tolist(), strict=True)
+    def steps(self, rates: Tensor) -> Iterator[float]:
+        """Yield for each row of `rates` what the gradient is multiplied by."""
+        return iter((self.sign * rates[:, self.group]).tolist())
+
+    def shrinks(self, rates: Tensor) -> Iterator[float]:
+        """Yield for each row of `rates` what the parameter is multiplied by before, if it decays."""
+        return iter((1 - self.weight_decay * rates[:, self.group]).tolist() if self.weight_decay else ())
 
 
 Settings = dict[Tensor, Setting]
@@ -80,7 +83,9 @@ def check_settings(optimizer: "Descent", *, momentum: bool = False) -> None:
     allow(momentum or optimizer.max_norm is None, "it forms no gradient whose norm max_norm could bound")
     allow(not getattr(optimizer, "average", 0), "it does not average the iterates")
     allow(getattr(optimizer, "_reduction", None) is None, "it has no variance reduction")
-    allow(not (adaptive and decays), 'schedule="adaptive" would need the penalty before each update')
+    allow(
+        not (adaptive and decays), 'it knows no penalty, as schedule="adaptive" with weight_decay would need'
+    )
     allow(not _hooked(optimizer), "it would not call the hooks on updates and steps")
     allow(place()[1] == 1, "it is for one process")
 
@@ -113,7 +118,7 @@ def _hooks_of(module: nn.Module) -> bool:
 
 
 def rates(optimizer: "Descent", count: int) -> Tensor:
-    """Return the learning rate of each parameter group for the next `count` updates, of shape (count, groups).
+    """Return the rates of the parameter groups for the next `count` updates, of shape (count, groups).
 
     Schedules and functions are asked as for the updates themselves, and nothing is changed.
     """

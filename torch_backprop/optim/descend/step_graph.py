@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import core_aten_decompositions, get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from torch_backprop.algorithm import Backpropagation, arguments
@@ -32,6 +33,24 @@ WHOLE = (
     aten.gelu,
     aten.native_layer_norm,
     aten.native_group_norm,
+    aten.native_batch_norm,
+    aten._native_batch_norm_legit,
+    aten._native_batch_norm_legit_no_training,
+    aten.leaky_relu,
+    aten._scaled_dot_product_flash_attention_for_cpu,
+    aten.elu,
+    aten.linalg_vector_norm,
+    aten.softplus,
+    aten.hardtanh,
+    aten.hardsigmoid,
+    aten.hardswish,
+    aten.celu,
+    aten.mish,
+    aten.silu,
+    aten.log_sigmoid_forward,
+    aten.smooth_l1_loss,
+    aten.huber_loss,
+    aten.mse_loss,
 )
 
 
@@ -40,15 +59,17 @@ class StepGraph:
     """A traced step.
 
     Attributes:
-        graph: of ATen's operators, all functional, with an input for each tensor below, x, t and rate.
+        module: a graph of ATen's functional operators, with inputs for the tensors below, x, t and the rates.
         state: the parameters that learn, and their momenta after them.
         fixed: the other parameters, and the buffers.
+        groups: the number of rates.
         constants: the nodes that depend on no input, and their tensors.
     """
 
-    graph: fx.Graph
+    module: fx.GraphModule
     state: list[Tensor]
     fixed: list[Tensor]
+    groups: int
     constants: dict[fx.Node, Tensor]
 
 
@@ -65,7 +86,7 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     try:
         traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
         _check(traced.graph)
-        table = {**torch._decomp.core_aten_decompositions(), **torch._decomp.get_decompositions(WHOLE)}
+        table: Any = {**core_aten_decompositions(), **get_decompositions(WHOLE)}
         functional = torch.func.functionalize(traced)
         traced = make_fx(functional, table, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
     except Refused:
@@ -73,9 +94,10 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     except Exception as error:
         raise Refused(f"the step cannot be traced ({type(error).__name__}: {error})") from error
     traced.graph.eliminate_dead_code()
+    traced.recompile()
     changed = any(node.target is aten.copy_.default for node in traced.graph.nodes)
     allow(not changed, "it changes no buffers")
-    return StepGraph(traced.graph, state, fixed, _constants(traced))
+    return StepGraph(traced, state, fixed, len(rates), _constants(traced))
 
 
 def pure_step(
@@ -124,12 +146,14 @@ def _check(graph: fx.Graph) -> None:
     for node in graph.nodes:
         drawn = isinstance(node.target, torch._ops.OpOverload) and (
             torch.Tag.nondeterministic_seeded in node.target.tags
+            # Its tag is for a dropout, which no layer here asks it for.
+            and node.target is not aten._scaled_dot_product_flash_attention_for_cpu.default
         )
         allow(not drawn, f"it draws no random numbers, as {node.target} does")
 
 
 def _constants(traced: fx.GraphModule) -> dict[fx.Node, Tensor]:
-    """Return the tensors that the step holds, and those that it makes from nothing, as places of windows are."""
+    """Return the tensors that the step holds, and those that it makes from nothing, as places are."""
     held = {node: getattr(traced, node.target) for node in traced.graph.nodes if node.op == "get_attr"}
     made: dict[fx.Node, Any] = {}
     for node in traced.graph.nodes:

@@ -16,23 +16,26 @@ class CrossEntropy:
     def __init__(self, smoothing: float) -> None:
         self.smoothing = smoothing
 
-    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> Tensor:
-        """Return a row a for each example."""
+    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> list[Tensor]:
+        """Return a for each example."""
         self.g = like.new_empty(outputs)
         allow(targets.dim() == 1 and targets.dtype == torch.int64, "it takes class indices")
         within = bool(((targets >= 0) & (targets < outputs)).all())
         allow(within, f"it takes classes from 0 to {outputs - 1} only")
-        indicators = F.one_hot(targets, outputs).to(like.dtype)
-        return indicators.mul_(1 - self.smoothing).add_(self.smoothing / outputs)
+        self.a = torch.eye(outputs, dtype=like.dtype, device=like.device)
+        self.a.mul_(1 - self.smoothing).add_(self.smoothing / outputs)
+        # One for each class: to take a row from a tensor costs more than to find it in a list.
+        rows = self.a.unbind()
+        return [rows[target] for target in targets.tolist()]
 
     def gradient(self, y: Tensor, a: Tensor, kept: Tensor) -> Tensor:
         """Return dL/dy of one example."""
         torch.softmax(y, 0, out=kept)
         return torch.sub(kept, a, out=self.g)
 
-    def costs(self, p: Tensor, a: Tensor) -> Tensor:
+    def costs(self, p: Tensor, targets: Tensor) -> Tensor:
         """Return the costs of some examples, from what was kept; infinite where p has underflowed."""
-        return -torch.xlogy(a, p).sum(1)
+        return -torch.xlogy(self.a[targets], p).sum(1)
 
 
 class SquaredError:
@@ -41,20 +44,20 @@ class SquaredError:
     def __init__(self, mean: bool) -> None:
         self.mean = mean
 
-    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> Tensor:
-        """Return the targets."""
+    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> list[Tensor]:
+        """Return the target of each example."""
         self.g = like.new_empty(outputs)
         fits = targets.shape[1:] == (outputs,) and targets.dtype == like.dtype
         allow(fits, f"it takes targets of shape (N, {outputs}) in {like.dtype}")
         self.factor = 1 / outputs if self.mean else 1.0
-        return targets
+        return list(targets.unbind())
 
     def gradient(self, y: Tensor, t: Tensor, kept: Tensor) -> Tensor:
         """Return dL/dy of one example."""
         torch.sub(y, t, out=kept)
         return torch.mul(kept, 2 * self.factor, out=self.g)
 
-    def costs(self, d: Tensor, t: Tensor) -> Tensor:
+    def costs(self, d: Tensor, targets: Tensor) -> Tensor:
         """Return the costs of some examples, from what was kept."""
         return d.square().sum(1).mul_(self.factor)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torch_backprop.optim.descend.settings import allow, check_modules, check_settings, learning
-from torch_backprop.optim.descend.vector_layers import Affine, vector_layers
+from torch_backprop.optim.descend.vector_layers import Affine, Joined, vector_layers
 from torch_backprop.optim.descend.vector_losses import vector_loss
 
 if TYPE_CHECKING:
@@ -37,16 +37,15 @@ class Vectors:
         check_settings(optimizer)
         check_modules(model, loss)
         settings = learning(optimizer)
-        self.layers, self.outputs = vector_layers(model, inputs.shape[1:], settings)
+        self.layers, self.outputs = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
         self.loss = vector_loss(loss)
         self.affine = [layer for layer in self.layers if isinstance(layer, Affine)]
-        self.weights = weights = [
-            theta for layer in self.affine for theta in (layer.w, layer.b) if theta is not None
-        ]
+        self.weights = weights = [theta for layer in self.affine for theta in layer.parameters]
         allow(len(set(weights)) == len(weights), "it updates a layer before the next one that shares with it")
         allow(settings.keys() <= set(weights), "a parameter that learns is in no layer that it knows")
         same = all((theta.dtype, theta.device) == (inputs.dtype, inputs.device) for theta in weights)
         allow(same and inputs.dtype in (torch.float32, torch.float64), "all is float32, or all float64")
+        self.kept, self.rows = inputs.new_empty(0), ()
         # What comes before the first layer that learns needs no error.
         first = next((place for place, layer in enumerate(self.layers) if layer.learns), len(self.layers))
         self.backwards = self.layers[first:][::-1]
@@ -62,33 +61,41 @@ class Vectors:
         """
         with torch.inference_mode():
             truths = self.loss.prepare(self.outputs, targets, inputs)
-            kept = [theta.clone() for theta in self.weights]
+            before = [theta.clone() for theta in self.weights]
             try:
-                costs = self._run(inputs, truths, rates)
+                costs = self._run(inputs, truths, targets, rates)
                 finite = int(torch.isfinite(costs).long().cumprod(0).sum())
             # A stretch that is interrupted, or spoilt by an example, is none.
             except BaseException:
-                self._restore(kept)
+                self._restore(before)
                 raise
             if finite < len(costs):
-                self._restore(kept)
-                costs = self._run(inputs[:finite], truths[:finite], rates[:finite])
+                self._restore(before)
+                costs = self._run(inputs[:finite], truths[:finite], targets[:finite], rates[:finite])
             return costs
 
-    def _run(self, inputs: Tensor, truths: Tensor, rates: Tensor) -> Tensor:
+    def _run(self, inputs: Tensor, truths: list[Tensor], targets: Tensor, rates: Tensor) -> Tensor:
+        count, rows = len(inputs), inputs.flatten(1)
+        if isinstance(self.layers[0], Joined):
+            rows = torch.cat((rows, rows.new_ones(count, 1)), 1)
         for layer in self.affine:
             layer.begin(rates)
-        kept = inputs.new_empty(len(inputs), self.outputs)
+        # What the loss keeps has the same memory in each stretch.
+        if len(self.kept) < count:
+            self.kept = inputs.new_empty(count, self.outputs)
+            self.rows = self.kept.unbind()
         # Looked up once: the time of an example is that of some ten calls.
         forwards = [layer.forward for layer in self.layers]
         backwards, gradient = [layer.backward for layer in self.backwards], self.loss.gradient
-        for x, truth, keep in zip(inputs.flatten(1).unbind(), truths.unbind(), kept.unbind(), strict=True):
+        for x, truth, keep in zip(rows.unbind(), truths, self.rows, strict=False):
             for forward in forwards:
                 x = forward(x)
             g = gradient(x, truth, keep)
             for backward in backwards:
                 g = backward(g)
-        return self.loss.costs(kept, truths)
+        for layer in self.affine:
+            layer.end()
+        return self.loss.costs(self.kept[:count], targets)
 
     def _restore(self, kept: list[Tensor]) -> None:
         for theta, value in zip(self.weights, kept, strict=True):

@@ -2,6 +2,6 @@
 
 from torch_backprop.optim.descend.loops.library import compiler, load
 from torch_backprop.optim.descend.loops.program import ALIGNMENT, Unknown
-from torch_backprop.optim.descend.loops.source import Source, write
+from torch_backprop.optim.descend.loops.source import HEADER, Source, write
 
-__all__ = ["ALIGNMENT", "Source", "Unknown", "compiler", "load", "write"]
+__all__ = ["ALIGNMENT", "HEADER", "Source", "Unknown", "compiler", "load", "write"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch_backprop.optim.descend.loops.program import Index, Program, Value, dense, stored
+import torch
+
+from torch_backprop.optim.descend.loops.program import Index, Program, Unknown, Value, spread, stored
 
 
 def view(value: Value, shape: Any, strides: Any, offset: int = 0) -> Value:
@@ -36,7 +38,8 @@ def select(program: Program, x: Value, dim: int, place: int) -> Value:
     """Return what is at a place along a dimension, without it."""
     dim, place = dim % len(x.shape), place % x.shape[dim]
     part = slice_of(program, x, dim, place, place + 1)
-    return view(part, *([*each[:dim], *each[dim + 1 :]] for each in (part.shape, part.strides)))
+    shape, strides = ((*each[:dim], *each[dim + 1 :]) for each in (part.shape, part.strides))
+    return view(part, shape, strides)
 
 
 def split(program: Program, x: Value, sizes: list[int], dim: int = 0) -> tuple[Value, ...]:
@@ -75,12 +78,8 @@ def index_select(program: Program, x: Value, dim: int, index: Value) -> Value:
 
 
 def take(program: Program, x: Value, indices: list[Value | None]) -> Value:
-    """Return x at arrays of places, which replace the one dimension that has one.
-
-    Raises:
-        AssertionError: if several dimensions have one.
-    """
-    ((dim, places),) = [(dim, each) for dim, each in enumerate(indices) if each is not None]
+    """Return x at arrays of places, which replace the one dimension that has one."""
+    dim, places = the_only(indices)
     x, places = program.settle(x), checked(program, places, x.shape[dim])
     shape = (*x.shape[:dim], *places.shape, *x.shape[dim + 1 :])
     stop = dim + len(places.shape)
@@ -91,11 +90,53 @@ def take(program: Program, x: Value, indices: list[Value | None]) -> Value:
     return Value(shape, x.dtype, at)
 
 
+def put(program: Program, x: Value, indices: list[Value | None], source: Value, add: bool = False) -> Value:
+    """Return x with `source` assigned or added at arrays of places along one dimension."""
+    dim, places = the_only(indices)
+    y, places = program.copied(x), checked(program, places, x.shape[dim])
+    shape = (*x.shape[:dim], *places.shape, *x.shape[dim + 1 :])
+    source, stop = spread(program.settle(source), shape), dim + len(places.shape)
+    with program.loops(*shape) as i:
+        target = y.at((*i[:dim], places.at(i[dim:stop]), *i[stop:]))
+        program.emit(f"{target} {'+=' if add else '='} {source.at(i)};")
+    return y
+
+
+def the_only(indices: list[Value | None]) -> tuple[int, Value]:
+    """Return the one dimension that has an array of places, and the array.
+
+    Raises:
+        Unknown: if several have one, or it is a mask.
+    """
+    found = [(dim, each) for dim, each in enumerate(indices) if each is not None]
+    if len(found) != 1 or found[0][1].dtype == torch.bool:
+        raise Unknown("an index of several tensors, or a mask")
+    return found[0]
+
+
+def index_add(program: Program, x: Value, dim: int, index: Value, source: Value) -> Value:
+    """Return x with the slices of `source` added at a vector of places along a dimension."""
+    return put(program, x, [None] * (dim % len(x.shape)) + [index], source, True)
+
+
+def slice_scatter(program: Program, x: Value, source: Value, *where: Any) -> Value:
+    """Return x with a slice replaced."""
+    y = program.copied(x)
+    program.store(slice_of(program, y, *where), source)
+    return y
+
+
+def select_scatter(program: Program, x: Value, source: Value, dim: int, place: int) -> Value:
+    """Return x with what is at a place along a dimension replaced."""
+    y = program.copied(x)
+    program.store(select(program, y, dim, place), source)
+    return y
+
+
 def scatter(program: Program, x: Value, dim: int, index: Value, source: Value, sign: str) -> Value:
     """Return x with `source` assigned ("=") or added ("+=") at places along a dimension."""
     dim %= len(x.shape)
-    y = program.array(x.shape, x.dtype)
-    program.store(y, x)
+    y = program.copied(x)
     source, index = program.settle(source), checked(program, index, x.shape[dim])
     with program.loops(*index.shape) as i:
         program.emit(f"{y.at((*i[:dim], index.at(i), *i[dim + 1 :]))} {sign} {source.at(i)};")

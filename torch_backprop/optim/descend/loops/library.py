@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,8 @@ FLAGS = (
     "-fno-signed-zeros",
     "-fno-trapping-math",
     "-fno-math-errno",
+    # gcc 12 loads from wrong places where it makes one masked load out of many conditional ones.
+    "-fno-tree-loop-if-convert",
 )
 
 
@@ -36,11 +39,19 @@ def compiler() -> str | None:
 
 
 def folder() -> Path:
-    """Return where libraries are kept: the variable TORCH_BACKPROP_CACHE, or a folder of this user and version."""
-    if chosen := os.environ.get("TORCH_BACKPROP_CACHE"):
-        return Path(chosen)
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    return Path(tempfile.gettempdir()) / f"torch_backprop_{user}"
+    """Return where libraries are kept: what TORCH_BACKPROP_CACHE says, or the cache of this user."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    # Not the folder for temporary files, where others might put a library of theirs.
+    return Path(os.environ.get("TORCH_BACKPROP_CACHE") or Path(cache, "torch_backprop"))
+
+
+@functools.cache
+def processor() -> str:
+    """Return what tells this kind of processor from others, for whose instructions nothing is compiled."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features"))]
+    return flags[0] if flags else f"{platform.machine()} {platform.processor()}"
 
 
 @functools.cache
@@ -53,7 +64,7 @@ def load(text: str) -> Any:
     name = compiler()
     if name is None:
         raise RuntimeError("there is no C compiler")
-    key = hashlib.sha256("\0".join((text, name, *FLAGS)).encode()).hexdigest()[:24]
+    key = hashlib.sha256("\0".join((text, name, processor(), *FLAGS)).encode()).hexdigest()[:24]
     path = folder() / f"{key}.so"
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -114,6 +114,19 @@ def convolved(program: Program, meta: Any, *args: Any) -> Value:
     return products.convolution(program, *args, shape=tuple(meta.shape))
 
 
+def padded(program: Program, meta: Any, x: Value, pad: list[int], number: float = 0) -> Value:
+    """A number around the last dimensions."""
+    sides = list(zip(pad[::2], pad[1::2], strict=True))[::-1]
+    if min(pad) < 0:
+        raise Unknown("a negative padding")
+    y = program.filled(tuple(meta.shape), meta.dtype, literal(number, meta.dtype))
+    inside, outer = y, len(x.shape) - len(sides)
+    for dim, (before, _) in enumerate(sides, outer):
+        inside = indexing.slice_of(program, inside, dim, before, before + x.shape[dim])
+    program.store(inside, x)
+    return y
+
+
 def chosen(program: Program, meta: Any, condition: Value, a: Any, b: Any) -> Value:
     """One of two, element by element."""
     a, b = (
@@ -146,6 +159,9 @@ OPERATORS: dict[Any, Operator] = {
     aten.var_mean.correction: variance_and_mean,
     aten.amax.default: extreme(">", "-INFINITY"),
     aten.amin.default: extreme("<", "INFINITY"),
+    aten.any.dim: lambda program, meta, x, dim, keep=False: reduction(
+        program, x, [dim], keep, "0", "({0} || {1})", meta.dtype
+    ),
     aten.where.self: chosen,
     aten.clamp.default: clamp,
     aten.clamp_min.default: clamp,
@@ -156,6 +172,10 @@ OPERATORS: dict[Any, Operator] = {
     aten.zeros_like.default: lambda program, meta, *_, **__: constant(0, meta.dtype, tuple(meta.shape)),
     aten.ones_like.default: lambda program, meta, *_, **__: constant(1, meta.dtype, tuple(meta.shape)),
     aten.scalar_tensor.default: filled,
+    aten.constant_pad_nd.default: padded,
+    aten.copy.default: lambda program, meta, _, x, *__: cast(
+        spread(program.settle(x), tuple(meta.shape)), meta.dtype
+    ),
     aten.alias.default: converted,
     aten.clone.default: converted,
     aten.detach.default: converted,
@@ -177,8 +197,13 @@ OPERATORS: dict[Any, Operator] = {
     aten.gather.default: lambda program, _, *args: indexing.gather(program, *args),
     aten.index_select.default: lambda program, _, *args: indexing.index_select(program, *args),
     aten.embedding.default: lambda program, _, w, index, *__: indexing.take(program, w, [index]),
-    aten.scatter_add.default: lambda program, _, *args: indexing.scatter(program, *args, "+="),
-    aten.scatter.src: lambda program, _, *args: indexing.scatter(program, *args, "="),
+    aten.index.Tensor: lambda program, _, x, indices: indexing.take(program, x, indices),
+    aten.index_put.default: lambda program, _, *args: indexing.put(program, *args),
+    aten.index_add.default: lambda program, _, *args: indexing.index_add(program, *args),
+    aten.slice_scatter.default: lambda program, _, *args: indexing.slice_scatter(program, *args),
+    aten.select_scatter.default: lambda program, _, *args: indexing.select_scatter(program, *args),
+    aten.scatter_add.default: lambda program, _, *args: indexing.scatter(program, *args, sign="+="),
+    aten.scatter.src: lambda program, _, *args: indexing.scatter(program, *args, sign="="),
     operator.getitem: lambda program, _, values, place: values[place],
 }
 
@@ -208,6 +233,10 @@ def _call(program: Program, node: fx.Node, args: list[Any], kwargs: dict[str, An
     meta = node.meta["val"]
     if node.target in ARITHMETIC or node.target in COMPARISON:
         return arithmetic(program, node.target, meta, args, kwargs)
+    source: Any = node.args[0] if node.args else None
+    if node.target is aten.as_strided.default and source.meta["val"].is_contiguous():
+        # Its strides are those of PyTorch's memory, which is laid out as an array here is if it is dense.
+        return indexing.view(program.settle_dense(args[0]), *args[1:])
     if node.target not in OPERATORS:
         raise Unknown(str(node.target))
     return OPERATORS[node.target](program, meta, *args, **kwargs)

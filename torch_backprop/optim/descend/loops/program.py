@@ -21,6 +21,8 @@ TYPES = {
     torch.float64: "double",
     torch.int64: "int64_t",
     torch.int32: "int32_t",
+    torch.int16: "int16_t",
+    torch.int8: "int8_t",
     torch.uint8: "uint8_t",
     torch.bool: "_Bool",
 }
@@ -31,6 +33,17 @@ ALIGNMENT = 64
 
 class Unknown(Exception):
     """Something that cannot be written in C here; the message names it."""
+
+
+def c_type(dtype: torch.dtype) -> str:
+    """Return the name of a dtype in C.
+
+    Raises:
+        Unknown: if it has none.
+    """
+    if dtype not in TYPES:
+        raise Unknown(str(dtype))
+    return TYPES[dtype]
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ def cast(value: Value, dtype: torch.dtype) -> Value:
     if value.dtype == dtype:
         return value
     # As torch: whatever is not 0 is true, and a truncated 0.5 would not be.
-    form = "({} != 0)" if dtype == torch.bool else f"(({TYPES[dtype]})({{}}))"
+    form = "({} != 0)" if dtype == torch.bool else f"(({c_type(dtype)})({{}}))"
     return Value(value.shape, dtype, lambda index: form.format(value.at(index)))
 
 
@@ -125,9 +138,7 @@ class Program:
 
     def array(self, shape: tuple[int, ...], dtype: torch.dtype) -> Value:
         """Declare an array."""
-        if dtype not in TYPES:
-            raise Unknown(f"{dtype}")
-        memory, kind = self.name("a"), TYPES[dtype]
+        memory, kind = self.name("a"), c_type(dtype)
         self.arrays.append(f"{kind} *restrict {memory} = ({kind} *)(scratch + {self.size});")
         self.size += -(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
         return stored(memory, dtype, shape, dense(shape))
@@ -135,7 +146,7 @@ class Program:
     def running(self, dtype: torch.dtype, start: str) -> str:
         """Declare a number, which unlike an array may stay in a register, and return its name."""
         name = self.name("n")
-        self.emit(f"{TYPES[dtype]} {name} = {start};")
+        self.emit(f"{c_type(dtype)} {name} = {start};")
         return name
 
     @contextmanager
@@ -157,19 +168,17 @@ class Program:
 
     def settle(self, value: Value) -> Value:
         """Return `value` as one that lies in memory."""
-        if value.memory is not None:
-            return value
+        return self.copied(value) if value.memory is None else value
+
+    def copied(self, value: Value) -> Value:
+        """Return a copy, row by row, that may be written to."""
         target = self.array(value.shape, value.dtype)
         self.store(target, value)
         return target
 
     def settle_dense(self, value: Value) -> Value:
         """Return `value` as one that lies in memory row by row."""
-        if value.is_dense:
-            return value
-        target = self.array(value.shape, value.dtype)
-        self.store(target, value)
-        return target
+        return value if value.is_dense else self.copied(value)
 
     def reshape(self, value: Value, shape: tuple[int, ...]) -> Value:
         """Return the same elements, row by row, in another shape."""

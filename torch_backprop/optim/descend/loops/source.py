@@ -11,13 +11,20 @@ from torch import Tensor, fx
 
 from torch_backprop.optim.descend.loops.elementwise import constant
 from torch_backprop.optim.descend.loops.lowering import lower
-from torch_backprop.optim.descend.loops.program import TYPES, Program, Unknown, Value, cast, dense, stored
+from torch_backprop.optim.descend.loops.program import Program, Value, c_type, cast, dense, stored
 
-FRAME = """\
+HEADER = """\
 #include <math.h>
 #include <stdint.h>
-
-/* Returns how many examples were done: the first that cannot be, or whose cost is not finite, is left alone. */
+#if defined __GLIBC__ && defined __x86_64__ && !defined __clang__
+/* The C library has these for whole vectors. */
+#define WHOLE __attribute__((simd("notinbranch")))
+WHOLE float expf(float); WHOLE float logf(float); WHOLE float tanhf(float); WHOLE float erff(float);
+WHOLE double exp(double); WHOLE double log(double); WHOLE double tanh(double); WHOLE double erf(double);
+#endif
+"""
+FRAME = """\
+/* Returns how many examples were done, up to one that cannot be, or whose cost is not finite. */
 int64_t descend(int64_t examples, void **state, void **fixed, char *inputs, char *targets, double *rates,
                 double *costs, char *scratch) {{
 {declarations}
@@ -62,7 +69,8 @@ def write(
         fixed: what it reads.
         constants: nodes whose tensors are known; what of them is not written into the text is appended to
             `fixed` in this order.
-        x, t: input and target of one example, each with a dimension of 1 before it.
+        x: input of one example, with a dimension of 1 before it.
+        t: target of one example, with a dimension of 1 before it.
         groups: the number of rates.
 
     Raises:
@@ -84,14 +92,16 @@ def write(
     values = dict(zip(nodes, given, strict=True))
     read: list[Tensor] = []
     for node, tensor in constants.items():
-        values[node] = value = known(tensor)
+        # What the step holds may change, and what it makes may not.
+        value = None if node.op == "get_attr" else known(tensor)
         if value is None:
             place = len(fixed) + len(read)
-            values[node] = _declared(declarations, f"f{place}", tensor, f"fixed[{place}]")
+            value = _declared(declarations, f"f{place}", tensor, f"fixed[{place}]")
             read.append(tensor)
+        values[node] = value
     cost, *new = lower(program, graph, values)
     _finish(program, cost, given[: len(state)], new)
-    text = FRAME.format(
+    text = HEADER + FRAME.format(
         declarations="\n".join(declarations + program.arrays),
         pointers="\n".join(pointers),
         body="\n".join(program.lines),
@@ -107,9 +117,7 @@ def known(tensor: Tensor) -> Value | None:
 
 
 def _declared(lines: list[str], name: str, tensor: Tensor, pointer: str) -> Value:
-    if tensor.dtype not in TYPES:
-        raise Unknown(str(tensor.dtype))
-    kind = TYPES[tensor.dtype]
+    kind = c_type(tensor.dtype)
     lines.append(f"{kind} *restrict {name} = ({kind} *)({pointer});")
     return stored(name, tensor.dtype, tuple(tensor.shape), tensor.stride())
 
@@ -124,7 +132,7 @@ def _finish(program: Program, cost: Value, state: list[Value], new: list[Value])
     program.emit("if (!isfinite(costs[example])) return example;")
     pairs = [
         # Where it reads another part of the state, or itself at another place, that may have been written.
-        (old, value if _is_in_place(old, value) else program.settle_dense(_copied(value)))
+        (old, value if _is_in_place(old, value) else program.copied(value))
         for old, value in zip(state, new, strict=True)
     ]
     for old, value in pairs:
@@ -135,8 +143,3 @@ def _is_in_place(old: Value, value: Value) -> bool:
     index = tuple(f"i{place}" for place in range(len(old.shape)))
     target, text = old.at(index), value.at(index)
     return set(re.findall(r"\bs\d+\[[^\]]*\]", text)) <= {target}
-
-
-def _copied(value: Value) -> Value:
-    """Return a value that is not known to lie in memory, so that settling it copies."""
-    return Value(value.shape, value.dtype, value.at)

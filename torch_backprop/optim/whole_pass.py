@@ -1,0 +1,71 @@
+"""A whole pass over tensors in memory, by whichever path is the fastest."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from torch_backprop.optim.one_by_one import OneByOne
+
+
+class WholePass(OneByOne):
+    """Descends without a loader.
+
+    Attributes:
+        paths: how many examples of the last `descend` went by each path.
+    """
+
+    paths: dict[str, int] = {}
+    # Seconds by slower paths than a compiled one.
+    _spent = 0.0
+
+    def descend(
+        self,
+        model: Any,
+        loss: Callable[[Any, Tensor], Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        path: str | None = None,
+        quiet: bool = False,
+    ) -> Tensor | None:
+        """Make one whole pass over tensors in memory, by the fastest path that ends in the same parameters.
+
+        "compiled" runs a stretch of examples in one call of compiled code, "vectors" takes one example at a
+        time through Linear and elementwise layers by vectors, and "tape" takes any model by
+        `Backpropagation`. The first two are for `StochasticGD`; the first is compiled once for a model, its
+        options and the shapes, where a C compiler is found and the work ahead repays the seconds it takes.
+
+        Args:
+            model: any module of this package's layers, or converted to them, and ordinary operations.
+            loss: a module or function of output and targets, that returns their mean or sum (`reduction`).
+            inputs: of shape (N, *), in the order of the pass.
+            targets: of shape (N, *) too.
+            path: one of these, instead of the fastest.
+            quiet: show no progress bar, which else appears on a terminal after two seconds.
+
+        Returns:
+            As `step`: the mean (or sum) of the costs, each at the parameters it was computed at.
+
+        Raises:
+            TypeError: if an argument is of a wrong kind, or the model does not take integers.
+            ValueError: if there are not as many targets as inputs, the path is not possible, or a cost is
+                not finite; the message names the example, and the parameters are those before it.
+        """
+        from torch_backprop.optim.descend import Descending
+
+        optimizer: Any = self
+        descending = Descending(optimizer, model, loss, inputs, targets, path)
+        # The same, that it may be asked after a failure too.
+        self.paths = descending.taken
+        return descending.run(quiet)
+
+    def _passed(self, rates: Tensor, cost: float) -> None:
+        """Count examples, one update each, that another path has descended over at `rates`."""
+        self.updates += len(rates)
+        self.examples_seen += len(rates)
+        for group, rate, before in zip(self.param_groups, rates[-1].tolist(), self._rates, strict=True):
+            if before or self.scheduled:
+                group["lr"] = rate
+        # A scheduler looks for this, and a step would have said it.
+        self._opt_called = True
