@@ -42,6 +42,7 @@ def catalogue() -> str:
 
 def has_run(name: str) -> bool:
     """Whether an experiment keeps a run folder."""
+    # Looked up, not imported: the packages of some take seconds.
     return (Path(__file__).parent / name / "options.py").exists()
 
 

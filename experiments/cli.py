@@ -8,7 +8,8 @@ import threading
 
 from experiments import interrupt
 from experiments.catalogue import COMMANDS, EXPERIMENTS, PROGRAM, catalogue, has_run, main_of, options_of
-from experiments.options import build, listing
+from experiments.configuration import build
+from experiments.options import listing
 from experiments.run import Run, RunError
 
 LIGHTNING = ("fit", "validate", "test")
@@ -86,6 +87,7 @@ def _open(name: str, arguments: list[str]) -> Run:
 
 
 def _resume(name: str, run: Run | None) -> str:
+    # Stopped while its options were read, or of a command that keeps no run.
     if run is None:
         return "There is nothing to resume."
     return f"Resume with: {PROGRAM} {name} --resume {shlex.quote(str(run.folder))}"
@@ -98,6 +100,7 @@ def _complaint(error: Exception) -> str:
         Exception: The error itself, where it is none that a person can mend.
     """
     if isinstance(error, ModuleNotFoundError):
+        # Our own are never missing: that is a fault, to be seen whole.
         if error.name in (None, "torch_backprop", "experiments"):
             raise error
         return f'{error.name} is missing: python -m pip install -e ".[experiments]" has it.'

@@ -9,9 +9,6 @@ import sys
 
 import torch
 
-# a device does not have it: an import would raise
-sys.modules["torch_backprop"] = None  # pyright: ignore[reportArgumentType]
-
 
 def train(step_file: str, start_file: str, end_file: str, epochs: int) -> None:
     """Runs the step over all batches, and prints the mean cost of each epoch."""
@@ -27,6 +24,8 @@ def train(step_file: str, start_file: str, end_file: str, epochs: int) -> None:
 
 
 if __name__ == "__main__":
+    # a device does not have it: an import would raise
+    sys.modules["torch_backprop"] = None  # pyright: ignore[reportArgumentType]
     with torch.inference_mode():
         files, passes = sys.argv[1:4], int(sys.argv[4])
         train(files[0], files[1], files[2], passes)

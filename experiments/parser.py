@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 import jsonargparse
 
-from experiments.options import Options, flat, folder, listing
+from experiments.configuration import flat
+from experiments.options import Options, folder, listing
 
 ALIASES = {
     "--model": "--model.name",

@@ -34,6 +34,7 @@ def write_events(run: Run, name: str, curves: Mapping[str, Iterable[tuple[int, f
     For measurements that are kept elsewhere too; a training under Lightning has a logger.
     """
     folder = run.folder / "events" / name
+    # TensorBoard would show what an earlier process wrote beside what is written now.
     shutil.rmtree(folder, ignore_errors=True)
     writer = EventFileWriter(str(folder))
     for tag, points in curves.items():
@@ -46,4 +47,5 @@ def write_events(run: Run, name: str, curves: Mapping[str, Iterable[tuple[int, f
 def say_where(console: Console, run: Run, path: Path) -> None:
     """Print where the report and the events are."""
     places = f"Report       {path}\nTensorBoard  tensorboard --logdir {run.folder}"
+    # Whole, so that a path can be copied out of the terminal.
     console.print(places, soft_wrap=True, highlight=False, markup=False)

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from experiments.options import Options, build, flat, given_in, plain
+from experiments.configuration import build, flat, given_in, plain
+from experiments.options import Options
 
 
 class RunError(Exception):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from experiments.options import flatten
+from experiments.configuration import flatten
 from experiments.run import RunError, replacing
 
 # By what the cost can be drawn, and what each series of a run is told apart by.
@@ -89,6 +89,7 @@ def report(arguments: Sequence[str]) -> int:
         raise RunError("give the folders of runs.")
     folders = [Path(argument) for argument in arguments]
     records = [Record.of(folder) for folder in folders]
+    # Beside the runs and in none of them: it belongs to all.
     path = folders[0].resolve().parent / f"report-{datetime.now():%Y%m%d-%H%M%S}.html"
     with replacing(path) as partial:
         partial.write_text(_page(records), encoding="utf-8")
@@ -104,7 +105,8 @@ def differences(records: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def _page(records: Sequence[Record]) -> str:
-    from experiments.page import grid, lead, page, section, table
+    # Only here, so that open needs no matplotlib.
+    from experiments.page import grid, lead, legend, name, page, section, table
 
     heads = ("run", "series", *_columns(records))
     rows = [row for record in records for row in _ends(record, heads[2:])]
@@ -117,7 +119,8 @@ def _page(records: Sequence[Record]) -> str:
         text = (
             "The training cost of every series, by what it was paid with; each run has a colour of its own."
         )
-        sections.append(section("Cost", text, grid(figures)))
+        whose = legend(name(record.name, number) for number, record in enumerate(records))
+        sections.append(section("Cost", text, whose, grid(figures)))
     if options:
         text = "The options that differ; all others are the same."
         sections.append(section("What differs", text, table(("option", *(r.name for r in records)), options)))
@@ -154,12 +157,16 @@ def _figures(records: Sequence[Record]) -> Iterator[str]:
     from experiments.figure import SERIES, scale, sketch
 
     for unit, label in UNITS.items():
-        drawn = [record for record in records if record.rows and {unit, "cost"} <= record.rows[0].keys()]
+        drawn = {
+            number: record
+            for number, record in enumerate(records)
+            if record.rows and {unit, "cost"} <= record.rows[0].keys()
+        }
         if not drawn:
             continue
         with sketch(f"training cost against {label}") as drawing:
             axes = drawing.axes[0]
-            for number, record in enumerate(drawn):
+            for number, record in drawn.items():
                 for rows in record.series().values():
                     pairs = [(float(row[unit]), float(row["cost"])) for row in rows if float(row[unit]) > 0]
                     xs, ys = zip(*pairs, strict=True) if pairs else ((), ())

@@ -11,7 +11,7 @@ from experiments import cli
 
 # Forked from one process that has imported what takes seconds.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["experiments.compare.experiment", "experiments.theory.study"])
+PROCESSES.set_forkserver_preload(["experiments.compare.experiment", "experiments.study"])
 
 
 def run_until(arguments: list[str], seconds: float) -> None:

@@ -14,9 +14,9 @@ from experiments.compare.measurement import Outcome
 from experiments.compare.options import Options, rates
 from experiments.compare.rates import given
 from experiments.compare.result import Result, finish_line, over_seeds
+from experiments.configuration import build
 from experiments.data.module import Data, Part
 from experiments.model.learner import Learner
-from experiments.options import build
 from experiments.run import RunError
 
 BATCH, STOCHASTIC, MINI = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments import catalogue, cli, options
+from experiments import catalogue, cli, configuration, options
 from experiments.compare.options import EPOCHS, FAST_EPOCHS, Options
 from experiments.parser import Parser
 from experiments.run import Run
@@ -112,34 +112,34 @@ def test_resume_with_other_options(capsys, tmp_path):
 
 
 def test_config_holds_the_options(tmp_path):
-    chosen = options.build(Options, {"fast": True, "lr": {"batch": 0.5}, "model.width": 5})
+    chosen = configuration.build(Options, {"fast": True, "lr": {"batch": 0.5}, "model.width": 5})
     run = Run.create("compare", str(tmp_path), chosen)
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
-    assert config == {"experiment": "compare", **options.plain(chosen)}
+    assert config == {"experiment": "compare", **configuration.plain(chosen)}
     assert config["model"]["width"] == 5
     assert Run.reopen("compare", Options, str(run.folder), {"fast": True}).options == chosen
     assert Run.create("compare", str(tmp_path), chosen).folder != run.folder
 
 
 def test_fast_shortens_unless_told_otherwise():
-    assert options.build(Options, {}).budget == ("epochs", EPOCHS)
-    assert options.build(Options, {"fast": True}).budget == ("epochs", FAST_EPOCHS)
-    assert options.build(Options, {"fast": True, "epochs": 9}).budget == ("epochs", 9)
-    assert options.build(Options, {"fast": True}).data.examples == 200
-    assert options.build(Options, {"fast": True, "data.examples": 50}).data.examples == 50
+    assert configuration.build(Options, {}).budget == ("epochs", EPOCHS)
+    assert configuration.build(Options, {"fast": True}).budget == ("epochs", FAST_EPOCHS)
+    assert configuration.build(Options, {"fast": True, "epochs": 9}).budget == ("epochs", 9)
+    assert configuration.build(Options, {"fast": True}).data.examples == 200
+    assert configuration.build(Options, {"fast": True, "data.examples": 50}).data.examples == 50
 
 
 def test_a_configuration_and_the_command_line_say_the_same(tmp_path):
     arguments = ["--model.width=7", "--lr", "batch=2", "--batch-size", "8,64", "--fast", "--text", __file__]
     given = Parser("p", "d", Options()).read(arguments)
-    chosen = options.build(Options, given)
+    chosen = configuration.build(Options, given)
     assert chosen.model.name == "recurrent"
     assert (chosen.data.name, chosen.batch_size, chosen.lr) == (f"text:{__file__}", (8, 64), {"batch": 2.0})
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"experiment": "compare", **options.plain(chosen)}))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump({"experiment": "compare", **configuration.plain(chosen)}))
     again = Parser("p", "d", Options()).read(["--config", str(tmp_path / "c.yaml"), "--model.width", "9"])
     assert again.pop("experiment") == "compare"
-    assert options.build(Options, again).model.width == 9
-    assert options.build(Options, again | {"model.width": 7}) == chosen
+    assert configuration.build(Options, again).model.width == 9
+    assert configuration.build(Options, again | {"model.width": 7}) == chosen
 
 
 def test_print_config_is_a_configuration(capsys, tmp_path):
@@ -150,7 +150,7 @@ def test_print_config_is_a_configuration(capsys, tmp_path):
     assert yaml.safe_load(text)["model"]["width"] == 32
     (tmp_path / "c.yaml").write_text(text)
     given = Parser("p", "d", Options()).read(["--config", str(tmp_path / "c.yaml")])
-    assert options.build(Options, given) == Options(epochs=5)
+    assert configuration.build(Options, given) == Options(epochs=5)
 
 
 def test_unknown_experiment(capsys):

@@ -13,9 +13,9 @@ import pytest
 
 from experiments import cli, processes
 from experiments.catalogue import options_of
+from experiments.configuration import build
 from experiments.data import module
 from experiments.data.module import Order
-from experiments.options import build
 from experiments.run import Run, RunError
 
 PARALLEL = {"trainer.devices": 2, "trainer.strategy": "ddp"}

@@ -228,6 +228,9 @@ def test_openml_tables_become_sources(monkeypatch):
     data = module.Data("openml:toy", seed=1)
     assert (data.outputs, data.kind, len(data.parts["train"].x)) == (2, "classes", 12)
     assert {len(part.y.unique()) for part in data.parts.values()} == {2}
+    found[1] = np.array(["a", None, float("nan"), "b"] * 5, dtype=object)
+    with pytest.raises(DataError, match="10 of the targets are missing"):
+        module.Data("openml:toy")
     found[1] = np.arange(20.0)
     assert module.Data("openml:toy").regression
     found[0] = np.array([["x", "1"]] * 20)

@@ -13,7 +13,7 @@ import yaml
 
 from experiments import cli
 from experiments.catalogue import options_of
-from experiments.options import build
+from experiments.configuration import build
 from experiments.run import Run
 from experiments.sweep.grid import grid
 

@@ -15,9 +15,9 @@ from experiments.convergence import measure as convergence
 from experiments.convergence import options as convergence_options
 from experiments.learning_rate import measure as rates
 from experiments.learning_rate import options as rates_options
+from experiments.study import Account, Piece, study
 from experiments.theory.curvature import Surface, minimum
 from experiments.theory.problem import digits_perceptron, least_squares, logistic_regression, perceptron
-from experiments.theory.study import Account, Piece, study
 from experiments.theory.variants import VARIANTS, descend, group, optimizer
 from experiments.trajectory import measure as trajectory
 from experiments.trajectory import options as trajectory_options

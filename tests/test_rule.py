@@ -126,7 +126,8 @@ def test_fast_path_is_for_first_order_over_plain_tensors() -> None:
 def test_fast_path_is_not_for_a_view_of_negated_numbers() -> None:
     z = torch.tensor([3 - 1j, 2 + 5j])
     cotangent = z.conj().imag
-    assert cotangent.is_neg() and not first_order(cotangent)
+    assert cotangent.is_neg()
+    assert not first_order(cotangent)
     x = torch.ones(2, requires_grad=True)
     (grad_x,) = torch.autograd.grad(relu(x), x, cotangent)
     assert grad_x.tolist() == [1, -5]

@@ -165,6 +165,33 @@ def test_autograd_runs_torchs_own_layers(monkeypatch: pytest.MonkeyPatch, made: 
     assert [type(layer) for layer in model] == kinds
 
 
+def test_what_is_but_rounding_is_no_difference() -> None:
+    # The cost does not depend on what a batch norm takes away.
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+    found = trace(model, nn.MSELoss(), torch.randn(8, 2), torch.randn(8, 1))
+    assert found.gradients["0.bias"].autograd is not None
+    assert found.gradients["0.bias"].autograd.abs().max() < 1e-6
+    assert found.difference < 1e-4
+
+
+def test_complex_models_and_callers_without_grad() -> None:
+    class Complex(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2, dtype=torch.complex64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x)
+
+    model, x = Complex(), torch.randn(3, 2, dtype=torch.complex64)
+    with torch.inference_mode():
+        found = trace(model, lambda y, t: (y - t).abs().square().mean(), x.clone(), torch.ones(3, 2))
+    assert found.difference < 1e-5
+    assert "norm" in found.table()
+    assert "<svg" in found.to_html()
+    assert found.plot().axes
+
+
 def test_bad_input_is_named() -> None:
     model, x, t = nn.Linear(2, 1), torch.ones(3, 2), torch.ones(3, 1)
     with pytest.raises(TypeError, match=r"model is .*: it must be a torch.nn.Module"):

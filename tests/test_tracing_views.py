@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+import torch_backprop.tracing
 from experiments import cli
 from tests.test_tracing import odd
 from torch_backprop import Trace, trace
@@ -183,31 +183,28 @@ def test_what_is_drawn_of_a_tensor(shape: tuple[int, ...], drawn: tuple[int, int
     assert tuple(matrix(torch.randn(shape)).shape) == drawn
 
 
-@pytest.mark.parametrize("ending", ["png", "svg"])
-def test_the_drawing(tmp_path: Path, ending: str) -> None:
-    for made in (odd, small):
-        path, found = tmp_path / f"{made.__name__}.{ending}", made()
-        figure = found.plot(path)
-        assert path.stat().st_size > 5000
-        words = {text.get_text() for axes in figure.axes for text in axes.texts}
-        assert {layer.title for layer in found.layers} <= words
-        if made is small:
-            numbers = [*found.layers[0].activation.flatten().tolist()]
-            numbers += [each for layer in found.layers for each in layer.error.ours.flatten().tolist()]  # pyright: ignore[reportOptionalMemberAccess]
-            assert {f"{number:.3g}" for number in numbers} <= words
+@pytest.mark.parametrize(("made", "ending"), [(odd, "svg"), (small, "png")])
+def test_the_drawing(tmp_path: Path, made: Any, ending: str) -> None:
+    path, found = tmp_path / f"drawing.{ending}", made()
+    figure = found.plot(path)
+    assert path.stat().st_size > 5000
+    words = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert {layer.title for layer in found.layers} <= words
+    if made is small:
+        tensors = [layer.activation for layer in found.layers] + [layer.error.ours for layer in found.layers]
+        assert {f"{number:.3g}" for each in tensors for number in each.flatten().tolist()} <= words
 
 
-def test_without_matplotlib_the_error_says_what_to_install() -> None:
-    program = (
-        "import sys; sys.modules['matplotlib'] = None; sys.modules['matplotlib.figure'] = None\n"
-        "import torch, torch_backprop\n"
-        "model, one = torch.nn.Linear(1, 1), torch.ones(1, 1)\n"
-        "found = torch_backprop.trace(model, torch.nn.MSELoss(), one, one)\n"
-        "assert 'Linear' in found.table() and '<svg' in found.to_html()\n"
-        "found.plot()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert 'plot() needs matplotlib: python -m pip install "torch_backprop[experiments]"' in done.stderr
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = small()
+    for name in ("matplotlib.colors", "matplotlib.figure", "matplotlib.patches"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "torch_backprop.tracing.drawing", raising=False)
+    monkeypatch.delattr(torch_backprop.tracing, "drawing", raising=False)
+    assert "Linear" in found.table()
+    assert "<svg" in found.to_html()
+    with pytest.raises(ImportError, match=r'pip install "torch_backprop\[experiments\]"'):
+        found.plot()
 
 
 @pytest.mark.parametrize("model", ["perceptron", "convolution", "2-2-1"])

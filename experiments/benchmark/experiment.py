@@ -15,7 +15,7 @@ from experiments.benchmark.options import Options
 from experiments.marked import machine
 from experiments.page import section, wide
 from experiments.run import Run, RunError
-from experiments.theory.study import Account, Piece, Progress, study
+from experiments.study import Account, Piece, Progress, study
 
 SECONDS, QUICK = 1.0, 0.1
 """For each layer."""

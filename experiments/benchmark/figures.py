@@ -22,6 +22,7 @@ def dots(pairs: Sequence[tuple[str, float]], title: str, noun: str, log: bool = 
         axes.scatter(places, [ratio for _, ratio in ordered], color=SERIES[0], s=14, zorder=3)
         for place, (name, ratio), side in ((1, ordered[0], "left"), (len(ordered), ordered[-1], "right")):
             axes.annotate(name, (place, ratio), (0, 7), textcoords="offset points", ha=side, color=INK)
+        # Room for the names of the first and the last.
         axes.margins(y=0.2)
         scale(axes, False, log)
         axes.set_xlabel(f"{noun}s, in the order of the ratio")

@@ -66,6 +66,7 @@ class Contender:
         if unit == "updates":
             passes, rest = divmod(int(amount), math.ceil(examples / group))
             return passes * examples + rest * group
+        # A pass is cut off between two groups, so that no update is made from less than a whole one.
         passes, rest = divmod(int(amount), examples)
         found = passes * examples + rest // group * group
         if not found:
@@ -76,6 +77,7 @@ class Contender:
 def contenders(options: Options) -> list[Contender]:
     """List who takes part; stochastic and batch keep their colours whoever else does."""
     colours = {"batch": 0, "stochastic": 1}
+    # Infinitely many: a pass, however long the data turn out to be.
     sizes = {"batch": (math.inf,), "stochastic": (1,), "mini-batch": options.batch_size}
     pairs = [(variant, float(size)) for variant in options.variants for size in sizes[variant]]
     minis = [pair for pair in pairs if pair[0] == "mini-batch"]

@@ -67,6 +67,7 @@ def measure(
 ) -> Noise:
     """Measure the noise at the learner's present parameters, over random mini-batches of doubling sizes."""
     examples, draws = len(part.x), DRAWS // 4 if fast else DRAWS
+    # Beyond half of them, a group without replacement is all but the whole.
     sizes = [2**i for i in range(int(math.log2(examples / 2)) + 1)]
     whole = _gradient(learner, part.x, part.y)
     square, variances = whole.square().sum().item(), []
@@ -83,6 +84,7 @@ def _groups(examples: int, size: int, draws: int, seed: int) -> Iterator[Tensor]
     generator, found = torch.Generator().manual_seed(seed), 0
     while found < draws:
         for rows in torch.randperm(examples, generator=generator).split(size):
+            # What is left of an order is a smaller group, with more noise.
             if len(rows) == size and found < draws:
                 found += 1
                 yield rows
@@ -90,6 +92,7 @@ def _groups(examples: int, size: int, draws: int, seed: int) -> Iterator[Tensor]
 
 def _gradient(learner: Learner, x: Tensor, y: Tensor) -> Tensor:
     """Return the gradient of the mean cost, all parameters in a row."""
+    # In pieces: the activations of all examples at once may not fit.
     total = torch.zeros(())
     for rows, targets in zip(x.split(ROWS), y.split(ROWS), strict=True):
         cost = learner.mean_cost(rows.to(learner.device), targets.to(learner.device))

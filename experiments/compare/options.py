@@ -75,6 +75,7 @@ class Options(TrainingOptions):
     def check(self) -> None:
         """Allow one budget, and no rate of what does not take part."""
         super().check()
+        # Two budgets would leave it open which of them ended a training.
         given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise argparse.ArgumentTypeError(f"--{given[1]}: cannot go with --{given[0]}; give one budget")

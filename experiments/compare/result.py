@@ -47,6 +47,7 @@ class Result:
 
         All seeds are measured after the same updates; where x is time, it is the median of theirs.
         """
+        # A seed that diverged or was stopped ends the band early.
         rows = zip(*(outcome.points for outcome in self.outcomes if outcome.points), strict=False)
         found = []
         for row in rows:
@@ -74,6 +75,7 @@ def finish_line(results: Sequence[Result], target: float | None) -> tuple[float,
     Returns:
         The cost, and by name what was spent by those who reach it; nothing where fewer than two could.
     """
+    # Who diverged has no way down to compare.
     sound = [result for result in results if result.sound]
     if len(sound) < 2:
         return math.inf, {}

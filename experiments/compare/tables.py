@@ -34,6 +34,7 @@ def result_table(results: Sequence[Result], score: str) -> Table:
     title = f"Medians of {seeds} seeds; the report has their spread" if seeds > 1 else None
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for head in heads(score):
+        # The name alone is never broken in two.
         table.add_column(head, justify="left" if head == "variant" else "right", no_wrap=head == "variant")
     for result in results:
         table.add_row(f"[{colour(result.contender)}]{result.name}[/]", *ends(result, spread=False))
@@ -46,6 +47,7 @@ def colour(contender: Contender) -> str:
 
 
 def _trial_cell(cost: object, chosen: bool) -> str:
+    # Not tried is not the same as diverged, which is None.
     if cost is ...:
         return ""
     text = "diverged" if cost is None else f"{cost:.4f}"

@@ -95,6 +95,7 @@ def race(results: Sequence[Result], cost: float, spent: Spent) -> list[str]:
 
 
 def _verdict(budget: str, contenders: Sequence[Contender], spent: Spent) -> str:
+    # In order, so that the sentence reads like a race.
     middle = {name: median(values[budget]) for name, values in spent.items()}
     first, *others = sorted(middle, key=lambda name: middle[name])
     winners = firsts(budget, spent)
@@ -107,6 +108,7 @@ def _verdict(budget: str, contenders: Sequence[Contender], spent: Spent) -> str:
     if rest and any(min(spent[n][budget]) <= max(spent[first][budget]) for n in others if n not in winners):
         sentence += " Their seeds overlap."
     expected = predicted(budget, contenders)
+    # Of two sizes, none is between the others.
     if not expected:
         return sentence
     why = THEORY[budget]
@@ -153,6 +155,7 @@ def noise(found: Sequence[Noise]) -> str:
     """Say how the noise falls with the size, and up to which size larger mini-batches pay."""
     slopes = series([f"b<sup>−{-each.slope:.2f}</sup> {each.where}" for each in found])
     scales = series([f"{each.scale:,.0f} {each.where}" for each in found])
+    # A tenth of the exponent is what so few draws leave uncertain.
     close = all(abs(each.slope + 1) < 0.1 for each in found)
     return (
         f"The variance of a mini-batch's gradient about that of all examples goes as {slopes};"

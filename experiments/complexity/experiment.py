@@ -11,7 +11,7 @@ from experiments.complexity.options import Options
 from experiments.complexity.predict import PASSES, fit, halves, misses
 from experiments.page import grid, legend, name, section
 from experiments.run import Run
-from experiments.theory.study import Account, Piece, Progress, study
+from experiments.study import Account, Piece, Progress, study
 
 SIZE = ("width", "depth", "batch", "rows")
 MEASURED = ("parameters", "forward_flops", "backward_flops", "held", "forward", "backward")

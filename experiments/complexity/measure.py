@@ -21,8 +21,8 @@ from torch.nn import Sequential
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.held import held_bytes
+from experiments.study import Progress
 from experiments.theory.problem import seeded, table
-from experiments.theory.study import Progress
 from torch_backprop import nn
 
 # Runs of a size in a row, the first of which brings its data into the caches.

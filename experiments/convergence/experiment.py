@@ -9,7 +9,7 @@ from experiments.convergence.measure import Course, measure
 from experiments.convergence.options import Options
 from experiments.page import grid, section
 from experiments.run import Run
-from experiments.theory.study import Account, Piece, Progress, study
+from experiments.study import Account, Piece, Progress, study
 
 COLUMNS = ("problem", "updates", "gap", "gradient_norm")
 HEADS = ("cost", "rate", "theory per update", "measured", "condition", "updates", "over the minimum")

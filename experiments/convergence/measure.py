@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.study import Progress
 from experiments.theory.curvature import Surface, minimum
 from experiments.theory.problem import Problem, least_squares, logistic_regression, perceptron
-from experiments.theory.study import Progress
 from torch_backprop.optim import BatchGD
 
 PROBLEMS: dict[str, Callable[[int], Problem]] = {

@@ -22,6 +22,7 @@ def openml(name: str) -> Source:
 
 
 def _openml(name: str) -> Source:
+    # The parser that needs no pandas.
     x, y = sklearn.datasets.fetch_openml(name, return_X_y=True, as_frame=False, parser="liac-arff")
     try:
         x = np.asarray(x, dtype=np.float64)
@@ -29,5 +30,9 @@ def _openml(name: str) -> Source:
         raise DataError(f"--data: openml:{name}: a column is no number ({error}).") from error
     if np.issubdtype(y.dtype, np.number):
         return Source(x, y.astype(np.float64), 1, "values")
+    # As a text, a missing category would become one more class.
+    missing = sum(value is None or value != value for value in y)
+    if missing:
+        raise DataError(f"--data: openml:{name}: {missing} of the targets are missing.")
     classes, codes = np.unique(y.astype(str), return_inverse=True)
     return Source(x, codes, len(classes), "classes")

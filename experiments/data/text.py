@@ -19,6 +19,7 @@ def windows(file: str, context: int) -> Source:
     """
     text = _read(file) if file else documentation()
     alphabet, codes = np.unique(np.array(list(text)), return_inverse=True)
+    # One character more than the windows hold, for the last one to foretell.
     count = (len(codes) - 1) // context
     if count < 20:
         raise DataError(f"--data: {file} has {len(text)} characters; {20 * context + 1} are the fewest.")
@@ -31,6 +32,7 @@ def documentation() -> str:
     """Return the help that Python prints on its own language, some 700,000 characters of English."""
     from pydoc_data.topics import topics
 
+    # Sorted, since the order of a dictionary is that of a Python version.
     return "\n".join(topics[name] for name in sorted(topics))
 
 

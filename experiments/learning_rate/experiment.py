@@ -10,8 +10,8 @@ from experiments.learning_rate.measure import PROBLEMS, SHARPNESS_ROWS, Run, Tri
 from experiments.learning_rate.options import Options
 from experiments.page import bullets, grid, legend, name, section, wide
 from experiments.run import Run as Folder
+from experiments.study import Account, Piece, Progress, study
 from experiments.theory.problem import one_hot_perceptron
-from experiments.theory.study import Account, Piece, Progress, study
 from experiments.theory.variants import VARIANTS
 
 COLUMNS = ("problem", "variant", "lr", "order", "cost")

@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from experiments.study import Progress
 from experiments.theory.problem import Problem, least_squares, one_hot_perceptron
-from experiments.theory.study import Progress
 from experiments.theory.variants import descend, group, optimizer
 from torch_backprop.optim import BatchGD
 

@@ -28,6 +28,7 @@ def convolution(shape: tuple[int, ...], outputs: int, width: int, depth: int, **
     layers: list[torch.nn.Module] = []
     for i in range(depth):
         layers += [nn.Conv2d(channels if i == 0 else width, width, 3, padding=1), nn.ReLU()]
+        # Digits have but 8 by 8 pixels.
         if min(size) >= 4:
             layers.append(nn.MaxPool2d(2))
             size = [side // 2 for side in size]
@@ -60,12 +61,14 @@ class Transformer(torch.nn.Module):
         block: Any = nn.TransformerEncoderLayer
         self.blocks = torch.nn.ModuleList(block(width, heads, 4 * width, **options) for _ in range(depth))
         self.norm, self.output = nn.LayerNorm(width), nn.Linear(width, outputs)
+        # It follows from the context, so that no checkpoint needs it.
         self.register_buffer(
             "mask", torch.nn.Transformer.generate_square_subsequent_mask(context), persistent=False
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Foretell each next character."""
+        # A text may be shorter than the context it was trained for.
         length = x.shape[1]
         y = self.embedding(x) + self.place.weight[:length]
         for block in self.blocks:
@@ -87,6 +90,7 @@ NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
 def describe(network: torch.nn.Module, name: str) -> tuple[str, int]:
     """Return a network's shape in words, and its number of parameters."""
     count = sum(values.numel() for values in network.parameters())
+    # The others are not told by widths alone.
     if name not in ("linear", "perceptron"):
         return name, count
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]

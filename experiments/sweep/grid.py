@@ -7,7 +7,7 @@ import yaml
 
 from experiments.compare import options as compare
 from experiments.compare.contender import Contender, contenders
-from experiments.options import plain
+from experiments.configuration import plain
 from experiments.run import Run
 from experiments.sweep.options import Options
 

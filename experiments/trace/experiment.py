@@ -24,6 +24,7 @@ COLUMNS = ("layer", "gradient of", "norm by hand", "norm by autograd", "differen
 def main(run: Run) -> None:
     """Train for a moment, trace one example, print the passes, and leave the page and the drawing."""
     options: Options = run.options
+    # The whole of it takes a moment: resumed, it is made again, and comes out the same.
     torch.manual_seed(options.seed)
     if options.model.name == "2-2-1":
         trace = _tiny()

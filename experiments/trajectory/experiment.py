@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.page import legend, name, section, wide
 from experiments.run import Run
-from experiments.theory.study import Account, Piece, Progress, study
+from experiments.study import Account, Piece, Progress, study
 from experiments.theory.variants import VARIANTS
 from experiments.trajectory import figures, words
 from experiments.trajectory.measure import Extent, Path, Plane, measure

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.study import Progress
 from experiments.theory.curvature import Surface, minimum
 from experiments.theory.problem import Problem, digits_perceptron, two_slopes
-from experiments.theory.study import Progress
 from experiments.theory.variants import VARIANTS, descend, optimizer
 from torch_backprop.optim import BatchGD
 

@@ -12,7 +12,7 @@ from experiments.figure import SERIES, SOFT, sketch
 from experiments.marked import Marked, machine
 from experiments.page import section, table, wide
 from experiments.run import Run, RunError
-from experiments.theory.study import Account, Piece, Progress, study
+from experiments.study import Account, Piece, Progress, study
 from experiments.verifiers.contest import COLUMNS, VERIFIERS, Results, Verdict, markdown, rows_of, verdicts
 from experiments.verifiers.options import Options
 
@@ -33,6 +33,7 @@ def main(run: Run) -> None:
     except ImportError as error:
         raise RunError("no planted faults here; start it in a checkout, where tests/zoo is") from error
     options: Options = run.options
+    # By number too: two faults may be planted under one name.
     plants = {
         f"{i} {plant.name}": (i, plant)
         for i, plant in enumerate(ZOO)
@@ -58,6 +59,7 @@ def _tell(options: Options, plants: dict[str, Plant], found: dict[str, Any]) -> 
         for name, kept in found.items()
     }
     rows = [list(row) for row in rows_of(results)] if results else []
+    # Half a table in the README would be worse than an old one.
     if options.write and len(results) == len(plants):
         Marked(options.write, "verifiers").write(f"{markdown(results)}\n\n{machine()}")
     sections = [_figure(results), _each(results)] if results else []

@@ -29,6 +29,10 @@ from torch_backprop.algorithm.update import check_update, updating
 class Backpropagation:
     """The algorithm itself: forward pass, cost, backward pass and update, without autograd.
 
+    Rules, the backward pass and the update run under ``no_grad``. The model's own code sees grad mode on and
+    no tensor that requires a gradient: so its ``no_grad`` blocks and its ``detach`` mean what they mean in
+    training, and still no ``grad_fn`` is made.
+
     Args:
         model: made of the layers and functions of this package, converted ones too, joined by ordinary
             operations of tensors.

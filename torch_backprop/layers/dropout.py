@@ -35,13 +35,12 @@ class DropoutRule(Rule):
         # on CUDA torch's fused kernel draws, and draws differently from bernoulli_
         if x.is_cuda and not alpha:
             y, mask = torch.native_dropout(x, p, True)
-        else:
-            # in the order in which torch fills its mask, with and without vmap
-            noise = (torch.empty_like(x) if is_plain(x) else x.new_empty(x.shape)).bernoulli_(1 - p)
-            # compiled, a mask of booleans takes longer to write than all the rest
-            mask = noise != 0 if is_plain(x) else noise
-            y = _alpha_dropped(x, noise, p) if alpha else x * noise.div_(1 - p)
-        return y, pack(mask) if is_plain(mask) else mask
+            return y, pack(mask) if is_plain(mask) else mask.to(x.dtype) / (1 - p)
+        # in the order in which torch fills its mask, with and without vmap
+        noise = (torch.empty_like(x) if is_plain(x) else x.new_empty(x.shape)).bernoulli_(1 - p)
+        # compiled, a mask of booleans takes longer to write than all the rest
+        kept = pack(noise != 0) if is_plain(noise) else noise
+        return _alpha_dropped(x, noise, p) if alpha else x * noise.div_(1 - p), kept
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -52,6 +51,7 @@ class DropoutRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+        # with alpha too the shift of what is dropped is a constant: a scaled mask remains
         return _masked(ctx, grad_y), None, None
 
     @staticmethod
@@ -73,6 +73,7 @@ class ScaleRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
         (m,) = ctx.saved_tensors
+        # m is a constant of the derivative, so that no order has a gradient for it
         return grad_y * m, None
 
     @staticmethod
@@ -234,14 +235,12 @@ def _alpha_dropped(x: Tensor, noise: Tensor, p: float) -> Tensor:
 
 
 def _masked(ctx: Any, g: Tensor) -> Tensor:
-    (mask,) = ctx.saved_tensors
-    if mask.is_floating_point():
-        return g * mask
-    if mask.dtype == torch.uint8:
-        mask = unpack(mask, ctx.shape)
-    # the product in forward's order, so that gradient and value round alike
-    noise = mask.to(g.dtype)
-    return g * (noise * _scale(ctx.p) if ctx.alpha else noise / (1 - ctx.p))
+    (noise,) = ctx.saved_tensors
+    if noise.dtype == torch.uint8:
+        noise = unpack(noise, ctx.shape).to(g.dtype)
+        # the product in forward's order, so that gradient and value round alike
+        noise = noise * _scale(ctx.p) if ctx.alpha else noise / (1 - ctx.p)
+    return g * noise
 
 
 SPECS = (

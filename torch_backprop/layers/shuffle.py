@@ -47,6 +47,7 @@ class PermutationRule(Rule):
         # torch returns an input without elements in the shape that it has
         if not grad_y.numel():
             return grad_y.reshape(ctx.shape), None
+        # a permutation is orthogonal: its transpose is its inverse
         return ctx.permutation.back(grad_y, ctx.permutation.number_back), None
 
     @staticmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
+import torch
 from torch import Tensor
 
 from torch_backprop.tracing.formulas import name_of
@@ -74,12 +75,14 @@ def _way(axes: Axes, trace: Trace, tensors: list[Tensor | None], back: bool) -> 
     for x, layer in enumerate(trace.layers, 1):
         pair = tensors[x - 1], tensors[x]
         if not (back and tensors[x - 1] is None):
-            _between(axes, x, layer, pair, back)
+            before = trace.layers[x - 2].activation if x > 1 else trace.inputs
+            _between(axes, x, layer, pair if _follows(layer, before) else (None, None), back)
 
 
 def _circles(axes: Axes, x: int, tensor: Tensor) -> None:
     """A layer as circles, their numbers in them or beside."""
-    values = tensor.detach().flatten().tolist()
+    # Of complex numbers their size.
+    values = (tensor.abs() if tensor.is_complex() else tensor).detach().flatten().tolist()
     strength = max(map(abs, values)) or 1.0
     size = 900 if len(values) <= 3 else 240 if len(values) <= 8 else 90
     for y, value in zip(_heights(len(values)), values, strict=True):
@@ -112,6 +115,13 @@ def _outline(left: float, right: float, low: float, high: float) -> tuple[list[f
     return [left, right, right, left, left], [low, low, high, high, low]
 
 
+def _follows(layer: Layer, before: Any) -> bool:
+    """Whether a layer was called with what stands before it, with nothing between the two."""
+    if layer.input is None or not isinstance(before, Tensor):
+        return False
+    return torch.equal(layer.input.flatten(), before.detach().flatten())
+
+
 def _between(axes: Axes, x: int, layer: Layer, pair: tuple[Any, Any], back: bool) -> None:
     """The weights of a linear layer as lines, or an arrow for any other."""
     ends = ((x - 0.4, -1.2), (x - 0.6, -1.2)) if back else ((x - 0.6, -1.2), (x - 0.4, -1.2))
@@ -119,8 +129,7 @@ def _between(axes: Axes, x: int, layer: Layer, pair: tuple[Any, Any], back: bool
     if not all(each is not None and 0 < each.numel() <= MOST for each in pair):
         return
     before, after = (_heights(each.numel()) for each in pair)
-    weight = getattr(layer.module, "weight", None)
-    if layer.kind == "Linear" and isinstance(weight, Tensor) and weight.shape == (len(after), len(before)):
+    if layer.kind == "Linear" and _joins(weight := getattr(layer.module, "weight", None), before, after):
         strength = weight.detach().abs().max().item() or 1.0
         for y, row in zip(after, weight.detach().tolist(), strict=True):
             for z, value in zip(before, row, strict=True):
@@ -130,6 +139,12 @@ def _between(axes: Axes, x: int, layer: Layer, pair: tuple[Any, Any], back: bool
     elif len(before) == len(after):
         for y in after:
             axes.plot((x - 1, x), (y, y), color=SOFT, alpha=0.4, lw=0.7, zorder=1)
+
+
+def _joins(weight: Any, before: list[float], after: list[float]) -> TypeGuard[Tensor]:
+    """Whether these are weights from one column to the next."""
+    fits = isinstance(weight, Tensor) and weight.shape == (len(after), len(before))
+    return fits and not weight.is_complex()
 
 
 def _heights(count: int) -> list[float]:

@@ -19,20 +19,23 @@ See = Callable[[str, Tensor], None]
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The same derivative by the rules of this package, and by autograd; None where the cost has none."""
+    """The same derivative by the rules of this package, and by autograd; None where the cost has none.
+
+    Attributes:
+        least: what a difference is relative to at least, for what is but rounding has no relative error.
+    """
 
     ours: Tensor | None
     autograd: Tensor | None
+    least: float = 0.0
 
     @property
     def difference(self) -> float:
         """The largest difference of two elements, relative to the largest element of autograd's."""
         if self.ours is None or self.autograd is None:
             return 0.0 if self.ours is self.autograd else float("inf")
-        if not self.ours.numel():
-            return 0.0
-        scale = self.autograd.abs().max().item()
-        return (self.ours - self.autograd).abs().max().item() / (scale or 1.0)
+        scale = max(largest(self.autograd), self.least)
+        return largest(self.ours - self.autograd) / (scale or 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +130,11 @@ class Recording:
                 self.layers.append(Layer(title, name, module, copied(given), y.detach().clone()))
             if y.is_floating_point():
                 self.see(title, y)
+
+
+def largest(x: Tensor | None) -> float:
+    """The size of the largest element; 0 if there is none."""
+    return x.abs().max().item() if x is not None and x.numel() else 0.0
 
 
 def copied(x: Tensor | None) -> Tensor | None:

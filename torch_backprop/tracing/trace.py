@@ -16,13 +16,15 @@ from torch.utils import _pytree as pytree
 from torch_backprop.algorithm import Backpropagation, arguments, watch
 from torch_backprop.convert import convert, patched, revert
 from torch_backprop.tracing import calculation, page, table
-from torch_backprop.tracing.record import Comparison, Layer, Recording
+from torch_backprop.tracing.record import Comparison, Layer, Recording, largest
 from torch_backprop.twins import ORIGINALS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Loss = Callable[[Any, Any], Tensor]
+SMALL = 1e-2
+"""Share of the largest error or gradient of all below which differences are not relative any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,11 @@ class Trace:
 
     @property
     def difference(self) -> float:
-        """The largest relative difference to autograd, over the cost, all errors and all gradients."""
+        """The largest difference to autograd, over the cost, all errors and all gradients.
+
+        Each is relative to the largest element of its tensor, but at least to a hundredth of the largest
+        of all: the gradient of a bias before a batch norm is nothing but rounding.
+        """
         errors = [layer.error for layer in self.layers]
         return max(each.difference for each in (self.cost, *errors, *self.gradients.values()))
 
@@ -117,13 +123,17 @@ def trace(model: Module, loss: Loss, inputs: Any, targets: Any) -> Trace:
     >>> found.difference
     0.0
     """
-    own, own_loss, cost, gradients = _by_hand(model, loss, inputs, targets)
-    expected_cost, errors, expected = _by_autograd(model, loss, inputs, targets)
-    compared = {name: Comparison(gradients.get(name), value) for name, value in expected.items()}
+    # The caller may be in inference mode, whose tensors autograd cannot follow.
+    with torch.inference_mode(False):
+        inputs, targets = pytree.tree_map_only(Tensor, _ordinary, (inputs, targets))
+        own, own_loss, cost, gradients = _by_hand(model, loss, inputs, targets)
+        expected_cost, errors, expected = _by_autograd(model, loss, inputs, targets)
+    least = SMALL * max(map(largest, (*errors.values(), *expected.values())), default=0.0)
+    compared = {name: Comparison(gradients.get(name), value, least) for name, value in expected.items()}
     owners = {name: _owner(name, own.layers) for name in compared}
     layers = []
     for layer in own.layers:
-        error = Comparison(own.errors.get(layer.title), errors.get(layer.title))
+        error = Comparison(own.errors.get(layer.title), errors.get(layer.title), least)
         mine = {name: compared[name] for name, owner in owners.items() if owner is layer}
         layers.append(replace(layer, error=error, gradients=mine))
     return Trace(inputs, targets, own_loss, Comparison(cost, expected_cost), tuple(layers), compared)
@@ -179,6 +189,10 @@ def _hanging(x: Any) -> Any:
     """A tensor like ``x`` that autograd follows, and that may be written into."""
     follows = isinstance(x, Tensor) and (x.is_floating_point() or x.is_complex())
     return x.detach().requires_grad_().clone() if follows else x
+
+
+def _ordinary(x: Tensor) -> Tensor:
+    return x.clone() if x.is_inference() else x
 
 
 def _dense(gradient: Any) -> Any:

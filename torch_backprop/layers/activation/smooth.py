@@ -257,9 +257,11 @@ SPECS = (
     LayerSpec(
         Softplus,
         torch.nn.Softplus,
-        # in double precision y is kept at 40 alone
-        tuple(
-            case((3, 4), **o) for o in ({}, {"beta": 2, "threshold": 1}, {"beta": -1.5}, {"threshold": 40})
+        (
+            case((3, 4)),
+            case((3, 4), beta=2, threshold=1),
+            case((3, 4), beta=-1.5),
+            case((3, 4), threshold=40),  # in double precision too y is kept
         ),
     ),
     LayerSpec(ELU, torch.nn.ELU, (case((3, 4)), case((3, 4), alpha=0.5, inplace=True))),

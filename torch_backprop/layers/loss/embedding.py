@@ -65,6 +65,7 @@ class CosineEmbeddingRule(Rule):
         if tangent_x2 is not None:
             terms.append((x1 * across - x2 * by_x2) * tangent_x2)
         turn = sum(terms[1:], terms[0]).sum(-1)
+        # the slope is -1 towards the target, and 0 where the margin is kept
         turn = torch.where(t == 1, -turn, torch.where((t == -1) & (c >= ctx.margin), turn, 0))
         return reduced(turn, ctx.reduction, turn.numel())
 

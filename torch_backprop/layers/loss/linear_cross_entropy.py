@@ -91,7 +91,7 @@ def _fits(x: Tensor, w: Tensor, t: Tensor, b: Tensor | None, ignore_index: int |
 
 def _warn_unless_applied(w: Tensor, t: Tensor, b: Tensor | None, reduction: str, smoothing: float) -> bool:
     """Whether options apply; where torch would not go by chunks it says so, and so do we."""
-    features, tracing = tuple(w.shape[1:-1]), torch.jit.is_tracing()
+    features, tracing = tuple(w.shape[1:-1]), torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if reduction in REDUCTIONS and smoothing == 0 and t.dtype == torch.int64 and not features and not tracing:
         return True
     warnings.warn(

@@ -42,6 +42,7 @@ class AllReduceRule(Rule):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+        # each process's x is in the sums of all: the transpose of a sum for all is a sum over all
         return AllReduceRule.call(grad_y, ctx.group), None
 
     @staticmethod
@@ -76,6 +77,7 @@ class SyncBatchNormRule(Rule):
                 h = (widen(x) - m) * r
             else:
                 h, m, r = _standardized(widen(x), ctx.n, ctx.group, ctx.eps)
+            # of this process alone: who synchronizes parameters sums their gradients
             grad_w = sum_to(g * h, ctx.shape)
             if ctx.needs_input_grad[0]:
                 weighted = g if w is None else g * w.reshape(ctx.shape)

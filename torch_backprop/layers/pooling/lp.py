@@ -68,6 +68,7 @@ class LPPoolRule(Rule):
         x, y = ctx.saved_tensors
         dims = ctx.how.dims
         sizes, last = x.shape[x.dim() - dims :], channels_last(x, dims)
+        # first through the root, whose argument is the mean over a window, then to its elements
         shared = spread(_pulled_through_root(ctx, grad_y, y), ctx.how, sizes, last)
         return (shared * widen(x).pow(ctx.p - 1)).to(x.dtype), None, None
 

@@ -53,6 +53,7 @@ class MaxUnpoolRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:
         (places,) = ctx.saved_tensors
+        # of two numbers put at one place torch keeps one, and yet gives both its gradient
         return pick(grad_y, places, ctx.how.dims), None, None
 
     @staticmethod

@@ -120,6 +120,7 @@ def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> Non
     ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
     ctx.by_columns = is_by_columns(x), is_by_columns(h)
     needs_ih, needs_hh = ctx.needs_input_grad[3:5]
+    # without gates the slopes follow from y
     kept_x = x if cell.gated or needs_ih else None
     kept_h = h if cell.gated or needs_hh else None
     ctx.save_for_backward(kept_x, y, kept_h, c, *weights)
@@ -133,6 +134,7 @@ def _pull(cell: type[Cell], ctx: Any, last: States) -> tuple[Tensor | None, ...]
     needs = (needs_x, *needs_states[: len(last)], *ctx.needs_input_grad[3:], False)
     grads_last = tuple(map(widen, last))
     direction = _direction(cell, saved)
+    # a cell is a walk of one step, whose output is its last state: it is given there
     grads = direction.pull(torch.zeros_like(grads_last[0]), grads_last, needs)[:-1]
     grads[2:2] = [None for _ in range(2 - len(last))]
     for i, by_columns in enumerate(ctx.by_columns):

@@ -120,6 +120,7 @@ class Direction:
     def push(self, tangent_x: Tensor | None, initial: States, tangent_w: Weights) -> tuple[Tensor, States]:
         """Tangents of y and of the last states."""
         x, before = _known(self.x), _known(self.before)
+        # at fixed states: how they move is the walk's part
         a = _affine(x, tangent_w.ih, tangent_w.bias_ih, self.w.ih)
         b = _affine(before, tangent_w.hh, tangent_w.bias_hh, self.w.hh)
         a = a if tangent_x is None else a + F.linear(tangent_x, self.w.ih)
