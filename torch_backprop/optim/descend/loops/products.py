@@ -61,8 +61,7 @@ def convolution(
     )
     large, small = (shape[2:], x.shape[2:]) if transposed else (x.shape[2:], shape[2:])
     steps = list(zip(stride, dilation, strict=True))
-    sizes = zip(steps, small, kernel, large, padding, strict=True)
-    wide = tuple(max(s * (i - 1) + d * (k - 1) + 1, n + 2 * p) for (s, d), i, k, n, p in sizes)
+    wide = frame(steps, small, kernel, large, padding)
     y = program.filled((*shape[:2], *(wide if transposed else small)), x.dtype, "0")
     if not transposed and wide != x.shape[2:]:
         x = padded(program, x, wide, padding)
@@ -85,11 +84,23 @@ def convolution(
     return Value(shape, y.dtype, lambda i: f"({y.at(i)} + {b.at((i[1],))})")
 
 
+def frame(
+    steps: list[tuple[int, int]],
+    small: Sequence[int],
+    kernel: Sequence[int],
+    large: Sequence[int],
+    padding: Sequence[int],
+) -> tuple[int, ...]:
+    """Return the sizes of the padded larger side, at least as far as the last window reaches."""
+    sizes = zip(steps, small, kernel, large, padding, strict=True)
+    return tuple(max(s * (i - 1) + d * (k - 1) + 1, n + 2 * p) for (s, d), i, k, n, p in sizes)
+
+
 def padded(program: Program, x: Value, wide: tuple[int, ...], padding: Sequence[int]) -> Value:
     """Return x with zeros around its last dimensions."""
-    frame = program.filled((*x.shape[:2], *wide), x.dtype, "0")
-    program.store(window(frame, x.shape, padding), x)
-    return frame
+    y = program.filled((*x.shape[:2], *wide), x.dtype, "0")
+    program.store(window(y, x.shape, padding), x)
+    return y
 
 
 def window(y: Value, shape: tuple[int, ...], padding: Sequence[int]) -> Value:
