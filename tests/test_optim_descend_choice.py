@@ -13,8 +13,8 @@ from tests.sequential_sgd import snapshot
 from tests.test_optim_descend import LR, PATHS, N, data, needs_compiler, ordinarily, perceptron
 from torch_backprop import nn
 from torch_backprop.functional import cross_entropy
-from torch_backprop.optim import MiniBatchGD, StochasticGD
-from torch_backprop.optim.descend import Descending, bar, compiled
+from torch_backprop.optim import MiniBatchGD, StochasticGD, bar
+from torch_backprop.optim.descend import Descending, compiled
 from torch_backprop.optim.descend.loops import library
 
 
@@ -197,5 +197,5 @@ def test_a_long_pass_shows_how_far_it_is(monkeypatch):
     optimizer.descend(model, cross_entropy, x, t, quiet=True)
     assert terminal.getvalue() == ""
     optimizer.descend(model, cross_entropy, x, t)
-    assert "40/40 examples, vectors" in terminal.getvalue()
+    assert "40 of 40 examples, vectors" in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")

@@ -21,10 +21,10 @@ from typing_extensions import Unpack
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
 from torch_backprop.optim.processes import ENDED, gather, grouped, place
+from torch_backprop.optim.short_step import ShortStep
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
 from torch_backprop.optim.walk import Walk
-from torch_backprop.optim.whole import Whole
 from torch_backprop.optim.whole_pass import WholePass
 
 Batch = TypeVar("Batch")
@@ -148,7 +148,7 @@ class Descent(WholePass):
         self._transaction = self._transaction or Transaction(self, self._progress, self._resume)
         # As torch's own optimizers: the caller may be in no_grad.
         with self._transaction, torch.enable_grad():
-            self._walk = walk = (Whole if short else Walk)(self, closure, rows, self._transaction)
+            self._walk = walk = (ShortStep if short else Walk)(self, closure, rows, self._transaction)
             try:
                 walk.run(rows, weight)
             finally:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_backprop.optim.arguments import check_choice
-from torch_backprop.optim.descend.bar import Bar
+from torch_backprop.optim.bar import Bar
 from torch_backprop.optim.descend.compiled import Compiled, keep, key, known
 from torch_backprop.optim.descend.settings import Refused, rates
 from torch_backprop.optim.descend.vectors import Vectors
@@ -67,13 +67,10 @@ class Descending:
 
     def run(self, quiet: bool) -> Tensor | None:
         """Go through all examples, under a progress bar unless `quiet`; returns their mean cost."""
-        bar = Bar(self.count, quiet)
-        try:
+        with Bar(quiet) as bar:
             while self.done < self.count:
                 path = self._stretch()
-                bar.show(self.done, path)
-        finally:
-            bar.clear()
+                bar.show(self.done, self.count, f"{self.done} of {self.count} examples, {path}")
         self.optimizer.end_epoch()
         mean = mean_cost(self.costs, self.optimizer.reduction)
         dtype = torch.promote_types(self.optimizer._parameters()[0].dtype, torch.float32)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch_backprop.optim.descent import Descent
 
 
-class Whole:
+class ShortStep:
     """Stands in for a `Walk` on a single process, without weights, with nothing left to observe.
 
     How many rows a closure takes is known when it takes them: with too many, a Walk goes on from there.

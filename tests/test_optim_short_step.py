@@ -26,7 +26,7 @@ from tests.sequential_sgd import (
 )
 from tests.test_optim_rows import make_weights, weighted_cost, weighted_reference
 from torch_backprop.optim import StochasticGD
-from torch_backprop.optim.whole import Whole
+from torch_backprop.optim.short_step import ShortStep
 
 each_variant = pytest.mark.parametrize("variant", GROUP_SIZES)
 
@@ -34,8 +34,8 @@ each_variant = pytest.mark.parametrize("variant", GROUP_SIZES)
 @each_variant
 def test_loader_batches_that_fit_take_the_short_way(variant, monkeypatch):
     taken: list[int] = []
-    finish = Whole._finish
-    monkeypatch.setattr(Whole, "_finish", lambda self, found: taken.append(1) or finish(self, found))
+    finish = ShortStep._finish
+    monkeypatch.setattr(ShortStep, "_finish", lambda self, found: taken.append(1) or finish(self, found))
     model = make_model()
     optimizer = make_optimizer(variant, model.parameters())
     # Nothing is left to observe, as after the first steps.
