@@ -1,4 +1,4 @@
-"""convert and revert: class swaps that keep everything but the class; and patched, which swaps calls."""
+"""convert and revert: class swaps that keep everything but the class."""
 
 import copy
 from pathlib import Path
@@ -255,46 +255,3 @@ def compiled_in_place() -> nn.Module:
 def test_what_is_fixed_already_is_refused(model: Any, words: str, change: Any) -> None:
     with pytest.raises(ValueError, match=words):
         change(model())
-
-
-def rules(output: Tensor) -> set[str]:
-    """The names of the nodes behind an output."""
-    found, waiting = set(), [output.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting += [following for following, _ in node.next_functions]
-    return {node.name() for node in found}
-
-
-def test_patched_calls_the_twins_of_functions_and_gives_the_same() -> None:
-    def model(x: Tensor) -> Tensor:
-        y = F.dropout(F.gelu(F.linear(x, x)), 0.5) + torch.relu(x).sigmoid().sum()
-        return F.cross_entropy(F.tanh(F.sigmoid(y)), torch.tensor([0, 1, 2]))
-
-    x = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
-    torch.manual_seed(0)
-    (expected,) = torch.autograd.grad(model(x), x)
-    torch.manual_seed(0)
-    with torch_backprop.patched():
-        cost = model(x)
-    torch.testing.assert_close(torch.autograd.grad(cost, x, retain_graph=True), (expected,))
-    ours = [
-        "LinearRule",
-        "gelu_rule",
-        "DropoutRule",
-        "relu_rule",
-        "sigmoid_rule",
-        "tanh_rule",
-        "CrossEntropyRule",
-    ]
-    others = {"AddBackward0", "SumBackward0", "torch::autograd::AccumulateGrad"}
-    assert rules(cost) == {f"{rule}Backward" for rule in ours} | others
-
-
-def test_patched_ends_and_nests_and_every_function_is_replaced() -> None:
-    x = torch.ones(2, requires_grad=True)
-    with torch_backprop.patched(), torch_backprop.patched():
-        assert torch.func.grad(lambda x: F.gelu(x).sum())(x.detach()).shape == x.shape
-    assert rules(F.gelu(x)) == {"GeluBackward0", "torch::autograd::AccumulateGrad"}

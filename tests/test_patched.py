@@ -1,0 +1,61 @@
+"""patched, which swaps calls of functions."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import torch_backprop
+
+
+def rules(output: Tensor) -> set[str]:
+    """The names of the nodes behind an output."""
+    found, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += [following for following, _ in node.next_functions]
+    return {node.name() for node in found}
+
+
+def test_patched_calls_the_twins_of_functions_and_gives_the_same() -> None:
+    def model(x: Tensor) -> Tensor:
+        y = F.dropout(F.gelu(F.linear(x, x)), 0.5) + torch.relu(x).sigmoid().sum()
+        return F.cross_entropy(F.tanh(F.sigmoid(y)), torch.tensor([0, 1, 2]))
+
+    x = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(0)
+    (expected,) = torch.autograd.grad(model(x), x)
+    torch.manual_seed(0)
+    with torch_backprop.patched():
+        cost = model(x)
+    torch.testing.assert_close(torch.autograd.grad(cost, x, retain_graph=True), (expected,))
+    ours = [
+        "LinearRule",
+        "gelu_rule",
+        "DropoutRule",
+        "relu_rule",
+        "sigmoid_rule",
+        "tanh_rule",
+        "CrossEntropyRule",
+    ]
+    others = {"AddBackward0", "SumBackward0", "torch::autograd::AccumulateGrad"}
+    assert rules(cost) == {f"{rule}Backward" for rule in ours} | others
+
+
+def test_converted_layers_that_overwrite_their_input_run_within_patched() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True), nn.Linear(4, 3), nn.SiLU(inplace=True))
+    x = torch.randn(2, 3)
+    expected = torch.autograd.grad(model(x).sum(), tuple(model.parameters()))
+    torch_backprop.convert(model)
+    with torch_backprop.patched():
+        seen = torch.autograd.grad(model(x).sum(), tuple(model.parameters()))
+    torch.testing.assert_close(seen, expected)
+
+
+def test_patched_ends_and_nests_and_every_function_is_replaced() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with torch_backprop.patched(), torch_backprop.patched():
+        assert torch.func.grad(lambda x: F.gelu(x).sum())(x.detach()).shape == x.shape
+    assert rules(F.gelu(x)) == {"GeluBackward0", "torch::autograd::AccumulateGrad"}
