@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -12,7 +13,9 @@ from checks.comparison import WITH_STRIDES, equal
 from checks.corrected import CORRECTED, CORRECTED_SECOND_ORDER
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.utils import _pytree as pytree
 
+from experiments.held import held_bytes
 from torch_backprop import nn
 from torch_backprop.spec import Case, LayerSpec, case
 
@@ -106,15 +109,22 @@ def test_wrapped_layer(spec: LayerSpec, case: Case, check: Any, monkeypatch: pyt
     check(spec, case)
 
 
-def run(kind: Any, options: dict[str, Any], lengths: list[int] | None, with_states: bool) -> Any:
-    """Output, gradients, second gradients and random state, of a batch or of packed sequences."""
+def run(
+    kind: Any, options: dict[str, Any], lengths: list[int] | None, with_states: bool, learning: str = ""
+) -> Any:
+    """Output, gradients, second gradients and random state, of a batch or of packed sequences.
+
+    With ``learning``, of the weights alone whose names end so.
+    """
     torch.manual_seed(5)
     module = kind(2, 3, dtype=torch.float64, **options)
     count, batch_first = options["num_layers"] * (1 + options["bidirectional"]), options["batch_first"]
-    x = torch.randn((3, 4, 2) if batch_first else (4, 3, 2), dtype=torch.float64, requires_grad=True)
+    x = torch.randn((3, 4, 2) if batch_first else (4, 3, 2), dtype=torch.float64, requires_grad=not learning)
     widths = [options.get("proj_size", 3), 3][: 2 if issubclass(kind, torch.nn.LSTM) else 1]
     states = [torch.randn(count, 3, width, dtype=x.dtype, requires_grad=True) for width in widths]
     hx = (tuple(states) if len(states) == 2 else states[0]) if with_states else None
+    for name, weight in module.named_parameters():
+        weight.requires_grad_(name.endswith(learning))
     given = x
     if lengths is not None:
         given = pack_padded_sequence(x, torch.tensor(lengths), batch_first, enforce_sorted=False)
@@ -122,6 +132,7 @@ def run(kind: Any, options: dict[str, Any], lengths: list[int] | None, with_stat
     y = output.data if isinstance(output, PackedSequence) else output
     outputs = [y, *(last if isinstance(last, tuple) else (last,))]
     leaves = [x, *(states if with_states else ()), *module.parameters()]
+    leaves = [leaf for leaf in leaves if leaf.requires_grad]
     first = torch.autograd.grad([y.sin().sum() for y in outputs], leaves, create_graph=True)
     second = torch.autograd.grad([g.sum() for g in first], leaves)
     return outputs, first, second, torch.get_rng_state()
@@ -145,6 +156,40 @@ def test_every_combination_of_options(name: str, extra: Any, layers: Any, length
         # outputs lie in memory as the built-in's do
         equal(ours[0], builtin[0], f"{name}({options}): outputs", WITH_STRIDES)
         equal(ours[1:], builtin[1:], f"{name}({options})")
+
+
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize("lengths", [None, [1, 4, 4]])
+def test_one_direction_that_learns_alone(name: str, lengths: Any) -> None:
+    options = {"bidirectional": True, "num_layers": 1, "batch_first": True}
+    for ends in ("_l0", "_reverse"):
+        ours, builtin = (
+            run(getattr(place, name), options, lengths, False, learning=ends) for place in (nn, torch.nn)
+        )
+        equal(ours[0], builtin[0], f"{name}, {ends}: outputs", WITH_STRIDES)
+        equal(ours[1:], builtin[1:], f"{name}, {ends}")
+
+
+ones = partial(torch.ones, dtype=torch.float64)
+HELD: tuple[tuple[str, dict[str, Any], tuple[Any, ...]], ...] = (
+    ("RNN", {"bidirectional": True}, (ones(5, 2, 3), ones(2, 2, 4))),
+    ("GRU", {}, (ones(5, 2, 3), ones(1, 2, 4))),
+    ("LSTM", {"proj_size": 2}, (ones(5, 2, 3), (ones(1, 2, 2), ones(1, 2, 4)))),
+    ("LSTMCell", {}, (ones(2, 3), (ones(2, 4), ones(2, 4)))),
+)
+
+
+@pytest.mark.parametrize(("name", "options", "inputs"), HELD)
+def test_no_subset_of_what_learns_holds_more_than_in_torch(name: str, options: Any, inputs: Any) -> None:
+    modules = [getattr(place, name)(3, 4, **options).double() for place in (nn, torch.nn)]
+    given = pytree.tree_leaves(inputs)
+    for needs in product((False, True), repeat=len(given) + len(list(modules[0].parameters()))):
+        held = []
+        for module in modules:
+            for leaf, needed in zip((*given, *module.parameters()), needs, strict=True):
+                leaf.requires_grad_(needed)
+            held.append(held_bytes(partial(module, *inputs), module.parameters()))
+        assert held[0] <= held[1], f"{name}: {held[0]} bytes for {needs}, the built-in {held[1]}"
 
 
 def test_rows_of_one_module_follow_weights_that_are_replaced() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, unrolled
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, is_batched, widen
+from torch_backprop.rule import Rule, is_batched, is_plain, wanted, widen
 
 PARTS = len(Weights._fields)
 """Arguments of the rule for each direction."""
@@ -21,11 +22,15 @@ def layer_rule(cell: type[Cell]) -> Any:
     """The rule of a layer of such cells, of one direction or two, which returns y and the last states.
 
     Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step;
-    h0 and c0 ``(directions, B, *)``; and the weights of both directions, None for one that is not there.
+    h0 and c0 ``(directions, B, *)``; the weights of both directions, None for one that is not there; and
+    what :func:`one_way` says of them.
     """
 
     class LayerRule(Rule):
-        """Saves x, y and the initial states; without gates only what the weights' gradients multiply."""
+        """Saves x, y and the initial states; without gates only what the weights' gradients multiply.
+
+        Where only one direction is differentiated, its half of y is one more output, and is saved instead.
+        """
 
         @staticmethod
         def forward(
@@ -44,14 +49,16 @@ def layer_rule(cell: type[Cell]) -> Any:
             bias_ih_back: Tensor | None,
             bias_hh_back: Tensor | None,
             hr_back: Tensor | None,
+            only: int | None,
         ) -> Any:
             there = ih, hh, bias_ih, bias_hh, hr
             back = ih_back, hh_back, bias_ih_back, bias_hh_back, hr_back
-            return _forward(cell, x, sizes, [h0] if c0 is None else [h0, c0], (*there, *back))
+            outputs = _forward(cell, x, sizes, [h0] if c0 is None else [h0, c0], (*there, *back))
+            return outputs if only is None else (*outputs, outputs[0].chunk(2, -1)[only].clone())
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-            _save(cell, ctx, inputs, output[0])
+            _save(cell, ctx, inputs, output)
 
         @staticmethod
         def backward(ctx: Any, grad_y: Tensor, *last: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,12 +86,24 @@ def _forward(
     return cell.layer(x, sizes, states, flat, *options)
 
 
-def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
-    x, sizes, h0, c0, *weights = inputs
+def one_way(x: Tensor, initial: Sequence[Tensor | None], weights: Sequence[Tensor | None]) -> int | None:
+    """Which of two directions alone is differentiated, or None where both are, or there is but one."""
+    # x and the states belong to both; a transform does not say what it differentiates
+    if weights[PARTS] is None or not torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        return None
+    if any(map(wanted, (x, *initial))) or not all(y is None or is_plain(y) for y in (x, *initial, *weights)):
+        return None
+    learning = [i for i in range(2) if any(map(wanted, _part(weights, i)))]
+    return learning[0] if len(learning) == 1 else None
+
+
+def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, sizes, h0, c0, *weights, ctx.only = inputs
+    y = output[0 if ctx.only is None else -1]
     ctx.sizes = None if sizes is None else tuple(sizes.tolist())
     ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
     ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
-    needs = ctx.needs_input_grad[4:]
+    needs = ctx.needs_input_grad[4:-1]
     kept_x = x if cell.gated or any(needs[0::PARTS]) else None
     kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
     ctx.save_for_backward(kept_x, y, kept_h0, c0, *weights)
@@ -95,19 +114,23 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
     # the derivative of a holomorphic function at conj x is that at x, conjugated
     directions = _directions(cell, ctx, torch.conj)
     needs_x, _, *needs_states = ctx.needs_input_grad[:4]
-    found = []
-    for i, grad_rows in enumerate(_rows(widen(grad_y)).chunk(len(directions), -1)):
+    grads_y = list(_rows(widen(grad_y)).chunk(last[0].shape[0], -1))
+    if ctx.only is not None:
+        *last, grad_half = last
+        grads_y[ctx.only] = grads_y[ctx.only] + _rows(widen(grad_half))
+    found = {}
+    for i, direction in directions.items():
         needs = (needs_x, *needs_states[: len(last)], *_part(ctx.needs_input_grad[4:], i))
-        found.append(directions[i].pull(grad_rows, tuple(widen(state[i]) for state in last), needs))
-    grads_x, *rest = zip(*found, strict=True)
+        found[i] = direction.pull(grads_y[i], tuple(widen(state[i]) for state in last), needs)
+    grads_x, *rest = zip(*found.values(), strict=True)
     grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
     if needs_x:
         grad_x = in_layout(sum(grads_x[1:], grads_x[0]), ctx.by_columns)
         grads[0] = grad_x.reshape(ctx.x_shape)
     for k in range(len(last)):
         grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
-    for i, direction in enumerate(found):
-        grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = direction[1 + len(last) :]
+    for i, pulled in found.items():
+        grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = pulled[1 + len(last) :]
     return tuple(grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True))
 
 
@@ -121,7 +144,7 @@ def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[
     ]
     pushed = [
         direction.push(rows, tuple(start[i] for start in starts), Weights(*_part(tangents[2:], i)))
-        for i, direction in enumerate(_directions(cell, ctx, lambda saved: saved))
+        for i, direction in _directions(cell, ctx, lambda saved: saved).items()
     ]
     return tuple(tangent.to(y.dtype) for tangent in _joined(pushed, y.shape[:-1]))
 
@@ -138,13 +161,14 @@ def _unrolled(
     return _joined(ran, x.shape[:-1])
 
 
-def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) -> list[Direction]:
+def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) -> dict[int, Direction]:
     saved: list[Any] = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
     x, y, h0, c0, *weights = saved
     every = _by_direction(weights)
     sizes = ctx.sizes or (y.shape[1],) * y.shape[0]
-    return [
-        Direction(
+    ways = range(len(every)) if ctx.only is None else [ctx.only]
+    return {
+        i: Direction(
             cell,
             Walk(sizes, i == 1),
             None if x is None else _rows(x),
@@ -152,8 +176,8 @@ def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) 
             [None if state is None else state[i] for state in (h0, c0)],
             every[i],
         )
-        for i, rows in enumerate(_rows(y).chunk(len(every), -1))
-    ]
+        for i, rows in zip(ways, _rows(y).chunk(len(ways), -1), strict=True)
+    }
 
 
 def _by_direction(weights: Sequence[Any]) -> list[Weights]:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from torch_backprop.layers.dropout import dropout
 from torch_backprop.layers.recurrent.direction import Weights
+from torch_backprop.layers.recurrent.layer import one_way
 from torch_backprop.layers.recurrent.walk import States
 
 Sequence = Any
@@ -61,8 +62,10 @@ def _layers(
             x = dropout(x, module.dropout, module.training)
         states = [start[i] for start in starts]
         h0, c0 = states if len(states) == 2 else (states[0], None)
-        x, *last = rule.call(x, sizes, h0, c0, *weights[i * count : (i + 1) * count])
-        ends.append(last)
+        own = weights[i * count : (i + 1) * count]
+        x, *last = rule.call(x, sizes, h0, c0, *own, one_way(x, (h0, c0), own))
+        # what is kept of y may follow
+        ends.append(last[: len(states)])
     if module.num_layers == 1:
         return x, tuple(ends[0])
     return x, tuple(torch.cat(states) for states in zip(*ends, strict=True))
