@@ -116,7 +116,7 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
     needs_x, _, *needs_states = ctx.needs_input_grad[:4]
     grads_y = list(_rows(widen(grad_y)).chunk(last[0].shape[0], -1))
     if ctx.only is not None:
-        *last, grad_half = last
+        last, grad_half = last[:-1], last[-1]
         grads_y[ctx.only] = grads_y[ctx.only] + _rows(widen(grad_half))
     found = {}
     for i, direction in directions.items():
