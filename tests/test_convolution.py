@@ -138,3 +138,14 @@ def test_the_fourth_derivative_of_a_convolution_that_leaves_a_remainder() -> Non
         return y
 
     assert torch.autograd.gradcheck(third, (x, w))
+
+
+@pytest.mark.parametrize("name", ["conv1d", "conv_transpose1d"])
+@pytest.mark.parametrize("learning", [0, 1])
+def test_the_gradient_of_what_alone_learns_may_be_derived(name: str, learning: int) -> None:
+    both = torch.randn(2, 3, 4), torch.randn(3, 3, 2)
+    variable = both[learning].requires_grad_()
+    (gradient,) = torch.autograd.grad(getattr(ours, name)(*both).sum(), variable, create_graph=True)
+    gradient.square().sum().backward()
+    assert variable.grad is not None
+    assert not variable.grad.any()

@@ -146,3 +146,11 @@ def test_large_images_with_an_infinite_gradient_keep_it_where_it_belongs(channel
     for mode in ("nearest", "bilinear"):
         (gradient,) = torch.autograd.grad(functional.interpolate(x, scale_factor=2, mode=mode), x, g)
         assert gradient.isfinite().sum() >= x.numel() - 4
+
+
+def test_the_second_derivative_of_the_nearest_element_is_zero_and_not_missing() -> None:
+    x, grid = (torch.rand(size, requires_grad=True) for size in ((1, 2, 4, 4), (1, 3, 3, 2)))
+    y = functional.grid_sample(x, grid, "nearest", align_corners=False)
+    for first in torch.autograd.grad(y.sum(), (x, grid), create_graph=True):
+        (second,) = torch.autograd.grad(first.sum(), grid, retain_graph=True)
+        assert not second.any()

@@ -35,27 +35,32 @@ AUTOCAST = {"cpu": LOWER, "cuda": LOWER}
 
 
 class ConvolutionRule(Rule):
-    """Saves x if the weight's gradient is needed and w if the input's is."""
+    """Saves x if the weight's gradient is needed and w if the input's is. Returns ``(y, link)``.
+
+    The empty link ties to x, or w, the gradient of one that is not saved: as in torch, its derivative may be
+    asked for.
+    """
 
     autocast = AUTOCAST
 
     @staticmethod
-    def forward(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps) -> Tensor:
-        return geometry.convolve(x, w, b)
+    def forward(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps) -> tuple[Tensor, Tensor]:
+        return geometry.convolve(x, w, b), x.new_zeros(0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, w, _, ctx.geometry = inputs
         needs_x, needs_w, *_ = ctx.needs_input_grad
-        ctx.save_for_backward(x if needs_w else None, w if needs_x else None)
-        ctx.save_for_forward(x, w)
-        ctx.sizes = tuple(x.shape[2:]), tuple(w.shape[2:]), tuple(output.shape)
+        y, link = output
+        ctx.save_for_backward(x if needs_w else None, w if needs_x else None, link)
+        ctx.save_for_forward(x, w, link)
+        ctx.sizes = tuple(x.shape[2:]), tuple(w.shape[2:]), tuple(y.shape)
         # of volumes not every kernel of torch keeps the layout
-        ctx.innermost = is_innermost(output) if x.dim() == 5 else is_innermost(x) or is_innermost(w)
+        ctx.innermost = is_innermost(y) if x.dim() == 5 else is_innermost(x) or is_innermost(w)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, w = ctx.saved_tensors
+    def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, link = ctx.saved_tensors
         needs_x, needs_w, needs_b, _ = ctx.needs_input_grad
         size, kernel, _ = ctx.sizes
         steps = ctx.geometry.steps(kernel)
@@ -63,18 +68,18 @@ class ConvolutionRule(Rule):
         grad_x = grad_w = None
         if needs_x:
             product = correlate if steps.transposed else spread
-            grad_x = laid_out(product(_product, g, w, steps, size), ctx.innermost)
+            grad_x = _tied(laid_out(product(_product, g, w, steps, size), ctx.innermost), x, link)
         if needs_w:
             sides = (g, x) if steps.transposed else (x, g)
-            grad_w = laid_out(gather(_product, *sides, steps, kernel), ctx.innermost)
+            grad_w = _tied(laid_out(gather(_product, *sides, steps, kernel), ctx.innermost), w, link)
         grad_b = g.sum((0, *range(2, g.dim()))) if needs_b else None
         return grad_x, grad_w, grad_b, None
 
     @staticmethod
     def jvp(
         ctx: Any, tangent_x: Tensor | None, tangent_w: Tensor | None, tangent_b: Tensor | None, _: None
-    ) -> Tensor:
-        x, w = ctx.saved_tensors
+    ) -> tuple[Tensor, Tensor]:
+        x, w, link = ctx.saved_tensors
         convolve, shape = ctx.geometry.convolve, ctx.sizes[2]
         terms = (
             None if tangent_x is None else convolve(tangent_x, w, None),
@@ -82,7 +87,7 @@ class ConvolutionRule(Rule):
             None if tangent_b is None else tangent_b.reshape(-1, *(1 for _ in shape[2:])),
         )
         # a bias alone has a smaller tangent than the output
-        return sum_to(terms, shape)
+        return sum_to(terms, shape), torch.zeros_like(link)
 
 
 def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
@@ -91,14 +96,19 @@ def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tens
         return convolve(x.unsqueeze(0), w, b, geometry).squeeze(0)
     if x.is_complex() and w.is_complex():
         return _convolve_complex(x, w, b, geometry)
-    return ConvolutionRule.call(x, w, b, geometry)
+    return ConvolutionRule.call(x, w, b, geometry)[0]
+
+
+def _tied(grad: Tensor, saved: Tensor | None, link: Tensor) -> Tensor:
+    """A gradient, tied to what it is the gradient of, if that is not ``saved``."""
+    return grad + link.sum() if saved is None and torch.is_grad_enabled() else grad
 
 
 def _product(x: Tensor, w: Tensor, steps: Steps) -> Tensor:
     """A convolution in the backward pass."""
     if torch.is_grad_enabled() and is_plain(x) and is_plain(w):
         # torch's own derivative of a transposed convolution with an output padding fails at the third order
-        return ConvolutionRule.call(x, w, None, steps)
+        return ConvolutionRule.call(x, w, None, steps)[0]
     return steps.convolve(x, w, None)
 
 
@@ -106,8 +116,8 @@ def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry
     # torch's autocast leaves complex numbers alone, and knows not every device
     device = x.device.type if x.device.type in AUTOCAST else "cpu"
     with torch.autocast(device, enabled=False):
-        real = ConvolutionRule.call(x.real, w.real, None if b is None else b.real, geometry)
-        imaginary = ConvolutionRule.call(x.imag, w.imag, None, geometry)
+        real = ConvolutionRule.call(x.real, w.real, None if b is None else b.real, geometry)[0]
+        imaginary = ConvolutionRule.call(x.imag, w.imag, None, geometry)[0]
         bias = None if b is None else b.real + b.imag
-        both = ConvolutionRule.call(x.real + x.imag, w.real + w.imag, bias, geometry)
+        both = ConvolutionRule.call(x.real + x.imag, w.real + w.imag, bias, geometry)[0]
     return torch.complex(real - imaginary, both - real - imaginary)

@@ -66,7 +66,9 @@ class Sampling:
             return
         u, sign = self._padded(u, size)
         if self.mode == "nearest":
-            yield _tap(u.round(), torch.ones_like(u), torch.zeros_like(u), size)
+            # the second derivative by the grid is zero, not missing, as it is in torch
+            still = 0 * torch.sign(u) if torch.is_grad_enabled() and u.requires_grad else torch.zeros_like(u)
+            yield _tap(u.round(), 1 + still, still, size)
             return
         # the cell is a constant of the derivative, the position in it is not
         low = u.detach().floor()
@@ -175,9 +177,9 @@ class GridSampleRule(Rule):
             if grad_x is not None:
                 add = grad_x.scatter_add_ if in_place else grad_x.scatter_add
                 grad_x = add(2, corner.place.unsqueeze(1).expand_as(g), g * corner.weight.unsqueeze(1))
-            # the nearest element does not move with the point
-            if needs_grid and ctx.how.mode != "nearest":
-                part = (g.mT * corner.of(rows)).sum(2)
+            if needs_grid:
+                # the nearest element does not move with the point: its slopes are zero
+                part = 1 if ctx.how.mode == "nearest" else (g.mT * corner.of(rows)).sum(2)
                 grad_u = [total + slope * part for total, slope in zip(grad_u, corner.slopes, strict=True)]
         # without the element that stood for all outside
         grad_x = None if grad_x is None else grad_x[..., :-1].contiguous().view(x.shape).to(x.dtype)
