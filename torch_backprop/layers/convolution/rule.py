@@ -29,29 +29,30 @@ from torch_backprop.layers.convolution.products import (
     spread,
 )
 from torch_backprop.layers.linear import sum_to
-from torch_backprop.rule import LOWER, Rule, is_plain
+from torch_backprop.rule import LOWER, Rule, is_plain, wanted
 
 AUTOCAST = {"cpu": LOWER, "cuda": LOWER}
 
 
 class ConvolutionRule(Rule):
-    """Saves x if the weight's gradient is needed and w if the input's is. Returns ``(y, link)``.
+    """Saves x if the weight's gradient is needed and w if the input's is.
 
-    The empty link ties to x, or w, the gradient of one that is not saved: as in torch, its derivative may be
-    asked for.
+    Where ``tied`` says that one alone is, an empty link is one more output: it ties that gradient to what it
+    is the gradient of, so that its derivative may be asked for, as in torch.
     """
 
     autocast = AUTOCAST
 
     @staticmethod
-    def forward(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps) -> tuple[Tensor, Tensor]:
-        return geometry.convolve(x, w, b), x.new_zeros(0)
+    def forward(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps, tied: bool) -> Any:
+        y = geometry.convolve(x, w, b)
+        return (y, x.new_zeros(0)) if tied else y
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        x, w, _, ctx.geometry = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        x, w, _, ctx.geometry, tied = inputs
         needs_x, needs_w, *_ = ctx.needs_input_grad
-        y, link = output
+        y, link = output if tied else (output, None)
         ctx.save_for_backward(x if needs_w else None, w if needs_x else None, link)
         ctx.save_for_forward(x, w, link)
         ctx.sizes = tuple(x.shape[2:]), tuple(w.shape[2:]), tuple(y.shape)
@@ -59,9 +60,9 @@ class ConvolutionRule(Rule):
         ctx.innermost = is_innermost(y) if x.dim() == 5 else is_innermost(x) or is_innermost(w)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, w, link = ctx.saved_tensors
-        needs_x, needs_w, needs_b, _ = ctx.needs_input_grad
+        needs_x, needs_w, needs_b, *_ = ctx.needs_input_grad
         size, kernel, _ = ctx.sizes
         steps = ctx.geometry.steps(kernel)
         g = laid_out(grad_y, ctx.innermost)
@@ -73,12 +74,12 @@ class ConvolutionRule(Rule):
             sides = (g, x) if steps.transposed else (x, g)
             grad_w = _tied(laid_out(gather(_product, *sides, steps, kernel), ctx.innermost), w, link)
         grad_b = g.sum((0, *range(2, g.dim()))) if needs_b else None
-        return grad_x, grad_w, grad_b, None
+        return grad_x, grad_w, grad_b, None, None
 
     @staticmethod
     def jvp(
-        ctx: Any, tangent_x: Tensor | None, tangent_w: Tensor | None, tangent_b: Tensor | None, _: None
-    ) -> tuple[Tensor, Tensor]:
+        ctx: Any, tangent_x: Tensor | None, tangent_w: Tensor | None, tangent_b: Tensor | None, *_: None
+    ) -> Any:
         x, w, link = ctx.saved_tensors
         convolve, shape = ctx.geometry.convolve, ctx.sizes[2]
         terms = (
@@ -87,7 +88,8 @@ class ConvolutionRule(Rule):
             None if tangent_b is None else tangent_b.reshape(-1, *(1 for _ in shape[2:])),
         )
         # a bias alone has a smaller tangent than the output
-        return sum_to(terms, shape), torch.zeros_like(link)
+        tangent = sum_to(terms, shape)
+        return tangent if link is None else (tangent, torch.zeros_like(link))
 
 
 def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
@@ -96,19 +98,25 @@ def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tens
         return convolve(x.unsqueeze(0), w, b, geometry).squeeze(0)
     if x.is_complex() and w.is_complex():
         return _convolve_complex(x, w, b, geometry)
-    return ConvolutionRule.call(x, w, b, geometry)[0]
+    return _applied(x, w, b, geometry)
 
 
-def _tied(grad: Tensor, saved: Tensor | None, link: Tensor) -> Tensor:
+def _applied(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps) -> Tensor:
+    tied = wanted(x) != wanted(w)
+    y = ConvolutionRule.call(x, w, b, geometry, tied)
+    return y[0] if tied else y
+
+
+def _tied(grad: Tensor, saved: Tensor | None, link: Tensor | None) -> Tensor:
     """A gradient, tied to what it is the gradient of, if that is not ``saved``."""
-    return grad + link.sum() if saved is None and torch.is_grad_enabled() else grad
+    return grad if saved is not None or link is None or not torch.is_grad_enabled() else grad + link.sum()
 
 
 def _product(x: Tensor, w: Tensor, steps: Steps) -> Tensor:
     """A convolution in the backward pass."""
     if torch.is_grad_enabled() and is_plain(x) and is_plain(w):
         # torch's own derivative of a transposed convolution with an output padding fails at the third order
-        return ConvolutionRule.call(x, w, None, steps)[0]
+        return _applied(x, w, None, steps)
     return steps.convolve(x, w, None)
 
 
@@ -116,8 +124,8 @@ def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry
     # torch's autocast leaves complex numbers alone, and knows not every device
     device = x.device.type if x.device.type in AUTOCAST else "cpu"
     with torch.autocast(device, enabled=False):
-        real = ConvolutionRule.call(x.real, w.real, None if b is None else b.real, geometry)[0]
-        imaginary = ConvolutionRule.call(x.imag, w.imag, None, geometry)[0]
+        real = _applied(x.real, w.real, None if b is None else b.real, geometry)
+        imaginary = _applied(x.imag, w.imag, None, geometry)
         bias = None if b is None else b.real + b.imag
-        both = ConvolutionRule.call(x.real + x.imag, w.real + w.imag, bias, geometry)[0]
+        both = _applied(x.real + x.imag, w.real + w.imag, bias, geometry)
     return torch.complex(real - imaginary, both - real - imaginary)
