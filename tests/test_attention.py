@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,7 +15,8 @@ from checks.corrected.attention import with_attention_by_formula
 from checks.trial import draws, trials
 from torch import Tensor
 
-from torch_backprop import functional
+from experiments.held import held_bytes
+from torch_backprop import functional, nn
 from torch_backprop.layers import transformer
 from torch_backprop.layers.attention import multihead, tiling
 from torch_backprop.spec import Case, Draw, LayerSpec, case
@@ -174,3 +177,21 @@ def test_a_mask_of_fewer_dimensions_than_the_scores(mask: Tensor) -> None:
         y = attend(x, k, v, m)
         found.append((y, *torch.autograd.grad(y.square().sum(), [x, m][: 1 + m.requires_grad])))
     torch.testing.assert_close(found[0], found[1])
+
+
+@pytest.mark.parametrize("size", [(3, 2, 4), (9, 2, 4)], ids=str)
+@pytest.mark.parametrize("weights", [False, True])
+def test_no_subset_of_what_learns_holds_more_than_in_torch(size: tuple[int, ...], weights: bool) -> None:
+    modules = [
+        place.MultiheadAttention(4, 2, dropout=0.3 if weights or size[0] > 4 else 0.0)
+        for place in (nn, torch.nn)
+    ]
+    inputs = [torch.randn(size) for _ in range(3)]
+    for needs in product((False, True), repeat=3 + len(list(modules[0].parameters()))):
+        held = []
+        for module in modules:
+            for leaf, needed in zip((*inputs, *module.parameters()), needs, strict=True):
+                leaf.requires_grad_(needed)
+            call = partial(module, *inputs, need_weights=weights)
+            held.append(held_bytes(call, module.parameters()))
+        assert held[0] <= held[1], f"{held[0]} bytes for {needs}, the built-in {held[1]}"

@@ -53,7 +53,8 @@ def pull(
     assert saved.k is not None
     batch = tuple(grad_o.shape[:-2])
     scores = _scores(saved.q, saved.k, saved.mask, batch, options)
-    noise = unpack(saved.kept, torch.Size(scores.shape)) if saved.kept.numel() else None
+    kept = saved.kept
+    noise = None if kept is None or not kept.numel() else unpack(kept, torch.Size(scores.shape))
     likes = saved.q, saved.k, grad_o.new_empty(saved.shapes[2]) if saved.v is None else saved.v, saved.mask
     # in the precision of the tiles, so that sums over them are rounded once
     zeros = [

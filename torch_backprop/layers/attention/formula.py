@@ -47,7 +47,7 @@ class Saved(NamedTuple):
     q: Tensor | None
     k: Tensor | None
     mask: Tensor | None
-    kept: Tensor
+    kept: Tensor | None
     v: Tensor | None
     w: Tensor | None
     shapes: tuple[torch.Size, ...]
@@ -151,9 +151,9 @@ def _again(saved: Saved, options: Options) -> Tensor:
     return probabilities(saved.q, saved.k, saved.mask, options)
 
 
-def factor(kept: Tensor, p: Tensor, options: Options) -> Tensor | float:
-    """m, from what dropout keeps."""
-    if not options.p or not p.numel():
+def factor(kept: Tensor | None, p: Tensor, options: Options) -> Tensor | float:
+    """m, from what dropout keeps; 1 without that, where W stands for P."""
+    if kept is None or not options.p or not p.numel():
         return 1.0
     kept = unpack(kept, p.shape) if kept.dtype == torch.uint8 else kept
     return kept.to(p.dtype) / options.keep

@@ -28,7 +28,8 @@ from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, 
 class AttentionRule(Rule):
     """Saves q, k, the mask, the bits of m, and v unless it alone needs a gradient.
 
-    Where W is returned and is P, it is saved, and of the others what the needed gradients multiply.
+    Where W is returned and is P, it is saved, and of the others what the needed gradients multiply; where it
+    is not P, for the gradient of v alone.
     Returns ``(o, w, kept)``: the weights W if asked for, else nothing; and what dropout keeps.
     """
 
@@ -57,7 +58,11 @@ class AttentionRule(Rule):
         ctx.shapes = (q.shape, k.shape, v.shape, () if mask is None else mask.shape)
         needs_q, needs_k, _, needs_mask = ctx.needs_input_grad[:4]
         saved_v = v if needs_q or needs_k or needs_mask else None
-        if Options(*ctx.options).is_p:
+        if ctx.options[-1] and saved_v is None:
+            # all that the gradient of v multiplies
+            ctx.save_for_backward(None, None, None, None, None, w)
+            ctx.save_for_forward(q, k, mask, kept, v, w if Options(*ctx.options).is_p else None)
+        elif Options(*ctx.options).is_p:
             ctx.save_for_backward(q if needs_k else None, k if needs_q else None, None, kept, saved_v, w)
             ctx.save_for_forward(q, k, mask, kept, v, w)
         else:
