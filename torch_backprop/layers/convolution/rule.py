@@ -62,7 +62,7 @@ class ConvolutionRule(Rule):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, w, link = ctx.saved_tensors
-        needs_x, needs_w, needs_b, *_ = ctx.needs_input_grad
+        needs_x, needs_w, needs_b, _, _ = ctx.needs_input_grad
         size, kernel, _ = ctx.sizes
         steps = ctx.geometry.steps(kernel)
         g = laid_out(grad_y, ctx.innermost)
