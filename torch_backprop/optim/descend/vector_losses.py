@@ -16,21 +16,21 @@ class CrossEntropy:
     def __init__(self, smoothing: float) -> None:
         self.smoothing = smoothing
 
-    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> list[Tensor]:
-        """Return a for each example."""
-        self.g = like.new_empty(outputs)
+    def prepare(self, g: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return a for each example, whose dL/dy is to be in g."""
+        self.g, outputs = g, g.shape[1]
         allow(targets.dim() == 1 and targets.dtype == torch.int64, "it takes class indices")
         within = bool(((targets >= 0) & (targets < outputs)).all())
         allow(within, f"it takes classes from 0 to {outputs - 1} only")
-        self.a = torch.eye(outputs, dtype=like.dtype, device=like.device)
+        self.a = torch.eye(outputs, dtype=g.dtype, device=g.device)
         self.a.mul_(1 - self.smoothing).add_(self.smoothing / outputs)
         # One for each class: to take a row from a tensor costs more than to find it in a list.
-        rows = self.a.unbind()
+        rows = self.a.split(1)
         return [rows[target] for target in targets.tolist()]
 
     def gradient(self, y: Tensor, a: Tensor, kept: Tensor) -> Tensor:
         """Return dL/dy of one example."""
-        torch.softmax(y, 0, out=kept)
+        torch.softmax(y, 1, out=kept)
         return torch.sub(kept, a, out=self.g)
 
     def costs(self, p: Tensor, targets: Tensor) -> Tensor:
@@ -44,13 +44,13 @@ class SquaredError:
     def __init__(self, mean: bool) -> None:
         self.mean = mean
 
-    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> list[Tensor]:
-        """Return the target of each example."""
-        self.g = like.new_empty(outputs)
-        fits = targets.shape[1:] == (outputs,) and targets.dtype == like.dtype
-        allow(fits, f"it takes targets of shape (N, {outputs}) in {like.dtype}")
+    def prepare(self, g: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return the target of each example, whose dL/dy is to be in g."""
+        self.g, outputs = g, g.shape[1]
+        fits = targets.shape[1:] == (outputs,) and targets.dtype == g.dtype
+        allow(fits, f"it takes targets of shape (N, {outputs}) in {g.dtype}")
         self.factor = 1 / outputs if self.mean else 1.0
-        return list(targets.unbind())
+        return list(targets.split(1))
 
     def gradient(self, y: Tensor, t: Tensor, kept: Tensor) -> Tensor:
         """Return dL/dy of one example."""

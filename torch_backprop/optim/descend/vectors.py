@@ -37,8 +37,8 @@ class Vectors:
         check_settings(optimizer)
         check_modules(model, loss)
         settings = learning(optimizer)
-        self.layers, self.outputs = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
-        self.loss = vector_loss(loss)
+        self.layers, place = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
+        self.loss, self.g = vector_loss(loss), place.g
         self.affine = [layer for layer in self.layers if isinstance(layer, Affine)]
         self.weights = weights = [theta for layer in self.affine for theta in layer.parameters]
         allow(len(set(weights)) == len(weights), "it updates a layer before the next one that shares with it")
@@ -60,7 +60,7 @@ class Vectors:
             Refused: if the targets are of another kind; nothing is done then.
         """
         with torch.inference_mode():
-            truths = self.loss.prepare(self.outputs, targets, inputs)
+            truths = self.loss.prepare(self.g, targets)
             before = [theta.clone() for theta in self.weights]
             try:
                 costs = self._run(inputs, truths, targets, rates)
@@ -82,12 +82,12 @@ class Vectors:
             layer.begin(rates)
         # What the loss keeps has the same memory in each stretch.
         if len(self.kept) < count:
-            self.kept = inputs.new_empty(count, self.outputs)
-            self.rows = self.kept.unbind()
+            self.kept = self.g.new_empty(count, self.g.shape[1])
+            self.rows = self.kept.split(1)
         # Looked up once: the time of an example is that of some ten calls.
         forwards = [layer.forward for layer in self.layers]
         backwards, gradient = [layer.backward for layer in self.backwards], self.loss.gradient
-        for x, truth, keep in zip(rows.unbind(), truths, self.rows, strict=False):
+        for x, truth, keep in zip(rows.split(1), truths, self.rows, strict=False):
             for forward in forwards:
                 x = forward(x)
             g = gradient(x, truth, keep)
