@@ -6,10 +6,12 @@ r"""Layers of one example, a matrix x of one row, and one matrix product for eac
 with s = 1 - eta lambda for a weight decay lambda. No gradient of a parameter is ever formed. Where weight and
 bias are updated alike, (W b) is one matrix, and x has a 1 after it: one product and one update for both. A
 product over one column is the fastest update of rank one: addr takes twice its time.
+
+A layer is a list of steps without arguments, between places in memory that are the same for each example.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,30 +20,27 @@ from torch import Tensor
 from torch_backprop import nn
 from torch_backprop.optim.descend.settings import Settings, allow
 
-Pullback = Callable[[Tensor, Tensor, Tensor], Tensor]
+Step = Callable[[], object]
 
 
 class Place:
-    """The memory of one row, the same for each example.
+    """The memory of one row of so many elements.
 
     Attributes:
         y: the row, and `out` the same with a 1 after it.
+        x: which of these the next layer takes; or the example itself, of which this is the place.
         g: dL/dy, and `column` its transpose.
     """
 
     def __init__(self, like: Tensor, size: int) -> None:
         self.out = like.new_ones(1, size + 1)
-        self.y = self.out[:, :-1]
+        self.x = self.y = self.out[:, :-1]
         self.g = like.new_empty(1, size)
         self.column = self.g.t()
 
 
 class Affine:
-    """A Linear layer from one place to another; `first` if no layer before it learns.
-
-    Attributes:
-        out: what it returns, which is its output with a 1 after it if the next layer has use for that.
-    """
+    """A Linear layer from a place to another; `first` if no layer before it learns."""
 
     def __init__(
         self, layer: torch.nn.Linear, settings: Settings, first: bool, before: Place, place: Place
@@ -49,11 +48,17 @@ class Affine:
         self.of_w, self.of_b = settings.get(layer.weight), settings.get(layer.bias)
         self.parameters = [theta for theta in (layer.weight, layer.bias) if theta is not None]
         # The same memory, without the class that each call would look at.
-        self.w, self.first = layer.weight.detach(), first
-        self.b = None if layer.bias is None else layer.bias.detach()
+        self.w, self.b = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         self.learns = bool(self.of_w or self.of_b)
-        self.place, self.out = place, place.y
-        self.y, self.column, self.grad_x = place.y, place.column, before.g
+        self.before, self.y, self.g, self.column = before, place.y, place.g, place.column
+        self.place(layer)
+        self.forwards: list[Step] = [self.forward]
+        # By the weights before the update, which the example saw.
+        self.backwards: list[Step] = [] if first else [partial(torch.mm, self.g, self.w, out=before.g)]
+        self.backwards += [self.update] if self.learns else []
+
+    def place(self, layer: torch.nn.Linear) -> None:
+        """Find where W^T lies."""
         self.columns = self.w.t()
 
     def begin(self, rates: Tensor) -> None:
@@ -66,40 +71,33 @@ class Affine:
     def end(self) -> None:
         """Finish after them."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x W^T + b."""
-        self.x = x
+    def forward(self) -> None:
+        """Take x to x W^T + b."""
         if self.b is None:
-            torch.mm(x, self.columns, out=self.y)
+            torch.mm(self.before.x, self.columns, out=self.y)
         else:
-            torch.addmm(self.b, x, self.columns, out=self.y)
-        return self.out
+            torch.addmm(self.b, self.before.x, self.columns, out=self.y)
 
-    def backward(self, g: Tensor) -> Tensor:
-        """Update, and return g W of the weights before, which the example saw."""
-        grad_x = g if self.first else torch.mm(g, self.w, out=self.grad_x)
+    def update(self) -> None:
+        """Decay and descend."""
         for theta, shrinks in self.decays:
             theta.mul_(next(shrinks))
         if self.steps_w:
-            self.w.addmm_(self.column, self.x, alpha=next(self.steps_w))
+            self.w.addmm_(self.column, self.before.x, alpha=next(self.steps_w))
         if self.b is not None and self.steps_b:
-            self.b.add_(g[0], alpha=next(self.steps_b))
-        return grad_x
+            self.b.add_(self.g[0], alpha=next(self.steps_b))
 
 
 class Joined(Affine):
     """The same with the bias as one more column, the weight of a 1 after x: one update for both."""
 
-    def __init__(
-        self, layer: torch.nn.Linear, settings: Settings, first: bool, before: Place, place: Place
-    ) -> None:
-        super().__init__(layer, settings, first, before, place)
+    def place(self, layer: torch.nn.Linear) -> None:
+        """Lay out W and b together, the longer dimension inside, where it makes the faster loop."""
         rows, columns = len(self.w), self.w.shape[1] + 1
-        # A loop over the longer dimension inside is the faster one.
-        along = rows < columns
-        self.both = self.w.new_empty(rows, columns) if along else self.w.new_empty(columns, rows).t()
-        self.within, self.columns = self.both[:, :-1], self.both.t()
-        self.apart = ((self.w, self.within), (layer.bias.detach(), self.both[:, -1]))
+        both = self.w.new_empty(rows, columns) if rows < columns else self.w.new_empty(columns, rows).t()
+        self.apart = ((self.w, both[:, :-1]), (layer.bias.detach(), both[:, -1]))
+        self.both, self.columns, self.w = both, both.t(), both[:, :-1]
+        self.before.x = self.before.out
 
     def begin(self, rates: Tensor) -> None:
         """Put weight and bias together."""
@@ -113,19 +111,15 @@ class Joined(Affine):
         for theta, place in self.apart:
             theta.copy_(place)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x W^T + b."""
-        self.x = x
-        torch.mm(x, self.columns, out=self.y)
-        return self.out
+    def forward(self) -> None:
+        """Take x to x W^T + b."""
+        torch.mm(self.before.x, self.columns, out=self.y)
 
-    def backward(self, g: Tensor) -> Tensor:
-        """Update, and return g W."""
-        grad_x = g if self.first else torch.mm(g, self.within, out=self.grad_x)
+    def update(self) -> None:
+        """Decay and descend."""
         for theta, shrinks in self.decays:
             theta.mul_(next(shrinks))
-        self.both.addmm_(self.column, self.x, alpha=next(self.steps_w))
-        return grad_x
+        self.both.addmm_(self.column, self.before.x, alpha=next(self.steps_w))
 
 
 class Elementwise:
@@ -133,30 +127,34 @@ class Elementwise:
 
     learns = False
 
-    def __init__(self, f: Any, pullback: Pullback, place: Place, copies: bool) -> None:
-        self.f, self.pullback, self.copies = f, pullback, copies
-        self.place, self.out, self.y = place, place.y, place.y
-        self.zero = place.y.new_zeros(())
+    def __init__(self, kind: Any, place: Place) -> None:
+        f, pullback = ELEMENTWISE[kind]
+        self.forwards: list[Step] = [partial(f, place.y)]
+        self.backwards: list[Step] = pullback(place.g, place.y, place.y.new_zeros(()))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return f(x)."""
-        if self.copies:
-            self.y.copy_(x)
-        self.f(self.y)
-        return self.out
 
-    def backward(self, g: Tensor) -> Tensor:
-        """Return f'(x) g, which takes the places of y and g."""
-        return self.pullback(g, self.y, self.zero)
+class Apart(Elementwise):
+    """The same in a place of its own, as the layer before needs x, or the caller does."""
+
+    def __init__(self, kind: Any, before: Place, place: Place) -> None:
+        place.g, place.column = before.g, before.column
+        super().__init__(kind, place)
+        self.forwards.insert(0, lambda: place.y.copy_(before.x))
 
 
 Layer = Affine | Elementwise
 
-# y = f(x) in the place of x, and g f'(x) in the place of g. The step from a to 0 by w is a (1 - w).
-ELEMENTWISE: dict[Any, tuple[Any, Pullback]] = {
-    nn.Tanh.forward: (Tensor.tanh_, lambda g, y, zero: g.lerp_(zero, y.mul_(y))),
-    nn.Sigmoid.forward: (Tensor.sigmoid_, lambda g, y, zero: g.mul_(y.lerp_(zero, y))),
-    nn.ReLU.forward: (Tensor.relu_, lambda g, y, zero: g.mul_(y.sign_())),
+# y = f(x) in the place of x, and g f'(x) in the place of g. What goes from a to 0 by w is a (1 - w).
+ELEMENTWISE: dict[Any, tuple[Any, Callable[[Tensor, Tensor, Tensor], list[Step]]]] = {
+    nn.Tanh.forward: (
+        Tensor.tanh_,
+        lambda g, y, zero: [partial(y.mul_, y), partial(g.lerp_, zero, y)],
+    ),
+    nn.Sigmoid.forward: (
+        Tensor.sigmoid_,
+        lambda g, y, zero: [partial(y.lerp_, zero, y), partial(g.mul_, y)],
+    ),
+    nn.ReLU.forward: (Tensor.relu_, lambda g, y, zero: [y.sign_, partial(g.mul_, y)]),
 }
 # By their forward, for a subclass with its own is another layer.
 OURS = {
@@ -165,43 +163,38 @@ OURS = {
 }
 
 
-def vector_layers(model: Any, like: Tensor, settings: Settings) -> tuple[list[Layer], Place]:
-    """Return the layers of `model` for examples like one, and the place of its outputs.
+def vector_layers(model: Any, like: Tensor, settings: Settings) -> tuple[list[Layer], Place, Place]:
+    """Return the layers of `model` for examples like one, and the places of an example and of its outputs.
 
     Raises:
         Refused: if one is of another kind, or does not fit, or two share a parameter.
     """
     layers: list[Layer] = []
     shape = like.shape
-    place = Place(like, like.numel())
+    start = place = Place(like, like.numel())
     for layer in _flat(model):
         forward = OURS.get(type(layer).forward, type(layer).forward)
         if forward is nn.Linear.forward:
             allow(
                 shape == (layer.in_features,), f"a Linear layer has vectors of {layer.in_features} before it"
             )
-            first = not any(isinstance(part, Affine) and part.learns for part in layers)
+            first = not any(part.learns for part in layers)
             of_w, of_b = settings.get(layer.weight), settings.get(layer.bias)
             before, place = place, Place(like, layer.out_features)
             kind = Joined if of_w and of_w == of_b else Affine
             layers.append(kind(layer, settings, first, before, place))
             shape = torch.Size([layer.out_features])
+        elif forward in ELEMENTWISE and layers and isinstance(layers[-1], Affine):
+            layers.append(Elementwise(forward, place))
         elif forward in ELEMENTWISE:
-            # The layer before may need its own output, and the examples are not ours to change.
-            copies = not (layers and isinstance(layers[-1], Affine))
-            if copies:
-                before, place = place, Place(like, shape.numel())
-                place.g, place.column = before.g, before.column
-            layers.append(Elementwise(*ELEMENTWISE[forward], place, copies))
+            before, place = place, Place(like, shape.numel())
+            layers.append(Apart(forward, before, place))
         elif forward is nn.Flatten.forward and (layer.start_dim, layer.end_dim) == (1, -1):
             shape = torch.Size([shape.numel()])
         else:
             allow(forward is nn.Identity.forward, f"it does not know {type(layer).__name__}")
     allow(len(shape) == 1, "the output of an example is a vector")
-    for before, after in pairwise(layers):
-        if isinstance(after, Joined):
-            before.out = before.place.out
-    return layers, place
+    return layers, start, place
 
 
 def _flat(model: Any) -> Iterator[Any]:

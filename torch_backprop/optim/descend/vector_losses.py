@@ -17,8 +17,8 @@ class CrossEntropy:
         self.smoothing = smoothing
 
     def prepare(self, g: Tensor, targets: Tensor) -> list[Tensor]:
-        """Return a for each example, whose dL/dy is to be in g."""
-        self.g, outputs = g, g.shape[1]
+        """Return a for each example, if g is like dL/dy."""
+        outputs = g.shape[1]
         allow(targets.dim() == 1 and targets.dtype == torch.int64, "it takes class indices")
         within = bool(((targets >= 0) & (targets < outputs)).all())
         allow(within, f"it takes classes from 0 to {outputs - 1} only")
@@ -28,10 +28,10 @@ class CrossEntropy:
         rows = self.a.split(1)
         return [rows[target] for target in targets.tolist()]
 
-    def gradient(self, y: Tensor, a: Tensor, kept: Tensor) -> Tensor:
-        """Return dL/dy of one example."""
+    def gradient(self, y: Tensor, a: Tensor, kept: Tensor, g: Tensor) -> None:
+        """Put dL/dy of one example into g."""
         torch.softmax(y, 1, out=kept)
-        return torch.sub(kept, a, out=self.g)
+        torch.sub(kept, a, out=g)
 
     def costs(self, p: Tensor, targets: Tensor) -> Tensor:
         """Return the costs of some examples, from what was kept; infinite where p has underflowed."""
@@ -45,17 +45,17 @@ class SquaredError:
         self.mean = mean
 
     def prepare(self, g: Tensor, targets: Tensor) -> list[Tensor]:
-        """Return the target of each example, whose dL/dy is to be in g."""
-        self.g, outputs = g, g.shape[1]
+        """Return the target of each example, if g is like dL/dy."""
+        outputs = g.shape[1]
         fits = targets.shape[1:] == (outputs,) and targets.dtype == g.dtype
         allow(fits, f"it takes targets of shape (N, {outputs}) in {g.dtype}")
         self.factor = 1 / outputs if self.mean else 1.0
         return list(targets.split(1))
 
-    def gradient(self, y: Tensor, t: Tensor, kept: Tensor) -> Tensor:
-        """Return dL/dy of one example."""
+    def gradient(self, y: Tensor, t: Tensor, kept: Tensor, g: Tensor) -> None:
+        """Put dL/dy of one example into g."""
         torch.sub(y, t, out=kept)
-        return torch.mul(kept, 2 * self.factor, out=self.g)
+        torch.mul(kept, 2 * self.factor, out=g)
 
     def costs(self, d: Tensor, targets: Tensor) -> Tensor:
         """Return the costs of some examples, from what was kept."""

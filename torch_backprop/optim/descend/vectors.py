@@ -37,8 +37,8 @@ class Vectors:
         check_settings(optimizer)
         check_modules(model, loss)
         settings = learning(optimizer)
-        self.layers, place = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
-        self.loss, self.g = vector_loss(loss), place.g
+        self.layers, self.start, self.end = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
+        self.loss = vector_loss(loss)
         self.affine = [layer for layer in self.layers if isinstance(layer, Affine)]
         self.weights = weights = [theta for layer in self.affine for theta in layer.parameters]
         allow(len(set(weights)) == len(weights), "it updates a layer before the next one that shares with it")
@@ -48,7 +48,8 @@ class Vectors:
         self.kept, self.rows = inputs.new_empty(0), ()
         # What comes before the first layer that learns needs no error.
         first = next((place for place, layer in enumerate(self.layers) if layer.learns), len(self.layers))
-        self.backwards = self.layers[first:][::-1]
+        self.forwards = [step for layer in self.layers for step in layer.forwards]
+        self.backwards = [step for layer in self.layers[first:][::-1] for step in layer.backwards]
 
     def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
         """Descend over some examples at their rates.
@@ -60,7 +61,7 @@ class Vectors:
             Refused: if the targets are of another kind; nothing is done then.
         """
         with torch.inference_mode():
-            truths = self.loss.prepare(self.g, targets)
+            truths = self.loss.prepare(self.end.g, targets)
             before = [theta.clone() for theta in self.weights]
             try:
                 costs = self._run(inputs, truths, targets, rates)
@@ -82,17 +83,16 @@ class Vectors:
             layer.begin(rates)
         # What the loss keeps has the same memory in each stretch.
         if len(self.kept) < count:
-            self.kept = self.g.new_empty(count, self.g.shape[1])
+            self.kept = inputs.new_empty(count, self.end.y.shape[1])
             self.rows = self.kept.split(1)
         # Looked up once: the time of an example is that of some ten calls.
-        forwards = [layer.forward for layer in self.layers]
-        backwards, gradient = [layer.backward for layer in self.backwards], self.loss.gradient
-        for x, truth, keep in zip(rows.split(1), truths, self.rows, strict=False):
-            for forward in forwards:
-                x = forward(x)
-            g = gradient(x, truth, keep)
-            for backward in backwards:
-                g = backward(g)
+        start, gradient, y, g = self.start, self.loss.gradient, self.end.x, self.end.g
+        for start.x, truth, keep in zip(rows.split(1), truths, self.rows, strict=False):
+            for step in self.forwards:
+                step()
+            gradient(y, truth, keep, g)
+            for step in self.backwards:
+                step()
         for layer in self.affine:
             layer.end()
         return self.loss.costs(self.kept[:count], targets)
