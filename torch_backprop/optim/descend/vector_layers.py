@@ -43,14 +43,14 @@ class Affine:
     """A Linear layer from a place to another; `first` if no layer before it learns."""
 
     def __init__(
-        self, layer: torch.nn.Linear, settings: Settings, first: bool, before: Place, place: Place
+        self, layer: torch.nn.Linear, settings: Settings, first: bool, before: Place, after: Place
     ) -> None:
         self.of_w, self.of_b = settings.get(layer.weight), settings.get(layer.bias)
         self.parameters = [theta for theta in (layer.weight, layer.bias) if theta is not None]
         # The same memory, without the class that each call would look at.
         self.w, self.b = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         self.learns = bool(self.of_w or self.of_b)
-        self.before, self.y, self.g, self.column = before, place.y, place.g, place.column
+        self.before, self.after, self.g, self.column = before, after, after.g, after.column
         self.place(layer)
         self.forwards: list[Step] = [self.forward]
         # By the weights before the update, which the example saw.
@@ -74,9 +74,9 @@ class Affine:
     def forward(self) -> None:
         """Take x to x W^T + b."""
         if self.b is None:
-            torch.mm(self.before.x, self.columns, out=self.y)
+            torch.mm(self.before.x, self.columns, out=self.after.y)
         else:
-            torch.addmm(self.b, self.before.x, self.columns, out=self.y)
+            torch.addmm(self.b, self.before.x, self.columns, out=self.after.y)
 
     def update(self) -> None:
         """Decay and descend."""
@@ -113,7 +113,7 @@ class Joined(Affine):
 
     def forward(self) -> None:
         """Take x to x W^T + b."""
-        torch.mm(self.before.x, self.columns, out=self.y)
+        torch.mm(self.before.x, self.columns, out=self.after.y)
 
     def update(self) -> None:
         """Decay and descend."""
@@ -133,16 +133,18 @@ class Elementwise:
         self.backwards: list[Step] = pullback(place.g, place.y, place.y.new_zeros(()))
 
 
-class Apart(Elementwise):
-    """The same in a place of its own, as the layer before needs x, or the caller does."""
+class Copy:
+    """What is at a place at another one too, where it may be overwritten or kept."""
 
-    def __init__(self, kind: Any, before: Place, place: Place) -> None:
+    learns = False
+
+    def __init__(self, before: Place, place: Place) -> None:
         place.g, place.column = before.g, before.column
-        super().__init__(kind, place)
-        self.forwards.insert(0, lambda: place.y.copy_(before.x))
+        self.forwards: list[Step] = [lambda: place.y.copy_(before.x)]
+        self.backwards: list[Step] = []
 
 
-Layer = Affine | Elementwise
+Layer = Affine | Elementwise | Copy
 
 # y = f(x) in the place of x, and g f'(x) in the place of g. What goes from a to 0 by w is a (1 - w).
 ELEMENTWISE: dict[Any, tuple[Any, Callable[[Tensor, Tensor, Tensor], list[Step]]]] = {
@@ -184,17 +186,24 @@ def vector_layers(model: Any, like: Tensor, settings: Settings) -> tuple[list[La
             kind = Joined if of_w and of_w == of_b else Affine
             layers.append(kind(layer, settings, first, before, place))
             shape = torch.Size([layer.out_features])
-        elif forward in ELEMENTWISE and layers and isinstance(layers[-1], Affine):
-            layers.append(Elementwise(forward, place))
         elif forward in ELEMENTWISE:
-            before, place = place, Place(like, shape.numel())
-            layers.append(Apart(forward, before, place))
+            place = _own(layers, place)
+            layers.append(Elementwise(forward, place))
         elif forward is nn.Flatten.forward and (layer.start_dim, layer.end_dim) == (1, -1):
             shape = torch.Size([shape.numel()])
         else:
             allow(forward is nn.Identity.forward, f"it does not know {type(layer).__name__}")
     allow(len(shape) == 1, "the output of an example is a vector")
-    return layers, start, place
+    return layers, start, _own(layers, place)
+
+
+def _own(layers: list[Layer], place: Place) -> Place:
+    """Return a place for what is at `place` that no layer before reads, nor the caller."""
+    if layers and isinstance(layers[-1], Affine):
+        return place
+    before, place = place, Place(place.y, place.y.shape[1])
+    layers.append(Copy(before, place))
+    return place
 
 
 def _flat(model: Any) -> Iterator[Any]:

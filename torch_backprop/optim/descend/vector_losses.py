@@ -11,7 +11,7 @@ from torch_backprop.optim.descend.settings import allow
 
 
 class CrossEntropy:
-    """Class indices: dL/dy = p - a, p = softmax(y) and a the smoothed indicator of the class. Keeps p."""
+    """Class indices: dL/dy = p - a, p = softmax(y) and a the smoothed indicator of the class."""
 
     def __init__(self, smoothing: float) -> None:
         self.smoothing = smoothing
@@ -28,18 +28,18 @@ class CrossEntropy:
         rows = self.a.split(1)
         return [rows[target] for target in targets.tolist()]
 
-    def gradient(self, y: Tensor, a: Tensor, kept: Tensor, g: Tensor) -> None:
+    def gradient(self, y: Tensor, a: Tensor, g: Tensor) -> None:
         """Put dL/dy of one example into g."""
-        torch.softmax(y, 1, out=kept)
-        torch.sub(kept, a, out=g)
+        torch.softmax(y, 1, out=g)
+        g.sub_(a)
 
-    def costs(self, p: Tensor, targets: Tensor) -> Tensor:
-        """Return the costs of some examples, from what was kept; infinite where p has underflowed."""
-        return -torch.xlogy(self.a[targets], p).sum(1)
+    def costs(self, y: Tensor, targets: Tensor) -> Tensor:
+        """Return the costs of some examples."""
+        return -torch.log_softmax(y, 1).mul_(self.a[targets]).sum(1)
 
 
 class SquaredError:
-    """dL/dy = c (y - t), c = 2 or 2 / the number of outputs. Keeps y - t."""
+    """dL/dy = c (y - t), c = 2 or 2 / the number of outputs."""
 
     def __init__(self, mean: bool) -> None:
         self.mean = mean
@@ -52,14 +52,14 @@ class SquaredError:
         self.factor = 1 / outputs if self.mean else 1.0
         return list(targets.split(1))
 
-    def gradient(self, y: Tensor, t: Tensor, kept: Tensor, g: Tensor) -> None:
+    def gradient(self, y: Tensor, t: Tensor, g: Tensor) -> None:
         """Put dL/dy of one example into g."""
-        torch.sub(y, t, out=kept)
-        torch.mul(kept, 2 * self.factor, out=g)
+        torch.sub(y, t, out=g)
+        g.mul_(2 * self.factor)
 
-    def costs(self, d: Tensor, targets: Tensor) -> Tensor:
-        """Return the costs of some examples, from what was kept."""
-        return d.square().sum(1).mul_(self.factor)
+    def costs(self, y: Tensor, targets: Tensor) -> Tensor:
+        """Return the costs of some examples."""
+        return (y - targets).square_().sum(1).mul_(self.factor)
 
 
 Loss = CrossEntropy | SquaredError

@@ -81,16 +81,16 @@ class Vectors:
             rows = torch.cat((rows, rows.new_ones(count, 1)), 1)
         for layer in self.affine:
             layer.begin(rates)
-        # What the loss keeps has the same memory in each stretch.
+        # What the model returns has the same memory in each stretch.
         if len(self.kept) < count:
             self.kept = inputs.new_empty(count, self.end.y.shape[1])
             self.rows = self.kept.split(1)
         # Looked up once: the time of an example is that of some ten calls.
-        start, gradient, y, g = self.start, self.loss.gradient, self.end.x, self.end.g
-        for start.x, truth, keep in zip(rows.split(1), truths, self.rows, strict=False):
+        start, end, gradient = self.start, self.end, self.loss.gradient
+        for start.x, truth, end.y in zip(rows.split(1), truths, self.rows, strict=False):
             for step in self.forwards:
                 step()
-            gradient(y, truth, keep, g)
+            gradient(end.y, truth, end.g)
             for step in self.backwards:
                 step()
         for layer in self.affine:
