@@ -129,7 +129,7 @@ class Elementwise:
 
     def __init__(self, kind: Any, place: Place) -> None:
         f, pullback = ELEMENTWISE[kind]
-        self.forwards: list[Step] = [partial(f, place.y)]
+        self.forwards: list[Step] = [f(place.y)]
         self.backwards: list[Step] = pullback(place.g, place.y, place.y.new_zeros(()))
 
 
@@ -147,16 +147,16 @@ class Copy:
 Layer = Affine | Elementwise | Copy
 
 # y = f(x) in the place of x, and g f'(x) in the place of g. What goes from a to 0 by w is a (1 - w).
-ELEMENTWISE: dict[Any, tuple[Any, Callable[[Tensor, Tensor, Tensor], list[Step]]]] = {
+ELEMENTWISE: dict[Any, tuple[Callable[[Tensor], Step], Callable[[Tensor, Tensor, Tensor], list[Step]]]] = {
     nn.Tanh.forward: (
-        Tensor.tanh_,
+        lambda y: y.tanh_,
         lambda g, y, zero: [partial(y.mul_, y), partial(g.lerp_, zero, y)],
     ),
     nn.Sigmoid.forward: (
-        Tensor.sigmoid_,
+        lambda y: y.sigmoid_,
         lambda g, y, zero: [partial(y.lerp_, zero, y), partial(g.mul_, y)],
     ),
-    nn.ReLU.forward: (Tensor.relu_, lambda g, y, zero: [y.sign_, partial(g.mul_, y)]),
+    nn.ReLU.forward: (lambda y: y.relu_, lambda g, y, zero: [y.sign_, partial(g.mul_, y)]),
 }
 # By their forward, for a subclass with its own is another layer.
 OURS = {

@@ -84,10 +84,10 @@ class Vectors:
         # What the model returns has the same memory in each stretch.
         if len(self.kept) < count:
             self.kept = inputs.new_empty(count, self.end.y.shape[1])
-            self.rows = self.kept.split(1)
+            self.rows = self.kept.unsqueeze(1).unbind()
         # Looked up once: the time of an example is that of some ten calls.
         start, end, gradient = self.start, self.end, self.loss.gradient
-        for start.x, truth, end.y in zip(rows.split(1), truths, self.rows, strict=False):
+        for start.x, truth, end.y in zip(rows.unsqueeze(1).unbind(), truths, self.rows, strict=False):
             for step in self.forwards:
                 step()
             gradient(end.y, truth, end.g)
