@@ -40,7 +40,7 @@ class Place:
 
 
 class Affine:
-    """A Linear layer from a place to another; `first` if no layer before it learns."""
+    """A Linear layer, from the place before to the one after; `first` if no layer before it learns."""
 
     def __init__(
         self, layer: torch.nn.Linear, settings: Settings, first: bool, before: Place, after: Place
@@ -51,14 +51,14 @@ class Affine:
         self.w, self.b = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         self.learns = bool(self.of_w or self.of_b)
         self.before, self.after, self.g, self.column = before, after, after.g, after.column
-        self.place(layer)
+        self.lay_out(layer)
         self.forwards: list[Step] = [self.forward]
         # By the weights before the update, which the example saw.
         self.backwards: list[Step] = [] if first else [partial(torch.mm, self.g, self.w, out=before.g)]
         self.backwards += [self.update] if self.learns else []
 
-    def place(self, layer: torch.nn.Linear) -> None:
-        """Find where W^T lies."""
+    def lay_out(self, layer: torch.nn.Linear) -> None:
+        """Find W^T."""
         self.columns = self.w.t()
 
     def begin(self, rates: Tensor) -> None:
@@ -91,7 +91,7 @@ class Affine:
 class Joined(Affine):
     """The same with the bias as one more column, the weight of a 1 after x: one update for both."""
 
-    def place(self, layer: torch.nn.Linear) -> None:
+    def lay_out(self, layer: torch.nn.Linear) -> None:
         """Lay out W and b together, the longer dimension inside, where it makes the faster loop."""
         rows, columns = len(self.w), self.w.shape[1] + 1
         both = self.w.new_empty(rows, columns) if rows < columns else self.w.new_empty(columns, rows).t()
@@ -123,7 +123,7 @@ class Joined(Affine):
 
 
 class Elementwise:
-    """A layer y = f(x), in the place of x, whose derivative can be had from y."""
+    """A layer y = f(x), in the place of x, whose derivative can be had from y; dL/dx is in that of dL/dy."""
 
     learns = False
 
@@ -134,7 +134,7 @@ class Elementwise:
 
 
 class Copy:
-    """What is at a place at another one too, where it may be overwritten or kept."""
+    """The same vector in another place, where it may be overwritten or kept; it has one error."""
 
     learns = False
 
@@ -146,7 +146,7 @@ class Copy:
 
 Layer = Affine | Elementwise | Copy
 
-# y = f(x) in the place of x, and g f'(x) in the place of g. What goes from a to 0 by w is a (1 - w).
+# y = f(x) in the place of x, and g f'(x) in the place of g. From a to 0 by w it is a (1 - w).
 ELEMENTWISE: dict[Any, tuple[Callable[[Tensor], Step], Callable[[Tensor, Tensor, Tensor], list[Step]]]] = {
     nn.Tanh.forward: (
         lambda y: y.tanh_,

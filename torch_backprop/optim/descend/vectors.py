@@ -1,8 +1,9 @@
 r"""One example at a time without a compiler: vectors, and rank-one updates in place.
 
-An example needs no dimension of rows, so that a model is a list of layers from vectors to vectors. Forward
-through all; the error dL/dy from the loss; and backward through those from the last to the first that learns,
-each of which is updated as soon as its error has gone on to the layer before.
+A model is a list of layers from vectors to vectors. Forward through all; the error dL/dy from the loss; and
+backward through those from the last to the first that learns, each of which is updated as soon as its error
+has gone on to the layer before. All of it lies in the same memory for each example, so that an example is a
+list of steps, looked up once: its time is that of some ten calls.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -81,11 +82,10 @@ class Vectors:
             rows = torch.cat((rows, rows.new_ones(count, 1)), 1)
         for layer in self.affine:
             layer.begin(rates)
-        # What the model returns has the same memory in each stretch.
+        # The outputs have the same memory in each stretch.
         if len(self.kept) < count:
             self.kept = inputs.new_empty(count, self.end.y.shape[1])
             self.rows = self.kept.unsqueeze(1).unbind()
-        # Looked up once: the time of an example is that of some ten calls.
         start, end, gradient = self.start, self.end, self.loss.gradient
         for start.x, truth, end.y in zip(rows.unsqueeze(1).unbind(), truths, self.rows, strict=False):
             for step in self.forwards:
