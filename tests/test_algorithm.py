@@ -168,6 +168,14 @@ def test_nothing_is_left_to_autograd(mode: Callable[[], Any]) -> None:
     assert not RECORDERS
 
 
+def test_inputs_of_inference_mode_are_taken() -> None:
+    model = perceptron(nn.Tanh())
+    with torch.inference_mode():
+        inputs = INPUTS.clone()
+    _, gradients = Backpropagation(model, functional.cross_entropy)(inputs, CLASSES)
+    torch.testing.assert_close(gradients, by_autograd(model, functional.cross_entropy, INPUTS, CLASSES))
+
+
 class Noted(Rule):
     """The identity, which notes what its backward pass does."""
 

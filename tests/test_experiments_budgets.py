@@ -91,7 +91,8 @@ def test_a_budget_of_seconds_is_kept(tmp_path):
     _, state = compare(tmp_path, *options)
     for outcome in state["outcomes"].values():
         assert outcome["finished"]
-        assert 0.2 <= outcome["points"][-1]["seconds"] < 2
+        # The last update ends before the loader batch that spends the rest.
+        assert 0.15 < outcome["points"][-1]["seconds"] < 2
 
 
 @pytest.mark.parametrize(

@@ -76,8 +76,9 @@ RECORDED = "torch.is_grad_enabled() and x.requires_grad"
 TILED = "tensors[0].shape[0] * TILE"
 SUMMED = "tensor.sum_to_size(shape)"
 ROWS = "tensor.reshape(math.prod(tensor.shape[:-1]), tensor.shape[-1])"
+PICKED = "w.to(dtype).index_select(0, target.reshape(-1)).reshape(target.shape)"
 EQUIVALENT: dict[str, str] = {
-    "linear _times: (w.mH @ g.mT).mT if by_columns else g @ w.conj() -> g @ w.conj()": "only the layout",
+    "linear _times: _rows(g) -> g": "only the layout",
     f"linear _rows: tensor if tensor.dim() == 2 else {ROWS} -> {ROWS}": "reshape to the same shape is free",
     "dropout _masked: noise * _scale(ctx.p) detached": "the mask is a constant",
     "linear _conj: saved.conj() -> saved": "torch differentiates no complex bilinear",
@@ -90,6 +91,10 @@ EQUIVALENT: dict[str, str] = {
     "piecewise hardshrink_rule: 0 * torch.sign(kept) -> 0": ZERO_OR_NONE,
     "piecewise hardshrink_rule: 0 * torch.sign(kept) detached": ZERO_OR_NONE,
     "piecewise hardshrink_rule: torch.sign(kept) -> kept": ZERO_OR_NONE,
+    f"parametric RReLURule: grad_x + {LINKED.format('grad_x')} -> grad_x + link.sum()": ADDS_ZERO,
+    f"parametric RReLURule: grad_x + {LINKED.format('grad_x')} -> grad_x": ZERO_OR_NONE,
+    "parametric RReLURule: grad_x + link.sum() -> grad_x": ZERO_OR_NONE,
+    "parametric RReLURule: grad_x + link.sum() -> grad_x - link.sum()": ADDS_ZERO,
     f"likelihood NLLLossRule: grad_x + {LINKED.format('grad_x')} -> grad_x + link.sum()": ADDS_ZERO,
     f"likelihood NLLLossRule: grad_x + {LINKED.format('grad_x')} -> grad_x": ZERO_OR_NONE,
     "likelihood NLLLossRule: grad_x + link.sum() -> grad_x": ZERO_OR_NONE,
@@ -98,7 +103,7 @@ EQUIVALENT: dict[str, str] = {
     f"regression SignRule: grad_d + {LINKED.format('grad_d')} -> grad_d": ZERO_OR_NONE,
     "regression SignRule: grad_d + link.sum() -> grad_d": ZERO_OR_NONE,
     "regression SignRule: grad_d + link.sum() -> grad_d - link.sum()": ADDS_ZERO,
-    "binary _pull: sum_to(u * slope(), tensor.shape) -> u * slope()": "torch broadcasts neither of them",
+    "binary _pull: sum_to(slope() * u, tensor.shape) -> slope() * u": "torch broadcasts neither of them",
     "cross_entropy CrossEntropyRule: x.numel() > 2 * TILE -> x.numel() < 2 * TILE": SAME_PATHS,
     "cross_entropy CrossEntropyRule: 2 * TILE -> 2": SAME_PATHS,
     "cross_entropy CrossEntropyRule: 2 * TILE -> TILE": SAME_PATHS,
@@ -110,7 +115,7 @@ EQUIVALENT: dict[str, str] = {
     "cross_entropy _gradient: along_classes(w, x.dim()) * share detached": CONSTANT,
     f"reduction sum_to: tensor if tensor.shape == shape else {SUMMED} -> {SUMMED}": "sums over no axis",
     "samples Samples: t * valid detached": CONSTANT,
-    "samples Samples: w.to(dtype)[target] * valid detached": CONSTANT,
+    f"samples Samples: {PICKED} * valid detached": CONSTANT,
     "samples Samples: dimensions - 1 -> 1 - dimensions": "the same axis, counted from the end",
     "samples Samples: tuple(rest) -> rest": "a list for a tuple",
     "samples Samples: q * along_classes(w, q.dim()) detached": "runs in forward, which records no graph",

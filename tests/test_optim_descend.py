@@ -134,6 +134,16 @@ def test_groups_have_rates_of_their_own_and_what_is_frozen_stays(path):
     assert kept == {"1.weight", "3.weight", "6.bias"}
 
 
+def test_elementwise_layers_may_be_first_and_last_and_follow_each_other():
+    torch.manual_seed(0)
+    layers = (nn.Tanh(), nn.Linear(6, 5), nn.Sigmoid(), nn.Tanh(), nn.Linear(5, 3, bias=False), nn.ReLU())
+    (x, t), model = data(), torch.nn.Sequential(*layers, nn.Tanh()).double()
+    x, make = x.flatten(1), lambda model: StochasticGD(model.parameters(), LR)
+    before = x.clone()
+    assert_same(both(make, "vectors", model, cross_entropy, x, t))
+    assert torch.equal(x, before)
+
+
 @pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"reduction": "sum"}])
 @pytest.mark.parametrize("variant", ["batch", "minibatch"])
 def test_groups_of_many_go_by_the_tape(variant, settings, monkeypatch):

@@ -19,7 +19,7 @@ class Residual:
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
-        self.version = tensor._version
+        self.version = _version(tensor)
 
     def check(self, name: str) -> None:
         """Holds it to what it was.
@@ -27,8 +27,13 @@ class Residual:
         Raises:
             RuntimeError: it has been written into since it was kept for the operation ``name``.
         """
-        if self.tensor._version != self.version:
+        if _version(self.tensor) != self.version:
             raise RuntimeError(MODIFIED.format(name=name, shape=tuple(self.tensor.shape)))
+
+
+def _version(tensor: Tensor) -> int:
+    # what inference mode made is not counted
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class Context:

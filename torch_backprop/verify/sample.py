@@ -61,11 +61,6 @@ class Sample:
         """The dtype of the first leaf."""
         return self.tensors[self.leaves[0]].dtype
 
-    @property
-    def finite(self) -> bool:
-        """Whether no tensor holds an infinity or what is not a number."""
-        return all(bool(x.isfinite().all()) for x in self.tensors.values())
-
     def constants(self) -> list[Any]:
         """The arguments that are no tensors."""
         return [item for item in self.frame if not isinstance(item, _Place)]

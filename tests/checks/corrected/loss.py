@@ -143,6 +143,9 @@ class LinearCrossEntropyLoss(torch.nn.LinearCrossEntropyLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         plain = copy.copy(self)
         plain.options = None
+        with torch.no_grad():
+            # for what it warns of
+            super().forward(input, target)
         return torch.nn.LinearCrossEntropyLoss.forward(plain, input, target)
 
 

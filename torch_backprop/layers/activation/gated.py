@@ -5,9 +5,9 @@
 | silu       | x s(x), s(x) = 1 / (1 + exp(-x))      | s (1 + x (1 - s))                | x    |
 | mish       | x t, t = tanh(softplus(x))            | t + x s (1 - t^2)                | x    |
 | gelu       | x P(x), P the normal law              | P(x) + x p(x), p its density     | x    |
-| gelu, tanh | x (1 + tanh u) / 2 = x s(2u)          | s (1 + x (1 - s) 2 du/dx)        | x    |
+| gelu, tanh | x (1 + tanh(u / 2)) / 2 = x s(u)      | s (1 + x (1 - s) du/dx)          | x    |
 
-with u = k (x + 0.044715 x^3) and k = (2 / pi)^(1/2).
+with u = (8 / pi)^(1/2) (x + 0.044715 x^3).
 
 Sources: Elfwing, Uchibe & Doya (2018), arXiv:1702.03118; Misra (2019), arXiv:1908.08681; Hendrycks & Gimpel
 (2016), arXiv:1606.08415.
@@ -83,14 +83,16 @@ def _gelu_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
 
 
 def _gelu_tanh(g: Tensor, x: Tensor, square: Tensor) -> Tensor:
-    s = torch.sigmoid(x * (GELU_SLOPE + GELU_CUBE * square))
-    return g * (s * (1 + x * (1 - s) * (GELU_SLOPE + 3 * GELU_CUBE * square)))
+    u = x * (GELU_SLOPE + GELU_CUBE * square)
+    # s(-u), for 1 - s(u) has few digits left where the slope is steep
+    return g * (torch.sigmoid(u) * (1 + x * torch.sigmoid(-u) * (GELU_SLOPE + 3 * GELU_CUBE * square)))
 
 
 def _gelu_tanh_into(out: Tensor, g: Tensor, x: Tensor, square: Tensor) -> Tensor:
-    s = torch.mul(square, GELU_CUBE, out=out).add_(GELU_SLOPE).mul_(x).sigmoid()
+    u = torch.mul(square, GELU_CUBE, out=out).add_(GELU_SLOPE).mul_(x)
+    s = torch.sigmoid(u)
     slope = square.mul_(3 * GELU_CUBE).add_(GELU_SLOPE).mul_(x)
-    return torch.sub(1, s, out=out).mul_(slope).add_(1).mul_(s).mul_(g)
+    return u.neg_().sigmoid_().mul_(slope).add_(1).mul_(s).mul_(g)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:

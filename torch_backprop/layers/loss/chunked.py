@@ -156,7 +156,7 @@ def _by_chunks(
     for x_rows, target, weights, valid, u_rows in split:
         z = widen(F.linear(x_rows, w, b))
         # large logits have no digits left for their sum of exponentials
-        z.sub_(z.amax(1, keepdim=True))
+        z.sub_(z.detach().amax(1, keepdim=True))
         height = torch.logsumexp(z, 1)
         losses.append(weights * torch.where(valid, height - Samples(1, target, weights, valid).gather(z), 0))
         if not any(needs):

@@ -1,15 +1,17 @@
-r"""Layers of one example, a vector x, by BLAS level 2.
+r"""Layers of one example, a matrix x of one row, and one matrix product for each formula.
 
-    Linear       y = W x + b     dL/dx = W^T g      W <- s W - eta g x^T     b <- s b - eta g
+    Linear       y = x W^T + b   dL/dx = g W        W <- s W - eta g^T x     b <- s b - eta g
     elementwise  y = f(x)        dL/dx = f'(x) g
 
 with s = 1 - eta lambda for a weight decay lambda. No gradient of a parameter is ever formed. Where weight and
-bias are updated alike, (W b) is one matrix, and x has a 1 after it: one product and one update for both.
+bias are updated alike, (W b) is one matrix, and x has a 1 after it: one product and one update for both. A
+product over one column is the fastest update of rank one: addr takes twice its time.
+
+A layer is a list of steps without arguments, between places in memory that are the same for each example.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -18,26 +20,45 @@ from torch import Tensor
 from torch_backprop import nn
 from torch_backprop.optim.descend.settings import Settings, allow
 
-Pullback = Callable[[Tensor, Tensor, Tensor], Tensor]
+Step = Callable[[], object]
+
+
+class Place:
+    """The memory of one row of so many elements.
+
+    Attributes:
+        y: the row, and `out` the same with a 1 after it.
+        x: which of these the next layer takes; or the example itself, of which this is the place.
+        g: dL/dy, and `column` its transpose.
+    """
+
+    def __init__(self, like: Tensor, size: int) -> None:
+        self.out = like.new_ones(1, size + 1)
+        self.x = self.y = self.out[:, :-1]
+        self.g = like.new_empty(1, size)
+        self.column = self.g.t()
 
 
 class Affine:
-    """A Linear layer; `first` if no layer before it learns.
+    """A Linear layer, from the place before to the one after; `first` if no layer before it learns."""
 
-    Attributes:
-        y: the place of its output, and `out` the same with a 1 after it, if the next layer has use for that.
-    """
-
-    def __init__(self, layer: torch.nn.Linear, settings: Settings, first: bool) -> None:
+    def __init__(
+        self, layer: torch.nn.Linear, settings: Settings, first: bool, before: Place, after: Place
+    ) -> None:
         self.of_w, self.of_b = settings.get(layer.weight), settings.get(layer.bias)
         self.parameters = [theta for theta in (layer.weight, layer.bias) if theta is not None]
         # The same memory, without the class that each call would look at.
-        self.w, self.first = layer.weight.detach(), first
-        self.b = None if layer.bias is None else layer.bias.detach()
+        self.w, self.b = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
         self.learns = bool(self.of_w or self.of_b)
-        # The same memory for each example.
-        self.out = self.y = self.w.new_empty(len(self.w))
-        self.grad_x = self.w.new_empty(self.w.shape[1])
+        self.before, self.after, self.g, self.column = before, after, after.g, after.column
+        self.lay_out(layer)
+        self.forwards: list[Step] = [self.forward]
+        # By the weights before the update, which the example saw.
+        self.backwards: list[Step] = [] if first else [partial(torch.mm, self.g, self.w, out=before.g)]
+        self.backwards += [self.update] if self.learns else []
+
+    def lay_out(self, layer: torch.nn.Linear) -> None:
+        """Find W^T."""
         self.columns = self.w.t()
 
     def begin(self, rates: Tensor) -> None:
@@ -50,35 +71,33 @@ class Affine:
     def end(self) -> None:
         """Finish after them."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return W x + b."""
-        self.x = x
+    def forward(self) -> None:
+        """Take x to x W^T + b."""
         if self.b is None:
-            torch.mv(self.w, x, out=self.y)
+            torch.mm(self.before.x, self.columns, out=self.after.y)
         else:
-            torch.addmv(self.b, self.w, x, out=self.y)
-        return self.out
+            torch.addmm(self.b, self.before.x, self.columns, out=self.after.y)
 
-    def backward(self, g: Tensor) -> Tensor:
-        """Update, and return W^T g of the weights before, which the example saw."""
-        grad_x = g if self.first else torch.mv(self.columns, g, out=self.grad_x)
+    def update(self) -> None:
+        """Decay and descend."""
         for theta, shrinks in self.decays:
             theta.mul_(next(shrinks))
         if self.steps_w:
-            self.w.addr_(g, self.x, alpha=next(self.steps_w))
+            self.w.addmm_(self.column, self.before.x, alpha=next(self.steps_w))
         if self.b is not None and self.steps_b:
-            self.b.add_(g, alpha=next(self.steps_b))
-        return grad_x
+            self.b.add_(self.g[0], alpha=next(self.steps_b))
 
 
 class Joined(Affine):
     """The same with the bias as one more column, the weight of a 1 after x: one update for both."""
 
-    def __init__(self, layer: torch.nn.Linear, settings: Settings, first: bool) -> None:
-        super().__init__(layer, settings, first)
-        self.both = self.w.new_empty(len(self.w), self.w.shape[1] + 1)
-        self.apart = ((self.w, self.both[:, :-1]), (layer.bias.detach(), self.both[:, -1]))
-        self.columns = self.both[:, :-1].t()
+    def lay_out(self, layer: torch.nn.Linear) -> None:
+        """Lay out W and b together, the longer dimension inside, where it makes the faster loop."""
+        rows, columns = len(self.w), self.w.shape[1] + 1
+        both = self.w.new_empty(rows, columns) if rows < columns else self.w.new_empty(columns, rows).t()
+        self.apart = ((self.w, both[:, :-1]), (layer.bias.detach(), both[:, -1]))
+        self.both, self.columns, self.w = both, both.t(), both[:, :-1]
+        self.before.x = self.before.out
 
     def begin(self, rates: Tensor) -> None:
         """Put weight and bias together."""
@@ -92,55 +111,52 @@ class Joined(Affine):
         for theta, place in self.apart:
             theta.copy_(place)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return W x + b."""
-        self.x = x
-        torch.mv(self.both, x, out=self.y)
-        return self.out
+    def forward(self) -> None:
+        """Take x to x W^T + b."""
+        torch.mm(self.before.x, self.columns, out=self.after.y)
 
-    def backward(self, g: Tensor) -> Tensor:
-        """Update, and return W^T g."""
-        grad_x = g if self.first else torch.mv(self.columns, g, out=self.grad_x)
+    def update(self) -> None:
+        """Decay and descend."""
         for theta, shrinks in self.decays:
             theta.mul_(next(shrinks))
-        self.both.addr_(g, self.x, alpha=next(self.steps_w))
-        return grad_x
+        self.both.addmm_(self.column, self.before.x, alpha=next(self.steps_w))
 
 
 class Elementwise:
-    """A layer y = f(x) whose derivative can be had from y."""
+    """A layer y = f(x), in the place of x, whose derivative can be had from y; dL/dx is in that of dL/dy."""
 
     learns = False
 
-    def __init__(self, f: Any, pullback: Pullback, like: Tensor) -> None:
-        self.f, self.pullback = f, pullback
-        # The same memory for each example.
-        self.out = self.y = torch.empty_like(like)
-        self.room = torch.empty_like(like)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return f(x)."""
-        self.f(x, out=self.y)
-        return self.out
-
-    def backward(self, g: Tensor) -> Tensor:
-        """Return f'(x) g."""
-        return self.pullback(g, self.y, self.room)
+    def __init__(self, kind: Any, place: Place) -> None:
+        f, pullback = ELEMENTWISE[kind]
+        self.forwards: list[Step] = [f(place.y)]
+        self.backwards: list[Step] = pullback(place.g, place.y, place.y.new_zeros(()))
 
 
-Layer = Affine | Elementwise
+class Copy:
+    """The same vector in another place, where it may be overwritten or kept; it has one error."""
 
-# y = f(x) with a place for y; and g f'(x) in the place of g, with room for one thing in between.
-ELEMENTWISE: dict[Any, tuple[Any, Pullback]] = {
+    learns = False
+
+    def __init__(self, before: Place, place: Place) -> None:
+        place.g, place.column = before.g, before.column
+        self.forwards: list[Step] = [lambda: place.y.copy_(before.x)]
+        self.backwards: list[Step] = []
+
+
+Layer = Affine | Elementwise | Copy
+
+# y = f(x) in the place of x, and g f'(x) in the place of g. From a to 0 by w it is a (1 - w).
+ELEMENTWISE: dict[Any, tuple[Callable[[Tensor], Step], Callable[[Tensor, Tensor, Tensor], list[Step]]]] = {
     nn.Tanh.forward: (
-        torch.tanh,
-        lambda g, y, room: g.addcmul_(torch.mul(g, y, out=room), y, value=-1),
+        lambda y: y.tanh_,
+        lambda g, y, zero: [partial(y.mul_, y), partial(g.lerp_, zero, y)],
     ),
     nn.Sigmoid.forward: (
-        torch.sigmoid,
-        lambda g, y, room: g.mul_(torch.addcmul(y, y, y, value=-1, out=room)),
+        lambda y: y.sigmoid_,
+        lambda g, y, zero: [partial(y.lerp_, zero, y), partial(g.mul_, y)],
     ),
-    nn.ReLU.forward: (partial(torch.clamp, min=0), lambda g, y, room: g.mul_(torch.sign(y, out=room))),
+    nn.ReLU.forward: (lambda y: y.relu_, lambda g, y, zero: [y.sign_, partial(g.mul_, y)]),
 }
 # By their forward, for a subclass with its own is another layer.
 OURS = {
@@ -149,36 +165,45 @@ OURS = {
 }
 
 
-def vector_layers(model: Any, like: Tensor, settings: Settings) -> tuple[list[Layer], int]:
-    """Return the layers of `model` for examples like one, and the number of its outputs.
+def vector_layers(model: Any, like: Tensor, settings: Settings) -> tuple[list[Layer], Place, Place]:
+    """Return the layers of `model` for examples like one, and the places of an example and of its outputs.
 
     Raises:
         Refused: if one is of another kind, or does not fit, or two share a parameter.
     """
     layers: list[Layer] = []
     shape = like.shape
+    start = place = Place(like, like.numel())
     for layer in _flat(model):
         forward = OURS.get(type(layer).forward, type(layer).forward)
         if forward is nn.Linear.forward:
             allow(
                 shape == (layer.in_features,), f"a Linear layer has vectors of {layer.in_features} before it"
             )
-            first = not any(isinstance(part, Affine) and part.learns for part in layers)
+            first = not any(part.learns for part in layers)
             of_w, of_b = settings.get(layer.weight), settings.get(layer.bias)
-            layers.append((Joined if of_w and of_w == of_b else Affine)(layer, settings, first))
+            before, place = place, Place(like, layer.out_features)
+            kind = Joined if of_w and of_w == of_b else Affine
+            layers.append(kind(layer, settings, first, before, place))
             shape = torch.Size([layer.out_features])
         elif forward in ELEMENTWISE:
-            layers.append(Elementwise(*ELEMENTWISE[forward], like.new_empty(shape)))
+            place = _own(layers, place)
+            layers.append(Elementwise(forward, place))
         elif forward is nn.Flatten.forward and (layer.start_dim, layer.end_dim) == (1, -1):
             shape = torch.Size([shape.numel()])
         else:
             allow(forward is nn.Identity.forward, f"it does not know {type(layer).__name__}")
     allow(len(shape) == 1, "the output of an example is a vector")
-    for before, after in pairwise(layers):
-        if isinstance(after, Joined):
-            before.out = before.y.new_ones(len(before.y) + 1)
-            before.y = before.out[:-1]
-    return layers, shape.numel()
+    return layers, start, _own(layers, place)
+
+
+def _own(layers: list[Layer], place: Place) -> Place:
+    """Return a place for what is at `place` that no layer before reads, nor the caller."""
+    if layers and isinstance(layers[-1], Affine):
+        return place
+    before, place = place, Place(place.y, place.y.shape[1])
+    layers.append(Copy(before, place))
+    return place
 
 
 def _flat(model: Any) -> Iterator[Any]:

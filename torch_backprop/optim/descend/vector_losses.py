@@ -11,55 +11,56 @@ from torch_backprop.optim.descend.settings import allow
 
 
 class CrossEntropy:
-    """Class indices: dL/dy = p - a, p = softmax(y) and a the smoothed indicator of the class. Keeps p."""
+    """Class indices: dL/dy = p - a, p = softmax(y) and a the smoothed indicator of the class."""
 
     def __init__(self, smoothing: float) -> None:
         self.smoothing = smoothing
 
-    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> list[Tensor]:
-        """Return a for each example."""
-        self.g = like.new_empty(outputs)
+    def prepare(self, g: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return a for each example, if g is like dL/dy."""
+        outputs = g.shape[1]
         allow(targets.dim() == 1 and targets.dtype == torch.int64, "it takes class indices")
         within = bool(((targets >= 0) & (targets < outputs)).all())
         allow(within, f"it takes classes from 0 to {outputs - 1} only")
-        self.a = torch.eye(outputs, dtype=like.dtype, device=like.device)
+        self.a = torch.eye(outputs, dtype=g.dtype, device=g.device)
         self.a.mul_(1 - self.smoothing).add_(self.smoothing / outputs)
         # One for each class: to take a row from a tensor costs more than to find it in a list.
-        rows = self.a.unbind()
+        rows = self.a.split(1)
         return [rows[target] for target in targets.tolist()]
 
-    def gradient(self, y: Tensor, a: Tensor, kept: Tensor) -> Tensor:
-        """Return dL/dy of one example."""
-        torch.softmax(y, 0, out=kept)
-        return torch.sub(kept, a, out=self.g)
+    def gradient(self, y: Tensor, a: Tensor, g: Tensor) -> None:
+        """Put dL/dy of one example into g."""
+        torch.softmax(y, 1, out=g)
+        g.sub_(a)
 
-    def costs(self, p: Tensor, targets: Tensor) -> Tensor:
-        """Return the costs of some examples, from what was kept; infinite where p has underflowed."""
-        return -torch.xlogy(self.a[targets], p).sum(1)
+    def costs(self, y: Tensor, targets: Tensor) -> Tensor:
+        """Return the costs of some examples."""
+        # Along columns it takes an eighth of the time.
+        return -torch.log_softmax(y.t().contiguous(), 0).mul_(self.a[targets].t()).sum(0)
 
 
 class SquaredError:
-    """dL/dy = c (y - t), c = 2 or 2 / the number of outputs. Keeps y - t."""
+    """dL/dy = c (y - t), c = 2 or 2 / the number of outputs."""
 
     def __init__(self, mean: bool) -> None:
         self.mean = mean
 
-    def prepare(self, outputs: int, targets: Tensor, like: Tensor) -> list[Tensor]:
-        """Return the target of each example."""
-        self.g = like.new_empty(outputs)
-        fits = targets.shape[1:] == (outputs,) and targets.dtype == like.dtype
-        allow(fits, f"it takes targets of shape (N, {outputs}) in {like.dtype}")
+    def prepare(self, g: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return the target of each example, if g is like dL/dy."""
+        outputs = g.shape[1]
+        fits = targets.shape[1:] == (outputs,) and targets.dtype == g.dtype
+        allow(fits, f"it takes targets of shape (N, {outputs}) in {g.dtype}")
         self.factor = 1 / outputs if self.mean else 1.0
-        return list(targets.unbind())
+        return list(targets.unsqueeze(1).unbind())
 
-    def gradient(self, y: Tensor, t: Tensor, kept: Tensor) -> Tensor:
-        """Return dL/dy of one example."""
-        torch.sub(y, t, out=kept)
-        return torch.mul(kept, 2 * self.factor, out=self.g)
+    def gradient(self, y: Tensor, t: Tensor, g: Tensor) -> None:
+        """Put dL/dy of one example into g."""
+        torch.sub(y, t, out=g)
+        g.mul_(2 * self.factor)
 
-    def costs(self, d: Tensor, targets: Tensor) -> Tensor:
-        """Return the costs of some examples, from what was kept."""
-        return d.square().sum(1).mul_(self.factor)
+    def costs(self, y: Tensor, targets: Tensor) -> Tensor:
+        """Return the costs of some examples."""
+        return (y - targets).square_().sum(1).mul_(self.factor)
 
 
 Loss = CrossEntropy | SquaredError

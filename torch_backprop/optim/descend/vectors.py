@@ -1,8 +1,9 @@
 r"""One example at a time without a compiler: vectors, and rank-one updates in place.
 
-An example needs no dimension of rows, so that a model is a list of layers from vectors to vectors. Forward
-through all; the error dL/dy from the loss; and backward through those from the last to the first that learns,
-each of which is updated as soon as its error has gone on to the layer before.
+A model is a list of layers from vectors to vectors. Forward through all; the error dL/dy from the loss; and
+backward through those from the last to the first that learns, each of which is updated as soon as its error
+has gone on to the layer before. All of it lies in the same memory for each example, so that an example is a
+list of steps, looked up once: its time is that of some ten calls.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Vectors:
         check_settings(optimizer)
         check_modules(model, loss)
         settings = learning(optimizer)
-        self.layers, self.outputs = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
+        self.layers, self.start, self.end = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
         self.loss = vector_loss(loss)
         self.affine = [layer for layer in self.layers if isinstance(layer, Affine)]
         self.weights = weights = [theta for layer in self.affine for theta in layer.parameters]
@@ -48,7 +49,8 @@ class Vectors:
         self.kept, self.rows = inputs.new_empty(0), ()
         # What comes before the first layer that learns needs no error.
         first = next((place for place, layer in enumerate(self.layers) if layer.learns), len(self.layers))
-        self.backwards = self.layers[first:][::-1]
+        self.forwards = [step for layer in self.layers for step in layer.forwards]
+        self.backwards = [step for layer in self.layers[first:][::-1] for step in layer.backwards]
 
     def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
         """Descend over some examples at their rates.
@@ -60,7 +62,7 @@ class Vectors:
             Refused: if the targets are of another kind; nothing is done then.
         """
         with torch.inference_mode():
-            truths = self.loss.prepare(self.outputs, targets, inputs)
+            truths = self.loss.prepare(self.end.g, targets)
             before = [theta.clone() for theta in self.weights]
             try:
                 costs = self._run(inputs, truths, targets, rates)
@@ -80,19 +82,17 @@ class Vectors:
             rows = torch.cat((rows, rows.new_ones(count, 1)), 1)
         for layer in self.affine:
             layer.begin(rates)
-        # What the loss keeps has the same memory in each stretch.
+        # The outputs have the same memory in each stretch.
         if len(self.kept) < count:
-            self.kept = inputs.new_empty(count, self.outputs)
-            self.rows = self.kept.unbind()
-        # Looked up once: the time of an example is that of some ten calls.
-        forwards = [layer.forward for layer in self.layers]
-        backwards, gradient = [layer.backward for layer in self.backwards], self.loss.gradient
-        for x, truth, keep in zip(rows.unbind(), truths, self.rows, strict=False):
-            for forward in forwards:
-                x = forward(x)
-            g = gradient(x, truth, keep)
-            for backward in backwards:
-                g = backward(g)
+            self.kept = inputs.new_empty(count, self.end.y.shape[1])
+            self.rows = self.kept.unsqueeze(1).unbind()
+        start, end, gradient = self.start, self.end, self.loss.gradient
+        for start.x, truth, end.y in zip(rows.unsqueeze(1).unbind(), truths, self.rows, strict=False):
+            for step in self.forwards:
+                step()
+            gradient(end.y, truth, end.g)
+            for step in self.backwards:
+                step()
         for layer in self.affine:
             layer.end()
         return self.loss.costs(self.kept[:count], targets)

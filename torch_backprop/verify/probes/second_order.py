@@ -48,8 +48,7 @@ def double_backward(trial: Trial) -> Iterator[Evidence]:
 @probe(every=True, quick=False, sound=True)
 def with_graph(trial: Trial) -> Iterator[Evidence]:
     """The first gradient does not depend on whether a graph of it is recorded."""
-    # what an infinity does to others is seen elsewhere; which of them it makes undefined is left open
-    if trial.seen().error is not None or not trial.sample.finite:
+    if trial.seen().error is not None:
         return
     try:
         outputs, leaves, _ = forward(trial.candidate, trial.sample)
