@@ -66,7 +66,7 @@ class Trial:
     given: Sample
     mark: Callable[[str], None] = lambda who: None
     note: Note = lambda words: None
-    _known: dict[Any, Outcome] = field(default_factory=dict)
+    _known: dict[Any, Any] = field(default_factory=dict)
 
     def on(self, sample: Sample) -> Trial:
         """The same targets on another sample."""
@@ -180,14 +180,16 @@ class Trial:
         changes = [distance(x, expected)[0] for x in map(pick, self._moved(cotangent)) if x is not None]
         return max((x for x in changes if x < DISCONTINUOUS * max(scale, 1e-9)), default=0.0)
 
-    def _moved(self, cotangent: Cotangent) -> Iterator[Outcome]:
-        nudge = self.sample.changed("", "", lambda _, x: nudged(x))
-        outcomes = [self.truth_of.outcome(nudge, _nudged(cotangent), None)]
-        if not self.truth_of.numeric:
-            for seed in _ROUNDINGS:
+    def _moved(self, cotangent: Cotangent) -> list[Outcome]:
+        key = ("moved", cotangent)
+        if key not in self._known:
+            nudge = self.sample.changed("", "", lambda _, x: nudged(x))
+            outcomes = [self.truth_of.outcome(nudge, _nudged(cotangent), None)]
+            for seed in () if self.truth_of.numeric else _ROUNDINGS:
                 with RandomRounding(seed):
                     outcomes.append(self.truth_of.outcome(self.sample, cotangent, None))
-        return (found for found in outcomes if found.error is None)
+            self._known[key] = [found for found in outcomes if found.error is None]
+        return self._known[key]
 
 
 def distance(seen: Tensor, expected: Tensor) -> tuple[float, float]:
