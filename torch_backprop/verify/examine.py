@@ -98,12 +98,15 @@ def examine(
     """
     sound = True
     known: set[str] = set(found)
+    current = trial
     for number, step in enumerate(steps):
         tell(number)
         pointless = not sound and (step.probe.sound or step.sample is not trial.given)
         if pointless or (step.sample is not trial.given and step.sample.fault in known):
             continue
-        for finding in look(trial.on(step.sample), step.probe):
+        # what one probe has run on a sample, the next need not run again
+        current = current if current.sample is step.sample else trial.on(step.sample)
+        for finding in look(current, step.probe):
             if step.sample is trial.given and finding.verdict in (WRONG, CRASH):
                 sound = sound and step.probe.name != "numbers"
             if finding.fault not in known:

@@ -17,6 +17,8 @@ from .sample import Layout, Sample
 
 _LEAVES = 3
 """Leaves that get the special values, each by itself."""
+_MANY = 24
+"""Leaves beyond which a call is expensive, and only the first input gets them."""
 _GRID = 64
 """Points between -8 and 8."""
 _IGNORED = -100
@@ -81,11 +83,12 @@ def derived(given: Sample, module: torch.nn.Module | None, quick: bool) -> Itera
     if not all(x.numel() for x in given.tensors.values()):
         return
     yield from _sizes(given)
-    yield from _values(given, QUICK_VALUES, 1 if quick else _LEAVES)
+    leaves = 1 if quick or len(given.leaves) > _MANY else _LEAVES
+    yield from _values(given, QUICK_VALUES, leaves)
     yield from _indices(given, module)
     if quick:
         return
-    yield from _values(given, VALUES, _LEAVES)
+    yield from _values(given, VALUES, leaves)
     yield from _grids(given)
     yield from _ties_between(given)
     if module is not None:

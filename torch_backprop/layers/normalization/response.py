@@ -182,7 +182,7 @@ SPECS = (
         CrossMapLRN2d,
         torch.nn.CrossMapLRN2d,
         (
-            case((2, 6, 1, 2), size=3, alpha=0.5),
+            case((1, 4, 1, 2), size=3, alpha=0.5),
             case((2, 5, 2, 2), size=4, alpha=0.5, beta=0.5, k=2.0),
             case((2, 1, 2, 2), size=4),
         ),
