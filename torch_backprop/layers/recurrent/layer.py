@@ -32,29 +32,7 @@ def layer_rule(cell: type[Cell]) -> Any:
         Where only one direction is differentiated, its half of y is one more output, and is saved instead.
         """
 
-        @staticmethod
-        def forward(
-            x: Tensor,
-            sizes: Tensor | None,
-            h0: Tensor,
-            c0: Tensor | None,
-            # one by one, because Dynamo counts the parameters, and vmap takes no tuples
-            ih: Tensor,
-            hh: Tensor,
-            bias_ih: Tensor | None,
-            bias_hh: Tensor | None,
-            hr: Tensor | None,
-            ih_back: Tensor | None,
-            hh_back: Tensor | None,
-            bias_ih_back: Tensor | None,
-            bias_hh_back: Tensor | None,
-            hr_back: Tensor | None,
-            only: int | None,
-        ) -> Any:
-            there = ih, hh, bias_ih, bias_hh, hr
-            back = ih_back, hh_back, bias_ih_back, bias_hh_back, hr_back
-            outputs = _forward(cell, x, sizes, [h0] if c0 is None else [h0, c0], (*there, *back))
-            return outputs if only is None else (*outputs, outputs[0].chunk(2, -1)[only].clone())
+        forward = staticmethod(_forward_of(cell))
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -70,6 +48,33 @@ def layer_rule(cell: type[Cell]) -> Any:
 
     LayerRule.__name__ = LayerRule.__qualname__ = f"{cell.__name__}LayerRule"
     return LayerRule
+
+
+def _forward_of(cell: type[Cell]) -> Callable[..., Any]:
+    def forward(
+        x: Tensor,
+        sizes: Tensor | None,
+        h0: Tensor,
+        c0: Tensor | None,
+        # one by one, because Dynamo counts the parameters, and vmap takes no tuples
+        ih: Tensor,
+        hh: Tensor,
+        bias_ih: Tensor | None,
+        bias_hh: Tensor | None,
+        hr: Tensor | None,
+        ih_back: Tensor | None,
+        hh_back: Tensor | None,
+        bias_ih_back: Tensor | None,
+        bias_hh_back: Tensor | None,
+        hr_back: Tensor | None,
+        only: int | None,
+    ) -> Any:
+        there = ih, hh, bias_ih, bias_hh, hr
+        back = ih_back, hh_back, bias_ih_back, bias_hh_back, hr_back
+        outputs = _forward(cell, x, sizes, [h0] if c0 is None else [h0, c0], (*there, *back))
+        return outputs if only is None else (*outputs, outputs[0].chunk(2, -1)[only].clone())
+
+    return forward
 
 
 def _forward(

@@ -78,8 +78,11 @@ def convolution(
         program.emit(f"{y.at((n, o, *target))} += {x.at((n, c, *source))} * {weight};")
     if transposed:
         y = window(y, shape, padding)
-    if b is None:
-        return y
+    return y if b is None else shifted(program, y, b, shape)
+
+
+def shifted(program: Program, y: Value, b: Value, shape: tuple[int, ...]) -> Value:
+    """Outputs with the bias of their channel added."""
     b = program.settle(b)
     return Value(shape, y.dtype, lambda i: f"({y.at(i)} + {b.at((i[1],))})")
 
