@@ -20,6 +20,7 @@ from experiments.data.module import Data
 from experiments.model.networks import describe
 from experiments.page import bullets, grid, lead, legend, name, note, section, table, wide
 from experiments.run import Run
+from experiments.words import series
 
 TITLE = "Three ways down the same slope"
 
@@ -150,7 +151,7 @@ def _scores(found: Findings) -> str:
 
 def _sweep(found: Findings) -> str:
     epochs = {trial.name: trial.epochs for trial in found.trials}
-    lengths = words.series([f"{number} of {each}" for each, number in epochs.items()])
+    lengths = series([f"{number} of {each}" for each, number in epochs.items()])
     tried = [each for each in contenders(found.options) if each.name in epochs]
     text = (
         f"Found by trial and error: a short training from the same start at each rate (epochs: {lengths}),"
@@ -163,7 +164,7 @@ def _sweep(found: Findings) -> str:
 def _equal(found: Findings) -> str:
     options, data = found.options, found.data
     start, order = start_and_order(outcome for result in found.results for outcome in result.outcomes)
-    sizes = words.series([f"{len(part.y):,} {key}" for key, part in data.parts.items()])
+    sizes = series([f"{len(part.y):,} {key}" for key, part in data.parts.items()])
     network, parameters = describe(learner_for(options, data, options.seed).network, options.model.name)
     unit, amount = options.budget
     dealt = "as they follow in the text" if data.kind == "text" else "stratified"
@@ -177,7 +178,7 @@ def _equal(found: Findings) -> str:
     )
     text = (
         "Each training takes these digests, which must agree. What differs is the learning rate, and when"
-        f" the parameters move: {words.series([_moves(each) for each in contenders(options)])}."
+        f" the parameters move: {series([_moves(each) for each in contenders(options)])}."
         " Seconds are those of the training loop; measuring, checkpoints and the test are not on the clock."
     )
     return section("What was held equal", text, bullets(items))

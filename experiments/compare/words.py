@@ -7,6 +7,7 @@ from experiments.compare.contender import Contender
 from experiments.compare.noise import Noise
 from experiments.compare.rates import Trial
 from experiments.compare.result import Result, Spent, over_seeds
+from experiments.words import series
 
 THEORY = {
     "updates": "the more examples in an update, the nearer it points downhill",
@@ -21,16 +22,6 @@ LEAST = {
     "examples": "the fewest examples",
     "seconds": "the least time",
 }
-
-
-def series(parts: Sequence[str]) -> str:
-    """Join parts as a sentence does.
-
-    >>> series(["batch 3", "mini-batch 1", "stochastic 0.03"])
-    'batch 3, mini-batch 1 and stochastic 0.03'
-    """
-    *others, last = parts
-    return f"{', '.join(others)} and {last}" if others else last
 
 
 def count(number: int, noun: str) -> str:

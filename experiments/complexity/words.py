@@ -15,7 +15,7 @@ from experiments.complexity.predict import (
     held,
     misses,
 )
-from experiments.theory.words import series
+from experiments.words import series
 
 WITHIN = 0.15
 # What a sweep varies, as a title, and as a field of `Timing` or of its size.

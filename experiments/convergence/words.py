@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from experiments.convergence.measure import Course, Stop
-from experiments.theory.words import series
+from experiments.words import series
 
 # A relative difference of the rates, that is of 1 - factor, up to which they are said to agree.
 AGREES = 0.05

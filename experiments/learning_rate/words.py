@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.learning_rate.measure import SAFE, Run, Trial, edge, suggestion
 from experiments.theory.variants import VARIANTS
-from experiments.theory.words import series
+from experiments.words import series
 
 # From few examples in an update to all.
 SIZES = ("stochastic", "mini-batch", "batch")

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from experiments.theory.variants import VARIANTS
-from experiments.theory.words import series
 from experiments.trajectory.measure import Plane
+from experiments.words import series
 
 
 def headline(planes: Sequence[Plane]) -> str:
