@@ -1,5 +1,8 @@
 """Settings that every test needs."""
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -24,3 +27,12 @@ WARNINGS_OF_TORCH = (
 def pytest_configure(config: pytest.Config) -> None:
     for warning in WARNINGS_OF_TORCH:
         config.addinivalue_line("filterwarnings", warning)
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """What an experiment does with signals is undone."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -24,12 +24,7 @@ KEYS = ("batch", "stochastic", "mini-batch-32")
 NAMES = ("batch", "stochastic", "mini-batch 32")
 
 
-@pytest.fixture(autouse=True)
-def _signals():
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals")
 
 
 def compare(out, *arguments):

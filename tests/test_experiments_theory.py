@@ -2,7 +2,6 @@
 
 import csv
 import re
-import signal
 
 import pytest
 import torch
@@ -25,12 +24,7 @@ from experiments.trajectory import options as trajectory_options
 NAMES = ("convergence", "learning_rate", "complexity", "trajectory")
 
 
-@pytest.fixture(autouse=True)
-def _signals():
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signals")
 
 
 @pytest.mark.parametrize("make", [least_squares, logistic_regression, perceptron, digits_perceptron])
