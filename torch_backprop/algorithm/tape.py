@@ -231,7 +231,3 @@ def _own(y: Any, args: tuple[Any, ...], context: Context) -> Any:
 
 def _is_among(x: Tensor, tensors: tuple[Any, ...]) -> bool:
     return any(x is tensor for tensor in tensors)
-
-
-def _is_differentiable(y: Tensor) -> bool:
-    return y.is_floating_point() or y.is_complex()

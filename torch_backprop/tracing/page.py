@@ -39,9 +39,7 @@ def write(trace: Trace) -> str:
         "forward": _input(trace.inputs) + "".join(map(_forward, trace.layers)),
         "cost": f"{shown(cost.ours, 6)} <span class='soft'>by autograd {shown(cost.autograd, 6)}</span>",
         "backward": "".join(map(_backward, reversed(trace.layers))) + (_rest(left) if left else ""),
-        "calculation": f"<h2>On paper</h2><pre tabindex='0'>{html.escape(calculation)}</pre>"
-        if calculation
-        else "",
+        "calculation": f"<h2>On paper</h2>{_paper(calculation)}" if calculation else "",
     }
     return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(parts)
 
