@@ -161,9 +161,9 @@ OPTIONS = {
 }
 
 
-def walk(optimizer, model, first, last) -> None:
+def walk(optimizer, model, first, last, to=lambda rows: rows) -> None:
     """Walk through loader batches of 5 rows, 14 of which are a pass."""
-    x, y = make_data()
+    x, y = to(make_data())
     data = list(zip(x.split(5), y.split(5), strict=True)) * 4
     cost = nn.CrossEntropyLoss()
     for number in range(first, last):
@@ -208,16 +208,3 @@ def test_state_with_other_options_is_refused_with_the_key_named():
     ):
         with pytest.raises(ValueError, match=rf"\['descent'\]\['{key}'\]"):
             OPTIONS[other](model.parameters()).load_state_dict(OPTIONS[name](model.parameters()).state_dict())
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@each_variant
-def test_state_loads_across_devices(variant):
-    model = make_model().cuda()
-    optimizer = make_optimizer(variant, model.parameters(), momentum=0.9)
-    rows = [tensor.cuda() for tensor in make_data()]
-    optimizer.step(lambda x, y: nn.functional.cross_entropy(model(x), y), *rows)
-    twin = make_model()
-    resumed = make_optimizer(variant, twin.parameters(), momentum=0.9)
-    resumed.load_state_dict(optimizer.state_dict())
-    descend(resumed, twin, 29)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -102,7 +103,7 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
 def _cast(policy: Mapping[str, str], args: tuple[Any, ...]) -> tuple[Any, ...]:
     # as the dispatcher does: the first tensor says for which device, and float64 stays float64
     device = next((arg.device.type for arg in args if isinstance(arg, Tensor)), "")
-    if device not in policy or not torch.is_autocast_enabled(device):
+    if device not in policy or not autocasts(device):
         return args
     castable = [isinstance(arg, Tensor) and _castable(arg, device) for arg in args]
     dtype = torch.float32
@@ -116,6 +117,17 @@ def _cast(policy: Mapping[str, str], args: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _castable(tensor: Tensor, device: str) -> bool:
     return tensor.device.type == device and tensor.is_floating_point() and tensor.dtype != torch.float64
+
+
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for this type of device, which may be one that autocast does not know."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def uncast(device: str) -> AbstractContextManager[Any]:
+    """Autocast off: it has cast a rule's arguments, and is not to cast what is computed from them."""
+    # made anew each time, for a context that threads share would hand one's setting to another
+    return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
 
 
 def save(ctx: Any, *residuals: Tensor | None) -> None:

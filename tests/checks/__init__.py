@@ -4,7 +4,18 @@ A check is differential: it asks the same of the layer and of the built-in, so t
 is no fault, be it an error. None has a list of layers to leave out, or a tolerance of one layer's own.
 """
 
-from . import algorithm, compilation, contract, gradients, memory, numerics, second_order, transforms, values
+from . import (
+    algorithm,
+    compilation,
+    contract,
+    device,
+    gradients,
+    memory,
+    numerics,
+    second_order,
+    transforms,
+    values,
+)
 
 CHECKS = (
     values.values,
@@ -36,6 +47,7 @@ CHECKS = (
     contract.copies,
     contract.checkpointing,
     compilation.without_memory,
+    device.other_device,
     algorithm.without_autograd,
 )
 """Held on every case of every layer."""

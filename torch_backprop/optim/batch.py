@@ -18,6 +18,7 @@ from torch_backprop.optim.line_search import ROUNDING, Line, LineSearch
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
 from torch_backprop.optim.processes import place, real, total, unsynchronised
 from torch_backprop.optim.replay import Replay, Slice
+from torch_backprop.optim.rows import moved
 from torch_backprop.optim.stability import Hessian, largest_eigenvalue, show
 from torch_backprop.optim.step_size import secant_step
 from torch_backprop.optim.update import decayed
@@ -170,7 +171,9 @@ class BatchGD(Descent):
         self._rose = progress["rose"]
         self._convergence.best, self._convergence.stalled = progress["best"], progress["stalled"]
         self._search = LineSearch(**progress["search"])
-        self._kept = [Slice(**piece) for piece in progress["kept"]]
+        # A state may have been loaded onto another device than the parameters'.
+        device = self._parameters()[0].device
+        self._kept = [Slice(moved(piece["handed"], device), piece["share"]) for piece in progress["kept"]]
 
     def _absorb(self, part: Part) -> None:
         super()._absorb(part)

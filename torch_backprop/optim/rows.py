@@ -4,7 +4,7 @@ Rows are tensors whose first dimension runs over examples, alone or nested in tu
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -63,12 +63,21 @@ def count_rows(rows: Any) -> int:
 
 def cut(rows: Any, start: int, stop: int) -> Any:
     """Return rows `start` to below `stop` as views, nested as in `rows`; mappings become dicts."""
+    return _each(rows, lambda tensor: tensor[start:stop])
+
+
+def moved(rows: Any, device: torch.device) -> Any:
+    """Return the rows on `device`, nested as in `rows`; mappings become dicts."""
+    return _each(rows, lambda tensor: tensor.to(device))
+
+
+def _each(rows: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(rows, Tensor):
-        return rows[start:stop]
+        return function(rows)
     if isinstance(rows, Mapping):
-        return {key: cut(value, start, stop) for key, value in rows.items()}
+        return {key: _each(value, function) for key, value in rows.items()}
     # A namedtuple, unlike a tuple, takes its fields one by one.
-    parts = [cut(value, start, stop) for value in rows]
+    parts = [_each(value, function) for value in rows]
     return type(rows)(*parts) if hasattr(rows, "_fields") else type(rows)(parts)
 
 

@@ -19,11 +19,7 @@ from torch_backprop.layers.attention.tiling import Operand, Scores, Tile
 from torch_backprop.layers.bits import pack, unpack
 from torch_backprop.rule import owned, widen
 
-UNCAST = torch.autocast("cpu", enabled=False)
-"""Autocast has cast the arguments already, and is not to cast what is computed from them."""
 
-
-@UNCAST
 def attend(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, options: Options
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,7 +40,6 @@ def attend(
     return owned(o).to(v.dtype), q.new_empty(0), kept
 
 
-@UNCAST
 def pull(
     saved: Saved, needs: tuple[bool, ...], options: Options, grad_o: Tensor, grad_w: Tensor | None
 ) -> Grads:

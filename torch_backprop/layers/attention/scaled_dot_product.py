@@ -22,7 +22,7 @@ from torch import Tensor
 
 from torch_backprop.layers.attention import blockwise, formula
 from torch_backprop.layers.attention.formula import Options, Saved, is_grouped
-from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, owned
+from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, owned, uncast
 
 
 class AttentionRule(Rule):
@@ -46,8 +46,11 @@ class AttentionRule(Rule):
             # what does not fit is refused, in torch's words
             o = F.scaled_dot_product_attention(q, k, v, mask, p, causal, scale=c, enable_gqa=is_grouped(q, k))
             return owned(o), q.new_empty(0), q.new_empty(0)
-        by_tiles = all(map(is_plain, tensors)) and not weights and _has_tiles(q, k, v)
-        return (blockwise if by_tiles else formula).attend(q, k, v, mask, Options(p, causal, c, weights))
+        options = Options(p, causal, c, weights)
+        if not (all(map(is_plain, tensors)) and not weights and _has_tiles(q, k, v)):
+            return formula.attend(q, k, v, mask, options)
+        with uncast(q.device.type):
+            return blockwise.attend(q, k, v, mask, options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -74,9 +77,11 @@ class AttentionRule(Rule):
         saved, options = Saved(*ctx.saved_tensors, shapes=ctx.shapes), Options(*ctx.options)
         above = grad_w if options.weights else None
         tensors = [x for x in (*saved[:-1], grad_o, above) if x is not None]
-        by_tiles = first_order(*tensors) and not options.weights and ctx.has_tiles
-        pull = (blockwise if by_tiles else formula).pull
-        return *pull(saved, ctx.needs_input_grad[:4], options, grad_o, above), None, None, None, None
+        needs = ctx.needs_input_grad[:4]
+        if not (first_order(*tensors) and not options.weights and ctx.has_tiles):
+            return *formula.pull(saved, needs, options, grad_o, above), None, None, None, None
+        with uncast(grad_o.device.type):
+            return *blockwise.pull(saved, needs, options, grad_o, above), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor | None, ...]:

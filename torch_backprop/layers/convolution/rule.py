@@ -29,7 +29,7 @@ from torch_backprop.layers.convolution.products import (
     spread,
 )
 from torch_backprop.layers.linear import sum_to
-from torch_backprop.rule import LOWER, Rule, is_plain, wanted
+from torch_backprop.rule import LOWER, Rule, is_plain, uncast, wanted
 
 AUTOCAST = {"cpu": LOWER, "cuda": LOWER}
 
@@ -121,9 +121,8 @@ def _product(x: Tensor, w: Tensor, steps: Steps) -> Tensor:
 
 
 def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
-    # torch's autocast leaves complex numbers alone, and knows not every device
-    device = x.device.type if x.device.type in AUTOCAST else "cpu"
-    with torch.autocast(device, enabled=False):
+    # torch's autocast leaves complex numbers alone
+    with uncast(x.device.type):
         real = _applied(x.real, w.real, None if b is None else b.real, geometry)
         imaginary = _applied(x.imag, w.imag, None, geometry)
         bias = None if b is None else b.real + b.imag

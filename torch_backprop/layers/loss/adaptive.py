@@ -23,7 +23,7 @@ from torch.nn.modules.adaptive import _ASMoutput as _Output
 from torch_backprop.layers.linear import linear
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.softmax import log_softmax
-from torch_backprop.rule import Rule, is_plain, save
+from torch_backprop.rule import Rule, autocasts, is_plain, save
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -80,7 +80,7 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
     def forward(self, input_: Tensor, target_: Tensor) -> Any:
         """Maps ``(N, in_features)`` and ``(N)`` to the log-probabilities ``(N)`` and the loss ``()``."""
         # what torch refuses, it refuses itself, in its own words; under autocast it mixes dtypes of its own
-        if not self._fits(input_, target_) or _autocasts(input_):
+        if not self._fits(input_, target_) or autocasts(input_.device.type):
             return super().forward(input_, target_)
         input, target = (input_, target_) if target_.dim() else (input_.unsqueeze(0), target_.unsqueeze(0))
         dense = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
@@ -129,10 +129,6 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
         if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
             return True
         return is_plain(t) and t.dtype == torch.int64 and bool(((t >= 0) & (t < self.n_classes)).all())
-
-
-def _autocasts(x: Tensor) -> bool:
-    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 SPECS = (

@@ -15,7 +15,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch_backprop.layers.linear import linear
 from torch_backprop.layers.loss.chunked import Chunks, LinearCrossEntropyRule
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
-from torch_backprop.rule import is_plain, wanted
+from torch_backprop.rule import autocasts, is_plain, wanted
 from torch_backprop.spec import Draw, LayerSpec, case
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -142,7 +142,7 @@ def _is_chunked(
         and reduction in REDUCTIONS
         and x.is_floating_point()
         and x.dtype == w.dtype
-        and (x.is_meta or not torch.is_autocast_enabled(x.device.type))
+        and not autocasts(x.device.type)
         and not wanted(v)
     )
     if not applies or (options is None and x.numel() + w.numel() >= len(x) * len(w)):
