@@ -1,5 +1,7 @@
 """The functions: drop-ins for those of ``torch.nn.functional``, by the same names and signatures."""
 
+import torch
+
 from torch_backprop.layers.activation.gated import gelu, mish, silu
 from torch_backprop.layers.activation.parametric import glu, prelu, rrelu
 from torch_backprop.layers.activation.piecewise import (
@@ -50,7 +52,6 @@ from torch_backprop.layers.loss.divergence import kl_div, poisson_nll_loss
 from torch_backprop.layers.loss.embedding import cosine_embedding_loss
 from torch_backprop.layers.loss.gaussian import gaussian_nll_loss
 from torch_backprop.layers.loss.likelihood import nll_loss
-from torch_backprop.layers.loss.linear_cross_entropy import linear_cross_entropy
 from torch_backprop.layers.loss.margin import hinge_embedding_loss, margin_ranking_loss
 from torch_backprop.layers.loss.multi_margin import multi_margin_loss, multilabel_margin_loss
 from torch_backprop.layers.loss.regression import l1_loss, mse_loss
@@ -111,7 +112,7 @@ __all__ = [
     "fractional_max_pool3d_with_indices", "gaussian_nll_loss", "gelu", "glu", "grid_sample",
     "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss",
     "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
-    "linear", "linear_cross_entropy", "local_response_norm", "log_softmax", "logsigmoid",
+    "linear", "local_response_norm", "log_softmax", "logsigmoid",
     "lp_pool1d", "lp_pool2d", "lp_pool3d", "margin_ranking_loss", "max_pool1d",
     "max_pool1d_with_indices", "max_pool2d", "max_pool2d_with_indices", "max_pool3d",
     "max_pool3d_with_indices", "max_unpool1d", "max_unpool2d", "max_unpool3d", "mish", "mse_loss",
@@ -122,3 +123,9 @@ __all__ = [
     "soft_margin_loss", "softmax", "softmin", "softplus", "softshrink", "softsign", "tanh",
     "tanhshrink", "threshold", "triplet_margin_loss", "triplet_margin_with_distance_loss", "unfold",
 ]  # fmt: skip
+
+# torch has it since 2.13
+if hasattr(torch.nn.functional, "linear_cross_entropy"):
+    from torch_backprop.layers.loss.linear_cross_entropy import linear_cross_entropy
+
+    __all__ += ["linear_cross_entropy"]

@@ -1,5 +1,7 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
+import torch
+
 from torch_backprop.layers import (
     dropout,
     feedforward,
@@ -76,7 +78,6 @@ from torch_backprop.layers.loss import (
     embedding,
     gaussian,
     likelihood,
-    linear_cross_entropy,
     margin,
     multi_margin,
     regression,
@@ -92,7 +93,6 @@ from torch_backprop.layers.loss.divergence import KLDivLoss, PoissonNLLLoss
 from torch_backprop.layers.loss.embedding import CosineEmbeddingLoss
 from torch_backprop.layers.loss.gaussian import GaussianNLLLoss
 from torch_backprop.layers.loss.likelihood import NLLLoss, NLLLoss2d
-from torch_backprop.layers.loss.linear_cross_entropy import LinearCrossEntropyLoss
 from torch_backprop.layers.loss.margin import HingeEmbeddingLoss, MarginRankingLoss
 from torch_backprop.layers.loss.multi_margin import MultiLabelMarginLoss, MultiMarginLoss
 from torch_backprop.layers.loss.regression import L1Loss, MSELoss
@@ -186,7 +186,7 @@ __all__ = [
     "LPPool2d", "LPPool3d", "LSTMCell", "LayerNorm", "LazyBatchNorm1d", "LazyBatchNorm2d",
     "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d", "LazyConv3d", "LazyConvTranspose1d",
     "LazyConvTranspose2d", "LazyConvTranspose3d", "LazyInstanceNorm1d", "LazyInstanceNorm2d",
-    "LazyInstanceNorm3d", "LazyLinear", "LeakyReLU", "Linear", "LinearCrossEntropyLoss",
+    "LazyInstanceNorm3d", "LazyLinear", "LeakyReLU", "Linear",
     "LoRALinear", "LocalResponseNorm", "LogSigmoid", "LogSoftmax", "MSELoss", "MarginRankingLoss",
     "MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "Mish",
     "MultiLabelMarginLoss", "MultiLabelSoftMarginLoss", "MultiMarginLoss", "MultiheadAttention",
@@ -259,5 +259,12 @@ SPECS = (
     *embedding.SPECS,
     *triplet.SPECS,
     *ctc.SPECS,
-    *linear_cross_entropy.SPECS,
 )
+
+# torch has it since 2.13
+if hasattr(torch.nn, "LinearCrossEntropyLoss"):
+    from torch_backprop.layers.loss import linear_cross_entropy
+    from torch_backprop.layers.loss.linear_cross_entropy import LinearCrossEntropyLoss
+
+    __all__ += ["LinearCrossEntropyLoss"]
+    SPECS += linear_cross_entropy.SPECS
