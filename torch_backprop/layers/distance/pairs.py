@@ -24,7 +24,7 @@ from torch import Tensor
 from torch_backprop.layers.distance.pairwise import slope
 from torch_backprop.layers.elementwise import TILE
 from torch_backprop.layers.loss.reduction import sum_to
-from torch_backprop.rule import FLOAT32, Rule, first_order, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, owned, private, save, widen
 
 PRODUCTS = {
     "use_mm_for_euclid_dist_if_necessary": 25,
@@ -133,6 +133,13 @@ def cdist(
         RuntimeError: shapes that do not fit, or a negative ``p``, in torch's words.
         ValueError: an unknown compute mode, in torch's words.
     """
+    if (
+        p == 2
+        and compute_mode in PRODUCTS
+        and max(x1.shape[-2:-1] + x2.shape[-2:-1]) > PRODUCTS[compute_mode]
+    ):
+        # of vectors that torch multiplies it keeps others, made of them
+        x1, x2 = private(x1, x2), private(x2, x1)
     return CdistRule.call(x1, x2, p, compute_mode)
 
 
