@@ -68,8 +68,9 @@ def test_a_sparse_gradient_of_fake_bags_with_padding() -> None:
             table, rows = (mode.from_tensor(x) for x in (trial.module.weight.detach(), ROWS))
             trial.module.weight = torch.nn.Parameter(table)
             trial.module(rows).sum().backward()
-        assert trial.module.weight.grad.is_sparse
-        assert trial.module.weight.grad.shape == (4, 3)
+        grad_w: Any = trial.module.weight.grad
+        assert grad_w.is_sparse
+        assert grad_w.shape == (4, 3)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=NAMES)

@@ -194,18 +194,18 @@ def _within(x: Tensor, y: Tensor, g: Tensor, p: float) -> Tensor:
     """The gradient of pdist for p = 1 or infinity, each pair once: it pulls its two vectors apart."""
     n, m = x.shape
     rows, columns = x.unsqueeze(-1), x.mT.contiguous()
-    g, y = _upper(g, n, 0), None if p == 1 else _upper(torch.where(y == 0, 1, y), n, 1)
+    g, largest = _upper(g, n, 0), None if p == 1 else _upper(torch.where(y == 0, 1, y), n, 1)
     grad_x, grad_columns = torch.empty_like(x), torch.zeros_like(columns)
     height = max(1, 4 * TILE // max(1, n * m))
     room = x.new_empty(min(height, n) * m * n)
     for start in range(0, n, height):
         part, shape = slice(start, start + height), (min(height, n - start), m, n - start)
         d = torch.sub(rows[part], columns[:, start:], out=room[: math.prod(shape)].view(shape))
-        if y is None:
+        if largest is None:
             d.sign_()
         else:
             # 1 or -1 at the largest component, 0 elsewhere and of equal vectors
-            d.div_(y[part, start:].unsqueeze(1)).trunc_()
+            d.div_(largest[part, start:].unsqueeze(1)).trunc_()
         grad_x[part] = d.mul_(g[part, start:].unsqueeze(1)).sum(-1)
         grad_columns[:, start:].sub_(d.sum(0))
     return grad_x.add_(grad_columns.mT)

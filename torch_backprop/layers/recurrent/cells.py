@@ -140,11 +140,11 @@ def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> Non
     ctx.by_columns = is_by_columns(x), is_by_columns(h)
     needs_ih, needs_hh = ctx.needs_input_grad[3:5]
     # without gates the slopes follow from y, and with gates from all the rest
-    y = None if cell.gated else y
+    kept_y = None if cell.gated else y
     kept_x = x if (cell.gated and a is None) or needs_ih else None
     kept_h = h if cell.gated or needs_hh else None
-    ctx.save_for_backward(kept_x, y, kept_h, c, *weights, a)
-    ctx.save_for_forward(x, y, h, c, *weights, a)
+    ctx.save_for_backward(kept_x, kept_y, kept_h, c, *weights, a)
+    ctx.save_for_forward(x, kept_y, h, c, *weights, a)
 
 
 def _pull(cell: type[Cell], ctx: Any, last: States) -> tuple[Tensor | None, ...]:

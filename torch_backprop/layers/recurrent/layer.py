@@ -105,9 +105,10 @@ def applied(
     if by_autograd(x, h0, c0, *weights) and rule.gated:
         if not any(map(wanted, weights[1::PARTS])):
             h0 = private(h0, x, c0, *weights)
-        if not any(map(wanted, weights[::PARTS])) and x.shape[-1] <= len(weights[0]):
+        frozen = not any(map(wanted, weights[::PARTS]))
+        if frozen and x.shape[-1] <= len(Weights(*_part(weights, 0)).ih):
             x = private(x, h0, c0, *weights)
-        elif not any(map(wanted, weights[::PARTS])):
+        elif frozen:
             given = [_input_part(x, weights, i) if only in (None, i) else None for i in range(2)]
             # their gradients come through that part
             x, detached = x.detach(), {0, 2, PARTS, PARTS + 2}
