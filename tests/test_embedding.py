@@ -12,6 +12,7 @@ from checks.agreement import agree
 from checks.comparison import equal
 from checks.trial import Trial
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from torch_backprop import functional, nn
 
@@ -59,6 +60,17 @@ def test_sparse_gradients(pair: Any, padding: int | None, scaled: bool) -> None:
     options = {"padding_idx": padding, "scale_grad_by_freq": scaled, "sparse": True}
     for dtype in (torch.float64, torch.bfloat16):
         agree(gradient, *trials(pair, dtype, **options), "sparse gradient", may_raise=True)
+
+
+def test_a_sparse_gradient_of_fake_bags_with_padding() -> None:
+    for trial in trials(PAIRS[1], sparse=True, padding_idx=3):
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            table, rows = (mode.from_tensor(x) for x in (trial.module.weight.detach(), ROWS))
+            trial.module.weight = torch.nn.Parameter(table)
+            trial.module(rows).sum().backward()
+        grad_w: Any = trial.module.weight.grad
+        assert grad_w.is_sparse
+        assert grad_w.shape == (4, 3)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=NAMES)

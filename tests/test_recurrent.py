@@ -176,13 +176,18 @@ HELD: tuple[tuple[str, dict[str, Any], tuple[Any, ...]], ...] = (
     ("GRU", {}, (ones(5, 2, 3), ones(1, 2, 4))),
     ("LSTM", {"proj_size": 2}, (ones(5, 2, 3), (ones(1, 2, 2), ones(1, 2, 4)))),
     ("LSTMCell", {}, (ones(2, 3), (ones(2, 4), ones(2, 4)))),
+    # inputs wider than the pre-activations
+    ("GRU", {}, (ones(3, 2, 64), ones(1, 2, 4))),
+    ("LSTM", {}, (ones(3, 2, 64), (ones(1, 2, 4), ones(1, 2, 4)))),
+    ("GRUCell", {}, (ones(2, 64), ones(2, 4))),
+    ("LSTMCell", {}, (ones(2, 64),)),
 )
 
 
 @pytest.mark.parametrize(("name", "options", "inputs"), HELD)
 def test_no_subset_of_what_learns_holds_more_than_in_torch(name: str, options: Any, inputs: Any) -> None:
-    modules = [getattr(place, name)(3, 4, **options).double() for place in (nn, torch.nn)]
     given = pytree.tree_leaves(inputs)
+    modules = [getattr(place, name)(given[0].shape[-1], 4, **options).double() for place in (nn, torch.nn)]
     for needs in product((False, True), repeat=len(given) + len(list(modules[0].parameters()))):
         held = []
         for module in modules:

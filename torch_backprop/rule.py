@@ -161,6 +161,16 @@ def tracked(x: Tensor) -> bool:
     return not is_plain(x) or forward_ad._current_level >= 0 or (wanted(x) and torch.is_grad_enabled())
 
 
+def private(x: Tensor, *others: Tensor | None) -> Tensor:
+    """A copy of x for a rule to save, where the built-in saves no x that a caller can write into.
+
+    Only where autograd wants the gradient of x or of the other arguments: else nothing is saved.
+    """
+    if recorder() is not None or not torch.is_grad_enabled() or not is_plain(x):
+        return x
+    return x.clone() if any(y is not None and y.requires_grad for y in (x, *others)) else x
+
+
 def recorder() -> Any:
     """The tape that records this thread, or None."""
     return RECORDERS.get(threading.get_ident()) if RECORDERS else None

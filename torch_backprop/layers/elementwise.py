@@ -20,8 +20,11 @@ from torch_backprop.rule import Rule, first_order, is_plain, save, tracked, wide
 TILE = 1 << 17
 """Elements of a tile: its temporaries stay in the cache and their pages are used again."""
 
-_BITS = {torch.float32: (torch.int32, 29), torch.float64: (torch.int64, 61)}
-"""The integers of the same size, and by how much to shift the bits of 1.0, which begin with 001, to get 1."""
+INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
+"""The integers of the same size."""
+
+_SHIFT = {torch.float32: 29, torch.float64: 61}
+"""By how much to shift the bits of 1.0, which begin with 001, to get 1."""
 
 Keep = Callable[..., bool]
 Pullback = Callable[..., Tensor]
@@ -89,7 +92,7 @@ def elementwise(
     # Dynamo tells by the number of parameters whether forward takes a context
     _, kept, *options = inspect.signature(pullback).parameters.values()
     vars(Elementwise)["forward"].__func__.__signature__ = inspect.Signature([kept, *options])
-    _name(Elementwise, f"{f.__name__.strip('_')}_rule")
+    named(Elementwise, f"{f.__name__.strip('_')}_rule")
     Elementwise.keeps_output = staticmethod(keeps_output)
     Elementwise.overwrite = _overwriting(Elementwise, f)
     return Elementwise
@@ -108,11 +111,11 @@ def _overwriting(rule: Any, f: Callable[..., Tensor]) -> Any:
             ctx.mark_dirty(inputs[0])
             rule.setup_context(ctx, inputs, output)
 
-    _name(Overwriting, rule.__name__)
+    named(Overwriting, rule.__name__)
     return Overwriting
 
 
-def _name(rule: Any, name: str) -> None:
+def named(rule: Any, name: str) -> None:
     """Names the rule, and its node in the graph."""
     rule.__name__ = rule.__qualname__ = name
     rule._backward_cls.__name__ = f"{name}Backward"
@@ -163,9 +166,9 @@ def keep(out: Tensor, g: Tensor, compare: Callable[..., Tensor], x: Tensor, boun
     ``torch.where`` takes one element at a time on a CPU. The same choice in integer arithmetic on the bits
     is vectorized, and an infinite or undefined element that is not chosen does no harm.
     """
-    integers, shift = _BITS[out.dtype]
+    integers = INTEGERS[out.dtype]
     compare(x, bound, out=out)
-    out.view(integers).bitwise_right_shift_(shift).mul_(g.view(integers))
+    out.view(integers).bitwise_right_shift_(_SHIFT[out.dtype]).mul_(g.view(integers))
     return out
 
 
@@ -187,12 +190,12 @@ def activate(rule: type[ElementwiseRule], input: Tensor, inplace: bool, *options
         return rule.overwrite.forward(input, *options)
     keeps_output = rule.keeps_output(input, *options)
     # where x is kept, overwriting it saves nothing: torch keeps a clone as well
-    if keeps_output and _overwritable(input):
+    if keeps_output and overwritable(input):
         return rule.overwrite.call(input, *options)
     return input.copy_(rule.call(input if keeps_output else input.clone(), *options))
 
 
-def _overwritable(x: Tensor) -> bool:
+def overwritable(x: Tensor) -> bool:
     """Whether a Function may write into x; if not, ``copy_`` does it, or raises in torch's words."""
     if not is_plain(x) or forward_ad._current_level >= 0:
         return False

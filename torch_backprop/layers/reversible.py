@@ -26,7 +26,7 @@ from torch.nn import Module
 
 from torch_backprop.layers.activation.smooth import Tanh
 from torch_backprop.layers.linear import Linear
-from torch_backprop.rule import Rule, is_plain, recorder
+from torch_backprop.rule import Rule, is_plain, private, recorder
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -148,7 +148,8 @@ class ReversibleBlock(PlainReversibleBlock):
             or not all(map(is_plain, (x, *parameters)))
         ):
             return super().forward(x)
-        return ReversibleRule.call(x, self, *parameters)[0]
+        # y is what is held: whoever writes into the output gets another
+        return private(ReversibleRule.call(x, self, *parameters)[0])
 
 
 def _network() -> Module:

@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, elementwise, never, select, steps
+from torch_backprop.layers.elementwise import select
+from torch_backprop.layers.pieces import bend, pieces
 from torch_backprop.rule import LOWER, Rule, save, widen
 from torch_backprop.spec import LayerSpec, case
 
@@ -67,15 +68,11 @@ class PReLURule(Rule):
         return torch.as_tensor(by_x + by_w)
 
 
-def _mean_slope(lower: float, upper: float) -> float:
-    return (lower + upper) / 2
-
-
-mean_rrelu_rule = elementwise(
+mean_rrelu_rule = pieces(
     F.rrelu,
-    never,
-    lambda g, x, lower, upper: select(g, g * _mean_slope(lower, upper), torch.gt, x, 0),
-    lambda out, g, x, lower, upper: steps(out, x, _mean_slope(lower, upper)).mul_(g),
+    lambda x, lower, upper: x > 0,
+    lambda out, x, lower, upper: torch.gt(x, 0, out=out),
+    lambda lower, upper: ((lower + upper) / 2, 1),
 )
 
 
@@ -158,7 +155,7 @@ def rrelu(
 ) -> Tensor:
     """leaky_relu with slopes drawn in training; as :func:`torch.nn.functional.rrelu`."""
     if not training:
-        return activate(mean_rrelu_rule, input, inplace, lower, upper)
+        return bend(mean_rrelu_rule, input, inplace, lower, upper)
     y, *_ = RReLURule.call(input, lower, upper)
     return input.copy_(y) if inplace else y
 

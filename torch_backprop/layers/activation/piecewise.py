@@ -1,80 +1,81 @@
-"""Piecewise linear activations: the derivative is constant on each piece, so y says which piece it was.
+"""Piecewise linear activations: the derivative is constant on each piece.
 
 | function             | y                                | dL/dx                      | kept |
 |----------------------|----------------------------------|----------------------------|------|
 | relu                 | max(x, 0)                        | g if y > 0                 | y    |
-| relu6, hardtanh      | min(max(x, low), high)           | g if low < y < high        | y, or x if rounded |
-| leaky_relu           | x if x > 0 else a x              | g if y > 0 else a g        | y, or x if a < 0 |
-| threshold            | x if x > t else v                | g if y > t                 | y, or x if v > t |
-| hardshrink           | x if abs(x) > l else 0           | g if y != 0                | y    |
-| softshrink           | x - l sign(x) if abs(x) > l else 0 | g if y != 0              | y    |
-| hardsigmoid          | min(max(x + 3, 0), 6) / 6        | g / 6 if abs(x) < 3        | x    |
+| relu6, hardtanh      | min(max(x, low), high)           | g if low < x < high        | bits |
+| leaky_relu           | x if x > 0 else a x              | g if x > 0 else a g        | bits |
+| threshold            | x if x > t else v                | g if x > t                 | bits |
+| hardshrink           | x if abs(x) > l else 0           | g if abs(x) > l            | bits |
+| softshrink           | x - l sign(x) if abs(x) > l else 0 | g if abs(x) > l          | bits |
+| hardsigmoid          | min(max(x + 3, 0), 6) / 6        | g / 6 if abs(x) < 3        | bits |
 | hardswish            | x min(max(x + 3, 0), 6) / 6      | g (x / 3 + 1/2) if abs(x) < 3, g above | x |
 
-At a kink the derivative is torch's; NaN passes g on, as torch does. hardsigmoid keeps x: near 3 its y rounds
-to 1 before x reaches 3. Sources: Nair & Hinton (2010); Maas, Hannun & Ng (2013); Howard et al. (2019),
-arXiv:1905.02244, section 5.2.
+relu keeps what torch keeps, and what the next layer often keeps too. The bits say on which piece x was. At a
+kink the derivative is torch's; NaN passes g on, as torch does. Sources: Nair & Hinton (2010); Maas, Hannun &
+Ng (2013); Howard et al. (2019), arXiv:1905.02244, section 5.2.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import activate, always, elementwise, keep, never, select, steps
+from torch_backprop.layers.elementwise import activate, always, elementwise, keep, never, select
+from torch_backprop.layers.pieces import bend, pieces
 from torch_backprop.spec import LayerSpec, case
 
-# the output tells on which side of a kink the input was
+# the output tells on which side of the kink the input was
 relu_rule = elementwise(
     F.relu,
     always,
     lambda g, y: select(g, 0, torch.ne, y, 0),
     lambda out, g, y: keep(out, g, torch.ne, y, 0),
 )
-relu6_rule = elementwise(
+relu6_rule = pieces(
     F.relu6,
-    always,
-    lambda g, y: _inside(g, y, 0, 6),
-    lambda out, g, y: _inside_into(out, g, y, 0, 6),
+    lambda x: _beyond(x, 0, 6),
+    lambda out, x: _mark_beyond(out, x, 0, 6),
+    lambda: (1, 0),
 )
-hardtanh_rule = elementwise(
+hardtanh_rule = pieces(
     F.hardtanh,
-    lambda x, low, high: _holds(x, low) and _holds(x, high),
-    lambda g, kept, low, high: _inside(g, kept, low, high),
-    lambda out, g, kept, low, high: _inside_into(out, g, kept, low, high),
+    lambda x, low, high: _beyond(x, low, high),
+    lambda out, x, low, high: _mark_beyond(out, x, low, high),
+    lambda low, high: (1, 0),
 )
-# unless the slope is negative: then both sides have the same sign
-leaky_relu_rule = elementwise(
+leaky_relu_rule = pieces(
     F.leaky_relu,
-    lambda x, a: a >= 0,
-    lambda g, kept, a: select(g, g * a, torch.gt, kept, 0),
-    lambda out, g, kept, a: steps(out, kept, a).mul_(g),
+    lambda x, a: x > 0,
+    lambda out, x, a: torch.gt(x, 0, out=out),
+    lambda a: (a, 1),
 )
-# unless the value lies above the threshold, where an input may be too
-threshold_rule = elementwise(
+threshold_rule = pieces(
     F.threshold,
-    lambda x, t, v: v <= t and _holds(x, v),
-    lambda g, kept, t, v: select(0, g, torch.le, kept, t),
-    lambda out, g, kept, t, v: keep(out, g, torch.ne, F.threshold(kept, t, t), t),
+    lambda x, t, v: x <= t,
+    lambda out, x, t, v: torch.le(x, t, out=out),
+    lambda t, v: (1, 0),
 )
-hardshrink_rule = elementwise(
+hardshrink_rule = pieces(
     F.hardshrink,
-    lambda x, lambd: lambd >= 0,
-    lambda g, kept, lambd: select(g, 0, torch.ne, kept, 0) if lambd >= 0 else g + 0 * torch.sign(kept),
-    lambda out, g, kept, lambd: keep(out, g, torch.ne, kept, 0) if lambd >= 0 else out.copy_(g),
+    lambda x, lambd: _between(x, lambd),
+    lambda out, x, lambd: _mark_between(out, x, lambd),
+    lambda lambd: (1, 0),
 )
-softshrink_rule = elementwise(
+softshrink_rule = pieces(
     F.softshrink,
-    always,
-    lambda g, y, lambd: select(g, 0, torch.ne, y, 0),
-    lambda out, g, y, lambd: keep(out, g, torch.ne, y, 0),
+    lambda x, lambd: _between(x, lambd),
+    lambda out, x, lambd: _mark_between(out, x, lambd),
+    lambda lambd: (1, 0),
 )
-hardsigmoid_rule = elementwise(
+hardsigmoid_rule = pieces(
     F.hardsigmoid,
-    never,
-    lambda g, x: select(g / 6, 0, torch.lt, x.abs(), 3),
-    lambda out, g, x: keep(out, g, torch.lt, x.abs(), 3).div_(6),
+    lambda x: x.abs() < 3,
+    lambda out, x: torch.lt(x.abs(), 3, out=out),
+    lambda: (0, 1 / 6),
 )
 hardswish_rule = elementwise(
     F.hardswish,
@@ -84,17 +85,21 @@ hardswish_rule = elementwise(
 )
 
 
-def _inside(g: Tensor, kept: Tensor, low: float, high: float) -> Tensor:
-    return select(g, 0, torch.ne, _at_one_end(kept, low, high), high)
+def _beyond(x: Tensor, low: float, high: float) -> Tensor:
+    return (x <= low) | (x >= high)
 
 
-def _inside_into(out: Tensor, g: Tensor, kept: Tensor, low: float, high: float) -> Tensor:
-    return keep(out, g, torch.ne, _at_one_end(kept, low, high), high)
+def _mark_beyond(out: Tensor, x: Tensor, low: float, high: float) -> Any:
+    # what is at the lower bound or beyond is moved to the upper one, so that one comparison finds both
+    return torch.ge(F.threshold(x, low, high), high, out=out)
 
 
-def _at_one_end(kept: Tensor, low: float, high: float) -> Tensor:
-    """What is at a bound or beyond, moved to the upper one, so that one comparison finds it."""
-    return F.threshold(kept, low, high).clamp_(max=high)
+def _between(x: Tensor, lambd: float) -> Tensor:
+    return (x >= -lambd) & (x <= lambd)
+
+
+def _mark_between(out: Tensor, x: Tensor, lambd: float) -> Any:
+    return torch.eq(F.hardshrink(x, lambd), 0, out=out) if lambd >= 0 else out.zero_()
 
 
 def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
@@ -105,12 +110,6 @@ def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
     return keep(out, grad_x, torch.ne, x, -3)
 
 
-def _holds(x: Tensor, bound: float) -> bool:
-    """Whether y at the bound equals it: half precision rounds 0.2, and y no longer tells the sides apart."""
-    half = x.dtype in (torch.float16, torch.bfloat16)
-    return not half or (float(bound).is_integer() and abs(bound) <= 256)
-
-
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0), of any shape ``(*)``; as :func:`torch.nn.functional.relu`."""
     return activate(relu_rule, input, inplace)
@@ -118,37 +117,37 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6), of any shape ``(*)``; as :func:`torch.nn.functional.relu6`."""
-    return activate(relu6_rule, input, inplace)
+    return bend(relu6_rule, input, inplace)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x clamped to [min_val, max_val]; as :func:`torch.nn.functional.hardtanh`."""
-    return activate(hardtanh_rule, input, inplace, min_val, max_val)
+    return bend(hardtanh_rule, input, inplace, min_val, max_val)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x above 0 and negative_slope x below; as :func:`torch.nn.functional.leaky_relu`."""
-    return activate(leaky_relu_rule, input, inplace, negative_slope)
+    return bend(leaky_relu_rule, input, inplace, negative_slope)
 
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """x above the threshold, else value; as :func:`torch.nn.functional.threshold`."""
-    return activate(threshold_rule, input, inplace, threshold, value)
+    return bend(threshold_rule, input, inplace, threshold, value)
 
 
 def hardshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x where abs(x) > lambd, else 0; as :func:`torch.nn.functional.hardshrink`."""
-    return hardshrink_rule.call(input, lambd)
+    return bend(hardshrink_rule, input, False, lambd)
 
 
 def softshrink(input: Tensor, lambd: float = 0.5) -> Tensor:
     """x moved towards 0 by lambd, and 0 if it would cross; as :func:`torch.nn.functional.softshrink`."""
-    return softshrink_rule.call(input, lambd)
+    return bend(softshrink_rule, input, False, lambd)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x + 3, 0), 6) / 6; as :func:`torch.nn.functional.hardsigmoid`."""
-    return activate(hardsigmoid_rule, input, inplace)
+    return bend(hardsigmoid_rule, input, inplace)
 
 
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:

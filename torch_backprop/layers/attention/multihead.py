@@ -8,6 +8,7 @@ A composition of linear maps and attention, so that its backward pass is theirs,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from torch_backprop.layers.attention.scaled_dot_product import AttentionRule
 from torch_backprop.layers.linear import linear
-from torch_backprop.rule import tracked
+from torch_backprop.rule import private, tracked
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -150,9 +151,9 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
         turned = self.batch_first and query.dim() == 3
         if turned:
             # the same tensor stays the same: its projections are one product
-            q = query.transpose(0, 1)
-            k = q if key is query else key.transpose(0, 1)
-            query, key, value = q, k, k if value is key else value.transpose(0, 1)
+            q = _turned(query, self.parameters())
+            k = q if key is query else _turned(key, self.parameters())
+            query, key, value = q, k, k if value is key else _turned(value, self.parameters())
         y, w = multi_head_attention_forward(
             query, key, value, self.embed_dim, self.num_heads, self.in_proj_weight, self.in_proj_bias,
             self.bias_k, self.bias_v, self.add_zero_attn, self.dropout, self.out_proj.weight,
@@ -161,6 +162,11 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             average_attn_weights=average_attn_weights, is_causal=is_causal,
         )  # fmt: skip
         return y.transpose(0, 1) if turned else y, w
+
+
+def _turned(x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    # what torch's projections keep of a transposed tensor is a copy
+    return private(x, *parameters).transpose(0, 1)
 
 
 def _attend(call: Call) -> tuple[Tensor, Tensor | None]:

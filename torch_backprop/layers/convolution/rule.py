@@ -29,7 +29,7 @@ from torch_backprop.layers.convolution.products import (
     spread,
 )
 from torch_backprop.layers.linear import sum_to
-from torch_backprop.rule import LOWER, Rule, is_plain, uncast, wanted
+from torch_backprop.rule import LOWER, Rule, is_plain, private, uncast, wanted
 
 AUTOCAST = {"cpu": LOWER, "cuda": LOWER}
 
@@ -98,6 +98,8 @@ def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tens
         return convolve(x.unsqueeze(0), w, b, geometry).squeeze(0)
     if x.is_complex() and w.is_complex():
         return _convolve_complex(x, w, b, geometry)
+    if wanted(w) and geometry.padding == "same" and any(geometry.steps(w.shape[2:]).extra):
+        x = private(x, w)  # torch keeps it padded
     return _applied(x, w, b, geometry)
 
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.loss.reduction import sum_to
-from torch_backprop.rule import FLOAT32, Rule, save, widen
+from torch_backprop.rule import FLOAT32, Rule, private, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -89,6 +89,8 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
         IndexError: ``dim`` is out of range, in torch's words.
         RuntimeError: shapes or dtypes that do not fit, in torch's words.
     """
+    # of one without a gradient torch keeps it divided by its length
+    x1, x2 = (x if wanted(x) else private(x, other) for x, other in ((x1, x2), (x2, x1)))
     return CosineRule.call(x1, x2, dim, eps)
 
 

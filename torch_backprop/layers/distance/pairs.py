@@ -15,6 +15,7 @@ w_ij = g_ij / y_ij the gradient is (sum_j w_ij) x1_i - sum_j w_ij x2_j.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 from torch_backprop.layers.distance.pairwise import slope
 from torch_backprop.layers.elementwise import TILE
 from torch_backprop.layers.loss.reduction import sum_to
-from torch_backprop.rule import FLOAT32, Rule, first_order, owned, save, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, owned, private, save, widen
 
 PRODUCTS = {
     "use_mm_for_euclid_dist_if_necessary": 25,
@@ -95,6 +96,8 @@ class PdistRule(Rule):
         if ctx.p == 0:
             return torch.zeros_like(x), None
         n, y, g = x.shape[0], widen(y), widen(grad_y)
+        if ctx.p in (1, torch.inf) and first_order(x, y, g) and _moderate(x):
+            return _within(widen(x), y, g, ctx.p).to(x.dtype), None
         if ctx.p == 2 and x.dtype == torch.float32:
             # in float64 the products of matrices lose nothing to the cancellation of near vectors
             wide, w = x.double(), _full(_weights(y, g), n).double()
@@ -133,6 +136,13 @@ def cdist(
         RuntimeError: shapes that do not fit, or a negative ``p``, in torch's words.
         ValueError: an unknown compute mode, in torch's words.
     """
+    if (
+        p == 2
+        and compute_mode in PRODUCTS
+        and max(x1.shape[-2:-1] + x2.shape[-2:-1]) > PRODUCTS[compute_mode]
+    ):
+        # of vectors that torch multiplies it keeps others, made of them
+        x1, x2 = private(x1, x2), private(x2, x1)
     return CdistRule.call(x1, x2, p, compute_mode)
 
 
@@ -180,6 +190,27 @@ def _by_components(
     return grad_x1, grad_x2.mT if isinstance(grad_x2, Tensor) else None
 
 
+def _within(x: Tensor, y: Tensor, g: Tensor, p: float) -> Tensor:
+    """The gradient of pdist for p = 1 or infinity, each pair once: it pulls its two vectors apart."""
+    n, m = x.shape
+    rows, columns = x.unsqueeze(-1), x.mT.contiguous()
+    g, largest = _upper(g, n, 0), None if p == 1 else _upper(torch.where(y == 0, 1, y), n, 1)
+    grad_x, grad_columns = torch.empty_like(x), torch.zeros_like(columns)
+    height = max(1, 4 * TILE // max(1, n * m))
+    room = x.new_empty(min(height, n) * m * n)
+    for start in range(0, n, height):
+        part, shape = slice(start, start + height), (min(height, n - start), m, n - start)
+        d = torch.sub(rows[part], columns[:, start:], out=room[: math.prod(shape)].view(shape))
+        if largest is None:
+            d.sign_()
+        else:
+            # 1 or -1 at the largest component, 0 elsewhere and of equal vectors
+            d.div_(largest[part, start:].unsqueeze(1)).trunc_()
+        grad_x[part] = d.mul_(g[part, start:].unsqueeze(1)).sum(-1)
+        grad_columns[:, start:].sub_(d.sum(0))
+    return grad_x.add_(grad_columns.mT)
+
+
 def _weights(y: Tensor, g: Tensor) -> Tensor:
     return torch.where(y == 0, 0, g / torch.where(y == 0, 1, y))
 
@@ -197,11 +228,21 @@ def _tangent(d: Tensor, moved: Tensor, y: Tensor, p: float) -> Tensor:
     return (slopes * moved).sum(-1)
 
 
+def _moderate(x: Tensor) -> bool:
+    """Whether all differences are finite."""
+    return bool((x.abs() < torch.finfo(x.dtype).max / 2).all())
+
+
+def _upper(pairs: Tensor, n: int, other: float) -> Tensor:
+    """The matrix of the pairs i < j of n vectors, and the other number elsewhere."""
+    upper = torch.full((n, n), other, dtype=pairs.dtype, device=pairs.device)
+    return upper.masked_scatter_(torch.ones_like(upper, dtype=torch.bool).triu_(1), pairs)
+
+
 def _full(pairs: Tensor, n: int) -> Tensor:
     """The symmetric matrix of the pairs i < j of n vectors, 0 on the diagonal."""
     if first_order(pairs):
-        upper = torch.zeros(n, n, dtype=pairs.dtype, device=pairs.device)
-        upper.masked_scatter_(torch.ones_like(upper, dtype=torch.bool).triu_(1), pairs)
+        upper = _upper(pairs, n, 0)
         return upper + upper.mT
     i, j = torch.meshgrid(*(torch.arange(n, device=pairs.device),) * 2, indexing="ij")
     low, high = torch.minimum(i, j), torch.maximum(i, j)

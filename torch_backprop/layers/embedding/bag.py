@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from torch_backprop.layers.embedding.table import dense_rows, frequencies, renormalize, sparse_rows
 from torch_backprop.rule import Rule, first_order, is_batched, widen
@@ -102,7 +103,9 @@ class EmbeddingBagRule(Rule):
             else:
                 gradient = sparse_rows if ctx.sparse else dense_rows
                 values = (g[bags.bag] * c.unsqueeze(-1)).to(grad_y.dtype)
-                grad_w = gradient(values, k, ctx.rows, ctx.padding, ctx.scaled)
+                # which rows of a fake tensor are padding cannot be known, and their values are zeros
+                padding = -1 if isinstance(k, FakeTensor) else ctx.padding
+                grad_w = gradient(values, k, ctx.rows, padding, ctx.scaled)
         if needs_s:
             products = (g[bags.bag] * widen(w)[k.long()]).sum(-1)
             grad_s = (bags.coefficient * products).to(w.dtype)

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch_backprop.layers.elementwise import TILE
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread
 from torch_backprop.layers.loss.samples import Samples, along_classes
-from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, owned, save, wanted, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, owned, private, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -178,7 +178,10 @@ def cross_entropy(
     refused = ignore_index >= 0 if soft else wanted(weight)
     if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0 or not input.is_floating_point():
         return F.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
+    # torch keeps log softmax, and smoothed targets
+    input = private(input, target, weight)
     if soft:
+        target = private(target, input, weight) if label_smoothing else target
         return SoftCrossEntropyRule.call(input, target, weight, reduction, label_smoothing)
     return CrossEntropyRule.call(input, target, weight, reduction, ignore_index, label_smoothing)
 

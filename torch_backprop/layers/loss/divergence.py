@@ -24,6 +24,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST, pointwise
 from torch_backprop.layers.loss.reduction import resolve, whole
+from torch_backprop.rule import private
 from torch_backprop.spec import Draw, LayerSpec, case
 
 MEAN_WARNING = (
@@ -132,6 +133,8 @@ def kl_div(
     # torch refuses them, in its own words
     if not (input.is_floating_point() and target.is_floating_point()):
         return torch.kl_div(input, target, log_target=log_target)
+    if log_target:  # torch keeps exp(target) and a difference
+        input, target = private(input, target), private(target, input)
     loss = (KLOfLogsRule if log_target else KLRule).call(input, target, reduction)
     return loss / input.shape[0] if by_batch and input.dim() else loss
 
@@ -165,6 +168,8 @@ def poisson_nll_loss(
         ValueError: an unknown reduction, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
+    # torch keeps exp(input), or input + eps
+    input = private(input, target)
     if log_input:
         return (FullPoissonRule if full else PoissonRule).call(input, target, reduction)
     return (FullPoissonOfRateRule if full else PoissonOfRateRule).call(input, target, eps, reduction)

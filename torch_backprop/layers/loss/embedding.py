@@ -20,7 +20,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to
-from torch_backprop.rule import Rule, save, widen
+from torch_backprop.rule import Rule, private, save, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 LEAST_SQUARE = 9.999999960041972e-13
@@ -98,7 +98,9 @@ def cosine_embedding_loss(
         ValueError: an unknown reduction, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
-    return CosineEmbeddingRule.call(input1, input2, target.detach(), margin, reduction)
+    # torch keeps masks of the target
+    target = private(target.detach(), input1, input2)
+    return CosineEmbeddingRule.call(input1, input2, target, margin, reduction)
 
 
 class CosineEmbeddingLoss(torch.nn.CosineEmbeddingLoss):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import pointwise
 from torch_backprop.layers.loss.reduction import whole
-from torch_backprop.rule import bare
+from torch_backprop.rule import bare, private
 from torch_backprop.spec import Draw, LayerSpec, case
 
 NEGATIVE = "var has negative entry/entries"
@@ -79,8 +79,8 @@ def gaussian_nll_loss(
         var = _broadcastable(var, input.shape)
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not valid")
-    # the difference is all that is kept of the input and the target
-    return GaussianRule.call(input - target, var, full, eps, reduction)
+    # the difference is all that is kept of the input and the target, and torch keeps a clamped variance
+    return GaussianRule.call(input - target, private(var, input, target), full, eps, reduction)
 
 
 class GaussianNLLLoss(torch.nn.GaussianNLLLoss):

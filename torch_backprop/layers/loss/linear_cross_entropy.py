@@ -15,7 +15,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch_backprop.layers.linear import linear
 from torch_backprop.layers.loss.chunked import Chunks, LinearCrossEntropyRule
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
-from torch_backprop.rule import autocasts, is_plain, wanted
+from torch_backprop.rule import autocasts, is_plain, private, wanted
 from torch_backprop.spec import Draw, LayerSpec, case
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -67,7 +67,9 @@ def linear_cross_entropy(
     ignored = -100 if ignore_index is None else ignore_index
     tensors = (input, linear_weight, linear_bias)
     if label_smoothing == 0 and _is_chunked(*tensors, target, weight, reduction, ignored, options):
-        arguments = (input, target, linear_weight, linear_bias, weight, reduction, ignored)
+        # torch keeps gradients, and not always x
+        x = private(input, linear_weight, linear_bias)
+        arguments = (x, target, linear_weight, linear_bias, weight, reduction, ignored)
         return LinearCrossEntropyRule.call(*arguments, Chunks.of(*tensors, options))[0]
     flat = None if linear_bias is None else linear_bias.reshape(-1)
     z = linear(input, linear_weight.reshape(-1, input.shape[-1]), flat).reshape(logits)

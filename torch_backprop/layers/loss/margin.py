@@ -24,7 +24,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST, DifferenceRule, pointwise
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to, whole
-from torch_backprop.rule import Rule, save
+from torch_backprop.rule import Rule, private, save
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -136,8 +136,9 @@ def margin_ranking_loss(
     # torch refuses them, in its own words
     if not input1.dim() == input2.dim() == target.dim() or input1.is_complex():
         return F.margin_ranking_loss(input1, input2, target, margin, reduction=reduction)
-    # the difference is all that is kept of the inputs
-    return RankingRule.call(DifferenceRule.call(input1, input2), target, margin, reduction)
+    # the difference is all that is kept of the inputs, and torch keeps -target
+    difference = DifferenceRule.call(input1, input2)
+    return RankingRule.call(difference, private(target, difference), margin, reduction)
 
 
 class HingeEmbeddingLoss(torch.nn.HingeEmbeddingLoss):

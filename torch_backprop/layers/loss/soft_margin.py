@@ -21,7 +21,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST, pointwise
 from torch_backprop.layers.loss.reduction import resolve, whole
-from torch_backprop.rule import wanted
+from torch_backprop.rule import private, wanted
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -118,6 +118,8 @@ def multilabel_soft_margin_loss(
         ValueError: an unknown reduction, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
+    if not wanted(input):  # of an input without a gradient torch keeps its logarithms alone
+        input = private(input, target, weight)
     tensors = (input, target) if weight is None else (input, target, weight)
     rule = SoftLabelsRule if weight is None else WeightedSoftLabelsRule
     classes = input.size(input.dim() - 1)

@@ -20,7 +20,7 @@ from torch._prims_common import suggest_memory_format
 from torch_backprop.layers.elementwise import tiles
 from torch_backprop.layers.normalization.moments import keep, pull_back, push_forward, returned, standardized
 from torch_backprop.layers.normalization.rows import pull_rows
-from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, private, wanted, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -87,6 +87,8 @@ def rms_norm(
     if not fits or not (input.is_floating_point() or input.is_complex()):
         return F.rms_norm(input, normalized_shape, weight, eps)  # raises
     eps = torch.finfo(torch.promote_types(input.dtype, torch.float32)).eps if eps is None else eps
+    if not wanted(input):  # of an input without a gradient torch keeps what multiplies the weight
+        input = private(input, weight)
     return RMSNormRule.call(input, weight, dimensions, eps)[0]
 
 

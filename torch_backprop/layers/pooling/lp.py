@@ -23,7 +23,7 @@ from torch_backprop.layers.pooling.average import AVERAGES
 from torch_backprop.layers.pooling.averaging import Averaging, spread
 from torch_backprop.layers.pooling.max import max_pool1d, max_pool2d, max_pool3d
 from torch_backprop.layers.pooling.windows import Numbers, Sliding, channels_last, each
-from torch_backprop.rule import FLOAT32, Rule, save, widen
+from torch_backprop.rule import FLOAT32, Rule, private, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -165,7 +165,8 @@ def _lp_pool(dims: int, x: Tensor, p: float, kernel: Numbers, stride: Numbers, c
         return sign * _MAXIMA[dims](sign * AbsoluteRule.call(x), kernel, stride, 0, 1, ceil_mode)
     options = (kernel, stride, 0, ceil_mode)
     how = Averaging(dims, AVERAGES[dims], options, Sliding(dims, kernel, stride, 0), count_include_pad=True)
-    return _RULES[dims].call(x, p, how)
+    # the rule saves its y, which the built-in does not
+    return private(_RULES[dims].call(x, p, how))
 
 
 def _pulled_through_root(ctx: Any, g: Tensor, y: Tensor) -> Tensor:

@@ -11,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights
+from torch_backprop.layers.linear import linear
+from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, by_autograd
 from torch_backprop.layers.recurrent.elman import CELLS
 from torch_backprop.layers.recurrent.gru import Gru
 from torch_backprop.layers.recurrent.layer import in_layout, is_by_columns
 from torch_backprop.layers.recurrent.lstm import Lstm
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, is_batched, widen
+from torch_backprop.rule import Rule, is_batched, private, wanted, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -25,7 +26,9 @@ def cell_rule(cell: type[Cell]) -> Any:
     """The rule of one step of such a cell, of rows ``(B, *)``; returns the next states."""
 
     class CellRule(Rule):
-        """Saves x, h' and the states; without gates only what the weights' gradients multiply."""
+        """Saves x, or a if given, and the states; without gates h', and what weights' gradients multiply."""
+
+        gated = cell.gated
 
         @staticmethod
         def forward(
@@ -36,6 +39,7 @@ def cell_rule(cell: type[Cell]) -> Any:
             hh: Tensor,
             bias_ih: Tensor | None,
             bias_hh: Tensor | None,
+            a: Tensor | None,
         ) -> Any:
             w = Weights(ih, hh, bias_ih, bias_hh, None)
             states = (h,) if c is None else (h, c)
@@ -111,31 +115,49 @@ def _step(module: Any, rule: Any, input: Tensor, hx: States | None, count: int) 
     elif input.dim() == 1:
         hx = tuple(state.unsqueeze(0) for state in hx)
     weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
-    states = rule.call(x, hx[0], hx[1] if count == 2 else None, *weights)
+    states = _applied(rule, x, hx[0], hx[1] if count == 2 else None, weights)
     return states if input.dim() == 2 else tuple(state.squeeze(0) for state in states)
 
 
+def _applied(rule: Any, x: Tensor, h: Tensor, c: Tensor | None, weights: tuple[Any, ...]) -> States:
+    """Calls the rule, so that it keeps no input which the built-in does not keep."""
+    ih, hh, bias_ih, bias_hh = weights
+    a = None
+    # in this order: Dynamo reads no attributes of a rule
+    if by_autograd(x, h, c, *weights) and rule.gated:
+        h = h if wanted(hh) else private(h, x, c, *weights)
+        if not wanted(ih) and x.shape[-1] <= len(ih):
+            x = private(x, h, c, *weights)
+        elif not wanted(ih):
+            a = linear(x, ih, bias_ih)
+            x, ih, bias_ih = x.detach(), ih.detach(), None if bias_ih is None else bias_ih.detach()
+    return rule.call(x, h, c, ih, hh, bias_ih, bias_hh, a)
+
+
 def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
-    x, h, c, *weights = inputs
+    x, h, c, *weights, a = inputs
     ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
     ctx.by_columns = is_by_columns(x), is_by_columns(h)
     needs_ih, needs_hh = ctx.needs_input_grad[3:5]
-    # without gates the slopes follow from y
-    kept_x = x if cell.gated or needs_ih else None
+    # without gates the slopes follow from y, and with gates from all the rest
+    kept_y = None if cell.gated else y
+    kept_x = x if (cell.gated and a is None) or needs_ih else None
     kept_h = h if cell.gated or needs_hh else None
-    ctx.save_for_backward(kept_x, y, kept_h, c, *weights)
-    ctx.save_for_forward(x, y, h, c, *weights)
+    ctx.save_for_backward(kept_x, kept_y, kept_h, c, *weights, a)
+    ctx.save_for_forward(x, kept_y, h, c, *weights, a)
 
 
 def _pull(cell: type[Cell], ctx: Any, last: States) -> tuple[Tensor | None, ...]:
     saved = [None if tensor is None else widen(tensor).conj() for tensor in ctx.saved_tensors]
     needs_x, *needs_states = ctx.needs_input_grad[:3]
-    # the last entry stands for the projection, which no cell has
-    needs = (needs_x, *needs_states[: len(last)], *ctx.needs_input_grad[3:], False)
+    # False stands for the projection, which no cell has
+    *needs_w, needs_a = ctx.needs_input_grad[3:]
+    needs = (needs_x, *needs_states[: len(last)], *needs_w, False, needs_a)
     grads_last = tuple(map(widen, last))
     direction = _direction(cell, saved)
     # a cell is a walk of one step, whose output is its last state: it is given there
-    grads = direction.pull(torch.zeros_like(grads_last[0]), grads_last, needs)[:-1]
+    *grads, _, grad_a = direction.pull(torch.zeros_like(grads_last[0]), grads_last, needs)
+    grads.append(grad_a)
     grads[2:2] = [None for _ in range(2 - len(last))]
     for i, by_columns in enumerate(ctx.by_columns):
         grads[i] = in_layout(grads[i], by_columns)
@@ -150,13 +172,15 @@ def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[
         if state is not None
     ]
     moved = None if tangent_x is None else widen(tangent_x)
-    _, last = _direction(cell, saved).push(moved, tuple(starts), Weights._make((*tangents[2:], None)))
+    _, last = _direction(cell, saved).push(moved, tuple(starts), Weights._make((*tangents[2:-1], None)))
     return tuple(tangent.to(ctx.dtypes[1]) for tangent in last)
 
 
 def _direction(cell: type[Cell], saved: list[Any]) -> Direction:
-    x, y, h, c, *weights = saved
-    return Direction(cell, Walk((y.shape[0],), False), x, y, (h, c), Weights._make((*weights, None)))
+    x, y, h, c, *weights, a = saved
+    # of one step nothing comes before y but h
+    y = h if y is None else y
+    return Direction(cell, Walk((y.shape[0],), False), x, y, (h, c), Weights._make((*weights, None)), a)
 
 
 def _together(states: Any) -> States:

@@ -6,9 +6,10 @@ with the gradient of the state, and leaves dL/da_t and dL/db_t at every step. Th
 
     dL/dW = sum_t (dL/da_t)^T x_t     dL/dU = sum_t (dL/db_t)^T h_(t-1)     dL/dx_t = dL/da_t W
 
-each of them one matrix product over all steps. The one non-obvious step is what is kept: x and y, which the
-neighbouring layers keep anyway, and no gate. Since h_(t-1) is y one step earlier, two matrix products give
-all pre-activations again, and the local derivatives of all steps; only the walk back goes step by step.
+each of them one matrix product over all steps. The one non-obvious step is what is kept: x and y, and no
+gate. Since h_(t-1) is y one step earlier, two matrix products give all pre-activations again, and the local
+derivatives of all steps; only the walk back goes step by step. Where W does not learn, a is kept instead of a
+wider x. Torch keeps neither that x nor y, so that a caller may write into them: what is kept is a copy.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from torch_backprop.layers.recurrent.product import product
 from torch_backprop.layers.recurrent.walk import States, Walk
+from torch_backprop.rule import is_plain, recorder
 
 
 class Weights(NamedTuple):
@@ -86,26 +89,34 @@ class Direction:
         y: rows ``(N, P)`` of the output.
         initial: the initial states h and c ``(B, *)``, or None where there is none or h is not needed.
         w: the weights.
+        a: rows of the pre-activations of x, where they were kept instead of x.
     """
 
     def __init__(
-        self, cell: type[Cell], walk: Walk, x: Tensor | None, y: Tensor, initial: Sequence[Any], w: Weights
+        self,
+        cell: type[Cell],
+        walk: Walk,
+        x: Tensor | None,
+        y: Tensor,
+        initial: Sequence[Any],
+        w: Weights,
+        a: Tensor | None = None,
     ) -> None:
         self.cell, self.walk, self.x, self.w = cell, walk, x, w
         h0, c0 = initial
         self.before = None if h0 is None else walk.before(h0, y)
         # an ungated cell's slopes follow from y: neither x nor the weights are read
-        a = b = None
+        b = None
         if cell.gated:
-            a = product(_known(x), w.ih, w.bias_ih)
+            a = product(_known(x), w.ih, w.bias_ih) if a is None else a
             b = product(_known(self.before), w.hh, w.bias_hh)
         self.slopes = cell.slopes(walk, y, self.before, c0, a, b)
 
     def pull(self, grad_y: Tensor, last: States, needs: Sequence[bool]) -> list[Tensor | None]:
-        """Gradients of x, of the initial states and of the weights, where ``needs`` says so."""
+        """Gradients of x, of the initial states, of the weights and of a, where ``needs`` says so."""
         pulled = self.cell.pull(self.walk, self.slopes, grad_y, last, self.w)
         needs_x, *needs_states = needs[: 1 + len(last)]
-        ih, hh, bias_ih, bias_hh, hr = needs[1 + len(last) :]
+        ih, hh, bias_ih, bias_hh, hr, needs_a = needs[1 + len(last) :]
         states = zip(pulled.states, needs_states, strict=True)
         return [
             product(pulled.a, self.w.ih.mT) if needs_x else None,
@@ -115,6 +126,7 @@ class Direction:
             pulled.a.sum(0) if bias_ih else None,
             pulled.b.sum(0) if bias_hh else None,
             pulled.hr if hr else None,
+            pulled.a if needs_a else None,
         ]
 
     def push(self, tangent_x: Tensor | None, initial: States, tangent_w: Weights) -> tuple[Tensor, States]:
@@ -125,6 +137,14 @@ class Direction:
         b = _affine(before, tangent_w.hh, tangent_w.bias_hh, self.w.hh)
         a = a if tangent_x is None else a + F.linear(tangent_x, self.w.ih)
         return self.cell.push(self.walk, self.slopes, a, b, initial, self.w, tangent_w)
+
+
+def by_autograd(*tensors: Tensor | None) -> bool:
+    """Whether autograd alone will ask for gradients of the tensors, so that it says now of which."""
+    given = [x for x in tensors if x is not None]
+    if not torch.is_grad_enabled() or forward_ad._current_level >= 0 or recorder() is not None:
+        return False
+    return all(map(is_plain, given)) and any(x.requires_grad for x in given)
 
 
 def unrolled(cell: type[Cell], walk: Walk, x: Tensor, initial: States, w: Weights) -> tuple[Tensor, States]:

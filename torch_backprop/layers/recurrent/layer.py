@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, unrolled
+from torch_backprop.layers.linear import linear
+from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, by_autograd, unrolled
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, is_batched, is_plain, wanted, widen
+from torch_backprop.rule import Rule, is_batched, private, wanted, widen
 
 PARTS = len(Weights._fields)
 """Arguments of the rule for each direction."""
@@ -22,16 +22,18 @@ def layer_rule(cell: type[Cell]) -> Any:
     """The rule of a layer of such cells, of one direction or two, which returns y and the last states.
 
     Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step;
-    h0 and c0 ``(directions, B, *)``; the weights of both directions, None for one that is not there; and
-    what :func:`one_way` says of them.
+    h0 and c0 ``(directions, B, *)``; the weights of both directions, None for one that is not there; of
+    each its pre-activations of x, if they are to be kept; and what :func:`one_way` says of them.
     """
 
     class LayerRule(Rule):
         """Saves x, y and the initial states; without gates only what the weights' gradients multiply.
 
-        Where only one direction is differentiated, its half of y is one more output, and is saved instead.
+        Where only one direction is differentiated, its half of y is one more output, and is saved instead;
+        where the pre-activations of x are given, they are, and x is not.
         """
 
+        gated = cell.gated
         forward = staticmethod(_forward_of(cell))
 
         @staticmethod
@@ -67,6 +69,8 @@ def _forward_of(cell: type[Cell]) -> Callable[..., Any]:
         bias_ih_back: Tensor | None,
         bias_hh_back: Tensor | None,
         hr_back: Tensor | None,
+        a: Tensor | None,
+        a_back: Tensor | None,
         only: int | None,
     ) -> Any:
         there = ih, hh, bias_ih, bias_hh, hr
@@ -91,28 +95,53 @@ def _forward(
     return cell.layer(x, sizes, states, flat, *options)
 
 
+def applied(
+    rule: Any, x: Tensor, sizes: Tensor | None, h0: Tensor, c0: Tensor | None, weights: list[Tensor | None]
+) -> Any:
+    """Calls the rule, so that it keeps no input which the built-in does not keep."""
+    only = one_way(x, (h0, c0), weights)
+    given: list[Tensor | None] = [None, None]
+    # in this order: Dynamo reads no attributes of a rule
+    if by_autograd(x, h0, c0, *weights) and rule.gated:
+        if not any(map(wanted, weights[1::PARTS])):
+            h0 = private(h0, x, c0, *weights)
+        frozen = not any(map(wanted, weights[::PARTS]))
+        if frozen and x.shape[-1] <= len(Weights(*_part(weights, 0)).ih):
+            x = private(x, h0, c0, *weights)
+        elif frozen:
+            given = [_input_part(x, weights, i) if only in (None, i) else None for i in range(2)]
+            # their gradients come through that part
+            x, detached = x.detach(), {0, 2, PARTS, PARTS + 2}
+            weights = [w.detach() if w is not None and k in detached else w for k, w in enumerate(weights)]
+    return rule.call(x, sizes, h0, c0, *weights, *given, only)
+
+
+def _input_part(x: Tensor, weights: Sequence[Tensor | None], i: int) -> Tensor | None:
+    """The pre-activations of x in a direction."""
+    w = Weights(*_part(weights, i))
+    return None if w.ih is None else linear(x, w.ih, w.bias_ih)
+
+
 def one_way(x: Tensor, initial: Sequence[Tensor | None], weights: Sequence[Tensor | None]) -> int | None:
     """Which of two directions alone is differentiated, or None where both are, or there is but one."""
     # x and the states belong to both; a transform does not say what it differentiates
-    if weights[PARTS] is None or not torch.is_grad_enabled() or forward_ad._current_level >= 0:
-        return None
-    if any(map(wanted, (x, *initial))) or not all(y is None or is_plain(y) for y in (x, *initial, *weights)):
+    if weights[PARTS] is None or not by_autograd(x, *initial, *weights) or any(map(wanted, (x, *initial))):
         return None
     learning = [i for i in range(2) if any(map(wanted, _part(weights, i)))]
     return learning[0] if len(learning) == 1 else None
 
 
 def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, sizes, h0, c0, *weights, ctx.only = inputs
+    x, sizes, h0, c0, *weights, a, a_back, ctx.only = inputs
     y = output[0 if ctx.only is None else -1]
     ctx.sizes = None if sizes is None else tuple(sizes.tolist())
     ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
     ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
-    needs = ctx.needs_input_grad[4:-1]
-    kept_x = x if cell.gated or any(needs[0::PARTS]) else None
+    needs = ctx.needs_input_grad[4:-3]
+    kept_x = x if (cell.gated and a is a_back is None) or any(needs[0::PARTS]) else None
     kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
-    ctx.save_for_backward(kept_x, y, kept_h0, c0, *weights)
-    ctx.save_for_forward(x, y, h0, c0, *weights)
+    ctx.save_for_backward(kept_x, y, kept_h0, c0, *weights, a, a_back)
+    ctx.save_for_forward(x, y, h0, c0, *weights, a, a_back)
 
 
 def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Tensor | None, ...]:
@@ -125,7 +154,8 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
         grads_y[ctx.only] = grads_y[ctx.only] + _rows(widen(grad_half))
     found = {}
     for i, direction in directions.items():
-        needs = (needs_x, *needs_states[: len(last)], *_part(ctx.needs_input_grad[4:], i))
+        needs_w, needs_a = _part(ctx.needs_input_grad[4:], i), ctx.needs_input_grad[-3 + i]
+        needs = (needs_x, *needs_states[: len(last)], *needs_w, needs_a)
         found[i] = direction.pull(grads_y[i], tuple(widen(state[i]) for state in last), needs)
     grads_x, *rest = zip(*found.values(), strict=True)
     grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
@@ -135,7 +165,9 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
     for k in range(len(last)):
         grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
     for i, pulled in found.items():
-        grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = pulled[1 + len(last) :]
+        *grads_w, grad_a = pulled[1 + len(last) :]
+        grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = grads_w
+        grads[-3 + i] = None if grad_a is None else grad_a.reshape(*ctx.x_shape[:-1], grad_a.shape[-1])
     return tuple(grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True))
 
 
@@ -168,7 +200,7 @@ def _unrolled(
 
 def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) -> dict[int, Direction]:
     saved: list[Any] = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
-    x, y, h0, c0, *weights = saved
+    x, y, h0, c0, *weights, a, a_back = saved
     every = _by_direction(weights)
     sizes = ctx.sizes or (y.shape[1],) * y.shape[0]
     ways = range(len(every)) if ctx.only is None else [ctx.only]
@@ -180,8 +212,10 @@ def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) 
             rows,
             [None if state is None else state[i] for state in (h0, c0)],
             every[i],
+            None if given is None else _rows(given),
         )
         for i, rows in zip(ways, _rows(y).chunk(len(ways), -1), strict=True)
+        for given in [(a, a_back)[i]]
     }
 
 

@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from torch_backprop.layers.dropout import dropout
 from torch_backprop.layers.recurrent.direction import Weights
-from torch_backprop.layers.recurrent.layer import one_way
+from torch_backprop.layers.recurrent.layer import applied
 from torch_backprop.layers.recurrent.walk import States
+from torch_backprop.rule import private
 
 Sequence = Any
 """``(T, B, *)``, ``(B, T, *)``, ``(T, *)``, or a ``PackedSequence``."""
@@ -31,7 +32,9 @@ def run(module: Any, rule: Any, input: Sequence, hx: States | None) -> tuple[Seq
         return _run_packed(module, rule, input, hx)
     x, initial = _batch(module, input, hx)
     _check(module, x, initial, None)
-    x = x.transpose(0, 1) if module.batch_first else x
+    if module.batch_first:
+        # what torch's products keep of a transposed tensor is a copy
+        x = private(x, *module.parameters()).transpose(0, 1)
     y, last = _layers(module, rule, x, None, initial)
     y = y.transpose(0, 1) if module.batch_first else y
     if input.dim() == 3:
@@ -63,9 +66,11 @@ def _layers(
         states = [start[i] for start in starts]
         h0, c0 = states if len(states) == 2 else (states[0], None)
         own = weights[i * count : (i + 1) * count]
-        x, *last = rule.call(x, sizes, h0, c0, *own, one_way(x, (h0, c0), own))
+        x, *last = applied(rule, x, sizes, h0, c0, own)
         # what is kept of y may follow
         ends.append(last[: len(states)])
+    # the rule saves its y, which the built-in does not
+    x = private(x)
     if module.num_layers == 1:
         return x, tuple(ends[0])
     return x, tuple(torch.cat(states) for states in zip(*ends, strict=True))
