@@ -131,9 +131,16 @@ def _own_forward() -> Iterator[None]:
         needs = tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
         return cls.forward(_Context(needs), *args)
 
-    # Function.apply finds this before the C++ one, even where a user has kept a bound copy of it
-    _SingleLevelFunction.apply = classmethod(apply)  # pyright: ignore[reportAttributeAccessIssue]
+    # up to torch 2.13 Function.apply calls the other, even where a user has kept a bound copy of it
+    kinds: tuple[Any, ...] = (Function, _SingleLevelFunction)
+    before = [vars(kind).get("apply") for kind in kinds]
+    for kind in kinds:
+        kind.apply = classmethod(apply)
     try:
         yield
     finally:
-        del _SingleLevelFunction.apply  # pyright: ignore[reportAttributeAccessIssue]
+        for kind, original in zip(kinds, before, strict=True):
+            if original is None:
+                del kind.apply
+            else:
+                kind.apply = original
