@@ -1,7 +1,9 @@
 """The sweep: its grid, that a failed run ends no other, and that a stop and a restart cost nothing."""
 
 import csv
+import multiprocessing
 import os
+import random
 import signal
 import threading
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from killed import PROCESSES
 
 from experiments import cli
 from experiments.catalogue import options_of
@@ -99,6 +102,40 @@ def test_a_stop_and_a_restart_lose_nothing(capsys: pytest.CaptureFixture[str]) -
     assert {name: row for name, row in rows(folder).items() if name in finished} == finished
     assert len(rows(folder)) == 3
     assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == [0.1, 0.2, 0.3]
+
+
+def measured(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of a sweep, without what the clock says."""
+    return {run: {key: row[key] for key in row if key != "seconds"} for run, row in rows(folder).items()}
+
+
+@pytest.mark.slow
+def test_a_killed_run_and_a_killed_sweep_come_to_the_same_figures(capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*SMALL, "--variants", "stochastic", "--epochs", "8", "--lr", "0.01,0.02"]
+
+    def kill_the_first() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not list(Path("runs").glob("sweep/*/runs/*/checkpoints/*")):
+            time.sleep(0.005)
+        os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+    threading.Thread(target=kill_the_first, daemon=True).start()
+    assert cli.main(["sweep", *options, "--processes", "1"]) == 1
+    assert "ended by signal 9" in capsys.readouterr().err
+    (folder,) = Path("runs/sweep").glob("*")
+    assert len(rows(folder)) == 1
+    # The whole sweep, again and again, at its second run and wherever else it is then.
+    for seconds in (random.uniform(0.1, 2.0), random.uniform(2.0, 5.0)):
+        sweep = PROCESSES.Process(target=cli.main, args=(["sweep", "--resume", str(folder)],))
+        sweep.start()
+        sweep.join(seconds)
+        sweep.kill()
+        sweep.join()
+    assert cli.main(["sweep", "--resume", str(folder)]) == 0
+    assert cli.main(["sweep", *options, "--processes", "2", "--out", "alone"]) == 0
+    (alone,) = Path("alone/sweep").glob("*")
+    assert measured(folder) == measured(alone)
+    assert not list(folder.rglob(".*.partial"))
 
 
 def test_one_budget(capsys: pytest.CaptureFixture[str]) -> None:
