@@ -80,4 +80,4 @@ def bare(sentence: str) -> str:
 
 
 def _is_number(cell: str) -> bool:
-    return re.match(r"[\d.+−–-]", bare(cell)) is not None
+    return re.match(r"[\d.,+−–-]+(e[+-]?\d+)?%?( |$)", bare(cell)) is not None

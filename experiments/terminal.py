@@ -14,13 +14,17 @@ from rich.table import Column
 COLOURS = ("blue", "dark_orange", "green", "magenta", "yellow", "cyan", "tan")
 """Of the series, in the order of the figures' colours."""
 
+# Characters of a line that the bar, the share and the times need.
+OTHERS = 40
+
 
 class Bar:
     """One bar over all pieces of a job, whose share of it is the work they are expected to take."""
 
     def __init__(self, console: Console, total: float) -> None:
         # In a narrow terminal the words give way, and no number is cut.
-        text = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis"))
+        words = Column(no_wrap=True, overflow="ellipsis", max_width=max(8, console.width - OTHERS))
+        text = TextColumn("{task.description}", table_column=words)
         whole = [Column(min_width=width, no_wrap=True) for width in (4, 7, 7)]
         share, elapsed = TaskProgressColumn(table_column=whole[0]), TimeElapsedColumn(table_column=whole[1])
         left = TimeRemainingColumn(table_column=whole[2])

@@ -41,7 +41,7 @@ class Target:
         with contextlib.ExitStack() as stack:
             for context in self.around:
                 stack.enter_context(context())
-            call = self._call
+            call = replace(self, function=_anew(self.function))._call
             if self.compiled:
                 call = torch.compile(call, backend="aot_eager", fullgraph=True)
             output = call(args, state, training)
@@ -60,6 +60,14 @@ class Target:
             return self.function(*args)
         with _mode(self.module, training):
             return torch.func.functional_call(self.module, dict(state), args)
+
+
+def _anew(function: Any) -> Any:
+    """Looks a Function's ``apply`` up again: from torch 2.14 on a bound copy cannot be seen through."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, Function) and function.__name__ == "apply":
+        return owner.apply
+    return function
 
 
 def target(thing: Any, role: str = "candidate") -> Target:
