@@ -7,7 +7,9 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from experiments import cli
 from experiments.catalogue import options_of
 from experiments.configuration import build
 from experiments.run import Run
+from experiments.sweep import pool
 from experiments.sweep.grid import grid
 
 SMALL = ["--data", "iris", "--model", "linear", "--epochs", "1", "--repeats", "1", "--variants", "batch"]
@@ -110,30 +113,29 @@ def measured(folder: Path) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_and_a_killed_sweep_come_to_the_same_figures(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_run_and_a_killed_sweep_come_to_the_same_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = [*SMALL, "--variants", "stochastic", "--epochs", "20", "--lr", "0.01,0.02"]
 
-    def kill_one() -> None:
-        deadline = time.monotonic() + 100
-        while time.monotonic() < deadline:
-            time.sleep(random.uniform(0.2, 1.0))
-            children = multiprocessing.active_children()
-            if children:
-                children[0].kill()
-                return
+    wait = pool.connection.wait
 
-    threading.Thread(target=kill_one, daemon=True).start()
+    def kill_one(sentinels: Sequence[Any]) -> Any:
+        monkeypatch.setattr(pool.connection, "wait", wait)
+        time.sleep(random.uniform(0.0, 0.4))
+        multiprocessing.active_children()[0].kill()
+        return wait(sentinels)
+
+    monkeypatch.setattr(pool.connection, "wait", kill_one)
     assert cli.main(["sweep", *options, "--processes", "1"]) == 1
     assert "ended by signal 9" in capsys.readouterr().err
     (folder,) = Path("runs/sweep").glob("*")
     assert len(rows(folder)) == 1
-    # The whole sweep, again and again, at its second run and wherever else it is then.
-    for seconds in (random.uniform(0.1, 2.0), random.uniform(2.0, 5.0)):
-        sweep = PROCESSES.Process(target=cli.main, args=(["sweep", "--resume", str(folder)],))
-        sweep.start()
-        sweep.join(seconds)
-        sweep.kill()
-        sweep.join()
+    sweep = PROCESSES.Process(target=cli.main, args=(["sweep", "--resume", str(folder)],))
+    sweep.start()
+    sweep.join(random.uniform(0.5, 5.0))
+    sweep.kill()
+    sweep.join()
     assert cli.main(["sweep", "--resume", str(folder)]) == 0
     assert cli.main(["sweep", *options, "--processes", "2", "--out", "alone"]) == 0
     (alone,) = Path("alone/sweep").glob("*")
