@@ -1,11 +1,10 @@
-"""What there is to run: an experiment is a row here, and a package or a module of its name.
+"""What there is to run: an experiment is a row here, and a package of its name.
 
-One with a run folder is a package: ``experiments/NAME/options.py`` has its `Options`, without torch, and
-``experiments/NAME/experiment.py`` has ``main(run)``. Any other is a module with ``main(arguments)``.
+``experiments/NAME/options.py`` has its `Options`, without torch, and ``experiments/NAME/experiment.py`` has
+``main(run)``.
 """
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 PROGRAM = "python -m experiments"
@@ -40,17 +39,11 @@ def catalogue() -> str:
     return "\n".join([head, "", *rows[0], "", *rows[1]])
 
 
-def has_run(name: str) -> bool:
-    """Whether an experiment keeps a run folder."""
-    # Looked up, not imported: the packages of some take seconds.
-    return (Path(__file__).parent / name / "options.py").exists()
-
-
 def options_of(name: str) -> Any:
     """Return the class of an experiment's options."""
     return importlib.import_module(f"experiments.{name}.options").Options
 
 
 def main_of(name: str) -> Any:
-    """Return what runs an experiment: it takes the run, or the arguments where there is none."""
-    return importlib.import_module(f"experiments.{name}{'.experiment' if has_run(name) else ''}").main
+    """Return what runs an experiment: it takes the run."""
+    return importlib.import_module(f"experiments.{name}.experiment").main

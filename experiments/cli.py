@@ -7,7 +7,7 @@ import sys
 import threading
 
 from experiments import interrupt
-from experiments.catalogue import COMMANDS, EXPERIMENTS, PROGRAM, catalogue, has_run, main_of, options_of
+from experiments.catalogue import COMMANDS, EXPERIMENTS, PROGRAM, catalogue, main_of, options_of
 from experiments.configuration import build
 from experiments.options import listing
 from experiments.run import Run, RunError
@@ -37,8 +37,6 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if name not in EXPERIMENTS:
             return _command(name, rest)
-        if not has_run(name):
-            return main_of(name)(rest)
         run = _open(name, rest)
         # Only now, when the options are known to be good, are seconds spent on imports.
         main_of(name)(run)
@@ -46,9 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"Interrupted. {_resume(name, run)}\n")
         return 130
     except (RunError, OSError, ModuleNotFoundError) as error:
-        hint = f" {_resume(name, run)}" if run else ""
-        sys.stderr.write(f"{PROGRAM} {name}: {_complaint(error)}{hint}\n")
-        return 2 if run is None or isinstance(error, ModuleNotFoundError) else 1
+        complaint = _complaint(error)
+        # What was refused before anything was measured has nothing to resume.
+        begun = run is not None and not (isinstance(error, RunError) and run.discard())
+        hint = f" {_resume(name, run)}" if begun else ""
+        sys.stderr.write(f"{PROGRAM} {name}: {complaint}{hint}\n")
+        return 1 if begun and not isinstance(error, ModuleNotFoundError) else 2
     return 0
 
 

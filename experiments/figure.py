@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 # matplotlib wants real colours; each of these stands for a CSS variable that the page defines. The series are
 # those of Okabe and Ito (2008), which the colour-blind can tell apart.
@@ -82,7 +82,10 @@ def scale(axes: Axes, log_x: bool, log_y: bool) -> None:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
             low, high = sorted(axis.get_view_interval())
             decades = math.log10(high / low)
-            axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0)))
+            locator = LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0))
+            shown = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+            # Of an axis with one number on it nothing can be read.
+            axis.set_major_locator(locator if len(shown) > 2 else MaxNLocator(4))
             axis.set_minor_locator(NullLocator())
             axis.set_minor_formatter(NullFormatter())
         axis.set_major_formatter(FuncFormatter(_number))

@@ -1,9 +1,11 @@
 """Generated tables in a text: each between two marks, which stay."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from experiments.environment import environment
+from experiments.options import Parse
 
 
 class Marked:
@@ -40,7 +42,26 @@ class Marked:
         return before, now, after
 
 
+def marked(name: str) -> Parse:
+    """Accepts a file that has the marks of this name."""
+
+    def parse(file: Any) -> str:
+        Marked(str(file), name)
+        return str(file)
+
+    return parse
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as the README has them."""
+    rule = ["---"] * len(heads)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
+
+
 def machine() -> str:
     """On what machine the figures of a table were measured, in a sentence."""
+    # Only here, so that a file without marks is refused before torch has come.
+    from experiments.environment import environment
+
     facts = environment(0, "cpu")
     return f"Measured on one thread of {facts['device']}, torch {facts['torch']}, Python {facts['python']}."

@@ -23,9 +23,14 @@ def section(title: str, text: str, *content: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table whose cells are HTML already."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    """Return a table whose cells are HTML already: columns of words to the left, of numbers to the right."""
+    columns = [[row[number] for row in rows] for number in range(len(heads))]
+    marks = ["" if any(map(_is_number, column)) else ' class="text"' for column in columns]
+    # The first has a style of its own.
+    marks[0] = ""
+    head = "".join(f"<th{mark}>{escape(text)}</th>" for mark, text in zip(marks, heads, strict=True))
+    lines = ("".join(f"<td{mark}>{cell}</td>" for mark, cell in zip(marks, row, strict=True)) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -72,3 +77,7 @@ def bare(sentence: str) -> str:
     'batch won'
     """
     return re.sub(r"</?\w+>", "", sentence)
+
+
+def _is_number(cell: str) -> bool:
+    return re.match(r"[\d.,+−–-]+(e[+-]?\d+)?%?( |$)", bare(cell)) is not None

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,10 +25,15 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of one run of one experiment."""
+    """The folder of one run of one experiment.
+
+    Attributes:
+        fresh: whether this process has made the folder.
+    """
 
     folder: Path
     options: Any
+    fresh: bool = False
 
     @property
     def leads(self) -> bool:
@@ -49,12 +54,15 @@ class Run:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
         # Of the data's name, which may hold a path, only what a folder can be called.
         names = [re.sub(r"\W+", "_", value) for name, value, _ in flat(options) if name.endswith(".name")]
+        run = None
         try:
-            run = cls(_new_folder(Path(out) / experiment, "-".join([stamp, *names])), options)
+            run = cls(_new_folder(Path(out) / experiment, "-".join([stamp, *names])), options, fresh=True)
             run.write(
                 "config.yaml", yaml.safe_dump({"experiment": experiment, **plain(options)}, sort_keys=False)
             )
         except OSError as error:
+            if run:
+                run.discard()
             why = f"cannot be written ({error.strerror or error}); give a folder that can be"
             raise RunError(f"--out: {out!r} {why}") from error
         return run
@@ -94,6 +102,17 @@ class Run:
                 why = f"differs from the run's {values[name]!r}"
                 raise RunError(f"--{name}: {value!r} {why}; leave --{name} out to resume")
         return run
+
+    def discard(self) -> bool:
+        """Take away a fresh folder that nothing but its settings is in, and say whether it is gone."""
+        if not self.fresh or any(path.name != "config.yaml" for path in self.folder.iterdir()):
+            return False
+        (self.folder / "config.yaml").unlink(missing_ok=True)
+        self.folder.rmdir()
+        # Other runs of the experiment may be beside it.
+        with suppress(OSError):
+            self.folder.parent.rmdir()
+        return True
 
     def checkpoint(self, name: str) -> Path:
         """Return where the checkpoint of this name belongs."""

@@ -60,7 +60,8 @@ class Record:
         )
         found: dict[str, list[dict[str, str]]] = {}
         for row in self.rows:
-            found.setdefault(" ".join(row[key] for key in words), []).append(row)
+            said = (f"seed {row[key]}" if key == "seed" else row[key] for key in words)
+            found.setdefault(", ".join(said), []).append(row)
         return found
 
 
@@ -109,7 +110,7 @@ def _page(records: Sequence[Record]) -> str:
     from experiments.page import grid, lead, legend, name, page, section, table
 
     heads = ("run", "series", *_columns(records))
-    rows = [row for record in records for row in _ends(record, heads[2:])]
+    rows = [row for number, record in enumerate(records) for row in _ends(record, number, heads[2:])]
     apart = differences(records)
     options = [[escape(name), *map(escape, values)] for name, values in apart.items()]
     said = f"{len(records)} runs, {len(rows)} series. {_lowest(records)}"
@@ -133,11 +134,15 @@ def _columns(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(key for keys in numbers for key in keys))
 
 
-def _ends(record: Record, columns: Sequence[str]) -> Iterator[list[str]]:
-    """Yield a row for the last measurement of each series."""
-    for name, rows in record.series().items():
+def _ends(record: Record, number: int, columns: Sequence[str]) -> Iterator[list[str]]:
+    """Yield a row for the last measurement of each series; the run is named in the first of them."""
+    from experiments.page import name
+
+    whose = name(record.name, number)
+    for series, rows in record.series().items():
         cells = [_short(rows[-1].get(column, "")) for column in columns]
-        yield [escape(record.name), escape(name), *cells]
+        yield [whose, escape(series), *cells]
+        whose = ""
 
 
 def _lowest(records: Sequence[Record]) -> str:

@@ -9,17 +9,26 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 COLOURS = ("blue", "dark_orange", "green", "magenta", "yellow", "cyan", "tan")
 """Of the series, in the order of the figures' colours."""
+
+# Characters of a line that the bar, the share and the times need.
+OTHERS = 40
 
 
 class Bar:
     """One bar over all pieces of a job, whose share of it is the work they are expected to take."""
 
     def __init__(self, console: Console, total: float) -> None:
-        text, bar = TextColumn("{task.description}"), BarColumn(bar_width=None)
-        columns = text, bar, TaskProgressColumn(), TimeElapsedColumn(), TextColumn("·"), TimeRemainingColumn()
+        # In a narrow terminal the words give way, and no number is cut.
+        words = Column(no_wrap=True, overflow="ellipsis", max_width=max(8, console.width - OTHERS))
+        text = TextColumn("{task.description}", table_column=words)
+        whole = [Column(min_width=width, no_wrap=True) for width in (4, 7, 7)]
+        share, elapsed = TaskProgressColumn(table_column=whole[0]), TimeElapsedColumn(table_column=whole[1])
+        left = TimeRemainingColumn(table_column=whole[2])
+        columns = text, BarColumn(bar_width=None), share, elapsed, TextColumn("·"), left, TextColumn("left")
         # Into a pipe or a file, a bar would be noise.
         self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("Starting", total=total)

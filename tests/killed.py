@@ -5,13 +5,15 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from experiments import cli
+from experiments.catalogue import EXPERIMENTS
 
 # Forked from one process that has imported what takes seconds.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["experiments.compare.experiment", "experiments.study"])
+PROCESSES.set_forkserver_preload([f"experiments.{name}.experiment" for name in EXPERIMENTS])
 
 
 def run_until(arguments: list[str], seconds: float) -> None:
@@ -28,8 +30,17 @@ def run_until(arguments: list[str], seconds: float) -> None:
     os._exit(cli.main(arguments))
 
 
-def survive(name: str, options: list[str], out: Path, moments: list[float]) -> tuple[Path, int]:
+def survive(
+    name: str, options: list[str], out: Path, moments: list[float], see: Callable[[Path], object] = str
+) -> tuple[Path, int]:
     """Start an experiment, kill it after each of the moments and resume it, and let it end at last.
+
+    Args:
+        name: the experiment's.
+        options: those that it is started with.
+        out: the folder that gathers its runs.
+        moments: seconds of processor time.
+        see: is shown the run's folder after each kill.
 
     Returns:
         The run's folder, and how often it was killed.
@@ -43,4 +54,6 @@ def survive(name: str, options: list[str], out: Path, moments: list[float]) -> t
         process.join(300)
         assert process.exitcode in (0, -signal.SIGKILL)
         kills += process.exitcode != 0
+        for run in runs:
+            see(run)
     return next(path for path in folder.iterdir() if (path / "config.yaml").exists()), kills

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import torch_backprop
-from experiments import take_away
+from experiments import cli
 from torch_backprop import Backpropagation, functional
 from torch_backprop.optim import MiniBatchGD, StochasticGD
 
@@ -110,11 +112,14 @@ def test_exported_for_batches_of_any_size() -> None:
     torch.testing.assert_close(exported.module()(*fewer), step(*fewer))
 
 
-def test_the_example_trains_elsewhere(capfd: pytest.CaptureFixture[str]) -> None:
-    assert not take_away.main(["--epochs", "1"])
-    words = capfd.readouterr().out
-    assert "epoch 1: cost" in words
-    assert float(words.split()[-3]) < 1e-12
+def test_the_example_trains_elsewhere(tmp_path: Path, signals: None) -> None:
+    assert cli.main(["take_away", "--epochs", "2", "--out", str(tmp_path)]) == 0
+    (run,) = (tmp_path / "take_away").iterdir()
+    found = json.loads((run / "state.json").read_text())["pieces"]["training"]
+    assert found["farthest"] < 1e-12
+    assert found["there"] == pytest.approx(found["here"], rel=1e-12)
+    assert found["there"][1] < found["there"][0]
+    assert {"step.pt2", "metrics.csv", "report.html", "events"} <= {path.name for path in run.iterdir()}
 
 
 def test_traced_it_is_a_graph_of_operators() -> None:

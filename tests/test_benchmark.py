@@ -58,5 +58,6 @@ def test_command_prints_a_table_and_leaves_a_run(tmp_path: Path, capsys: pytest.
 
 
 def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["benchmark", "--only", "Convolution", "--out", str(tmp_path)]) == 1
+    assert cli.main(["benchmark", "--only", "Convolution", "--out", str(tmp_path)]) == 2
     assert "--only: 'Convolution' is the name of no layer" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

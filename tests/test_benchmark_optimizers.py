@@ -28,7 +28,7 @@ def _signals(monkeypatch):
 
 
 def test_a_pattern_that_fits_nothing_is_refused(tmp_path, capsys):
-    assert cli.main(["benchmark", "--optimizers", "--only", "nothing", "--out", str(tmp_path)]) == 1
+    assert cli.main(["benchmark", "--optimizers", "--only", "nothing", "--out", str(tmp_path)]) == 2
     assert "'nothing' is the name of no case" in capsys.readouterr().err
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments import coverage
+from experiments import cli
+from experiments.coverage import ability as coverage
 from experiments.marked import Marked
 from torch_backprop.nn import Linear, ReLU
 from torch_backprop.spec import LayerSpec, case
@@ -26,7 +27,7 @@ def test_the_readme_lists_every_layer_and_its_derivation() -> None:
 
 def test_a_layer_that_can_everything() -> None:
     spec = LayerSpec(Linear, torch.nn.Linear, (case((2, 3), in_features=3, out_features=4),))
-    assert list(coverage.cells(spec))[2:] == ["yes", "yes", "yes", "yes", "same", "0"]
+    assert coverage.cells(spec)[2:] == ["yes", "yes", "yes", "yes", "same", "0"]
 
 
 def test_what_a_layer_cannot_is_said() -> None:
@@ -46,14 +47,23 @@ def test_what_a_layer_cannot_is_said() -> None:
             return Opaque.apply(super().forward(input))
 
     spec = LayerSpec(Layer, torch.nn.ReLU, (case((2, 3)),))
-    assert list(coverage.cells(spec))[2:5] == ["no", "no", "no"]
+    assert coverage.cells(spec)[2:5] == ["no", "no", "no"]
+
+
+def test_the_run_leaves_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None) -> None:
+    assert cli.main(["coverage", "--only", "linear", "--out", str(tmp_path)]) == 0
+    assert "1 of 1 layers do all four" in " ".join(capsys.readouterr().out.split())
+    (run,) = (tmp_path / "coverage").iterdir()
+    assert "Linear,linear,yes,yes,yes,yes,same,0" in (run / "metrics.csv").read_text()
+    assert "<svg" in (run / "report.html").read_text()
+    assert list(run.glob("events/*/*"))
 
 
 def test_a_file_without_marks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "notes.md").write_text("nothing here")
     for file, words in (("notes.md", "has no lines <!-- coverage -->"), ("none.md", "cannot be read")):
         with pytest.raises(SystemExit) as ended:
-            coverage.main(["--write", str(tmp_path / file)])
+            cli.main(["coverage", "--write", str(tmp_path / file), "--out", str(tmp_path / "runs")])
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
 

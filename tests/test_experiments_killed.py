@@ -1,7 +1,9 @@
 """Killed at ten random moments and resumed, an experiment comes to the figures of one left alone."""
 
 import csv
+import json
 import random
+from itertools import pairwise
 
 import pytest
 from killed import survive
@@ -11,8 +13,16 @@ EXPERIMENTS = {
     "learning_rate": (["--fast", "--problems", "quadratic"], 0.6),
     "convergence": (["--fast", "--problems", "quadratic"], 0.1),
     "trajectory": (["--fast", "--problems", "quadratic"], 0.3),
+    "trace": (["--epochs", "3"], 0.3),
 }
 """Small runs, by experiment, and the seconds within which each is killed: it goes on where it was stopped."""
+PIECES = {
+    "benchmark": (["--fast", "--only", "dropout?d"], 0.6),
+    "coverage": (["--only", "avgpool?d"], 0.4),
+    "verifiers": (["--only", "cotangent [sv]*"], 1.0),
+    "take_away": (["--epochs", "2"], 0.6),
+}
+"""The same of those whose figures are the clock's, or take seconds all at once."""
 OF_THE_CLOCK = ("seconds",)
 
 
@@ -39,5 +49,26 @@ def test_killed_at_ten_random_moments(name, tmp_path):
     print("killed after", moments)
     assert kills >= 5
     assert figures(killed) == figures(alone)
+    assert (killed / "report.html").exists()
+    assert not list(killed.rglob(".*.partial"))
+
+
+def pieces(run):
+    state = run / "state.json"
+    return json.loads(state.read_text())["pieces"] if state.exists() else {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PIECES)
+def test_what_was_measured_before_a_kill_is_not_measured_again(name, tmp_path):
+    options, longest = PIECES[name]
+    seen = []
+    moments = [random.uniform(0.01, longest) for _ in range(4)]
+    killed, kills = survive(name, options, tmp_path, moments, lambda run: seen.append(pieces(run)))
+    print("killed after", moments)
+    assert kills >= 1
+    for earlier, later in pairwise(seen):
+        assert earlier.items() <= later.items()
+    assert seen[-1]
     assert (killed / "report.html").exists()
     assert not list(killed.rglob(".*.partial"))

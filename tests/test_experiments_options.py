@@ -33,6 +33,8 @@ BAD = [
     (["--lr", "-1e-3"], "--lr: '-1e-3'", "above 0"),
     (["--lr", "nan"], "--lr: 'nan'", "above 0"),
     (["--lr", "inf"], "--lr: 'inf'", "above 0"),
+    (["--lr", "1e39"], "--lr: '1e39'", "float32 can hold; give at most 3.4e+38"),
+    (["--lr", "batch=1e39"], "--lr: '1e39'", "at most"),
     (["--lr", "fast"], "--lr: 'fast'", "above 0"),
     (["--lr", "batch=0.1,sgd=1"], "--lr: 'sgd'", "stochastic"),
     (["--lr", "batch=x"], "--lr: 'x'", "above 0"),

@@ -87,7 +87,7 @@ def test_a_process_that_follows_writes_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_several_machines_need_a_launcher(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["compare", "--trainer.num_nodes", "2", "--data", "iris", "--model", "linear"]) == 1
+    assert cli.main(["compare", "--trainer.num_nodes", "2", "--data", "iris", "--model", "linear"]) == 2
     assert "use torchrun --nnodes 2 --nproc_per_node 1" in capsys.readouterr().err
 
 

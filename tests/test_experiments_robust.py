@@ -135,6 +135,30 @@ def test_a_full_disk_is_one_line_and_costs_nothing(name, tmp_path, finished, mon
     assert outcomes(folder) == outcomes(finished)
 
 
+def test_a_full_disk_at_the_start_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(run.os, "replace", full)
+    with pytest.raises(SystemExit) as stop:
+        compare(tmp_path)
+    assert stop.value.code == 2
+    assert "cannot be written (No space left on device)" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_before_is_not_taken_away(tmp_path, monkeypatch, capsys):
+    made = run.Run.create("compare", str(tmp_path), Options())
+
+    def offline(*_):
+        raise DataError("offline")
+
+    monkeypatch.setattr(module, "shipped", offline)
+    assert cli.main(["compare", "--resume", str(made.folder)]) == 1
+    assert f"--resume {made.folder}" in capsys.readouterr().err
+    assert (made.folder / "config.yaml").exists()
+
+
 def test_a_full_disk_in_a_thread_is_said_once(capsys):
     def failure(error):
         return threading.ExceptHookArgs((type(error), error, None, threading.current_thread()))
@@ -195,9 +219,9 @@ def test_nan_in_the_data_is_one_line(tmp_path, monkeypatch, capsys):
         return found
 
     monkeypatch.setattr(module, "shipped", spoilt)
-    code, _ = compare(tmp_path)
+    assert cli.main(["compare", "--out", str(tmp_path), *SMALL]) == 2
     line = capsys.readouterr().err
-    assert code == 1
+    assert not list(tmp_path.iterdir())
     assert line.startswith("python -m experiments compare: --data: iris: 1 of the inputs, in 1 rows, are NaN")
     assert line.count("\n") == 1
 

@@ -1,19 +1,25 @@
 """The sweep: its grid, that a failed run ends no other, and that a stop and a restart cost nothing."""
 
 import csv
+import multiprocessing
 import os
+import random
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from killed import PROCESSES
 
 from experiments import cli
 from experiments.catalogue import options_of
 from experiments.configuration import build
 from experiments.run import Run
+from experiments.sweep import pool
 from experiments.sweep.grid import grid
 
 SMALL = ["--data", "iris", "--model", "linear", "--epochs", "1", "--repeats", "1", "--variants", "batch"]
@@ -99,6 +105,42 @@ def test_a_stop_and_a_restart_lose_nothing(capsys: pytest.CaptureFixture[str]) -
     assert {name: row for name, row in rows(folder).items() if name in finished} == finished
     assert len(rows(folder)) == 3
     assert yaml.safe_load((folder / "config.yaml").read_text())["lr"] == [0.1, 0.2, 0.3]
+
+
+def measured(folder: Path) -> dict[str, dict[str, str]]:
+    """The rows of a sweep, without what the clock says."""
+    return {run: {key: row[key] for key in row if key != "seconds"} for run, row in rows(folder).items()}
+
+
+@pytest.mark.slow
+def test_a_killed_run_and_a_killed_sweep_come_to_the_same_figures(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*SMALL, "--variants", "stochastic", "--epochs", "20", "--lr", "0.01,0.02"]
+
+    wait = pool.connection.wait
+
+    def kill_one(sentinels: Sequence[Any]) -> Any:
+        monkeypatch.setattr(pool.connection, "wait", wait)
+        time.sleep(random.uniform(0.0, 0.4))
+        multiprocessing.active_children()[0].kill()
+        return wait(sentinels)
+
+    monkeypatch.setattr(pool.connection, "wait", kill_one)
+    assert cli.main(["sweep", *options, "--processes", "1"]) == 1
+    assert "ended by signal 9" in capsys.readouterr().err
+    (folder,) = Path("runs/sweep").glob("*")
+    assert len(rows(folder)) == 1
+    sweep = PROCESSES.Process(target=cli.main, args=(["sweep", "--resume", str(folder)],))
+    sweep.start()
+    sweep.join(random.uniform(0.5, 5.0))
+    sweep.kill()
+    sweep.join()
+    assert cli.main(["sweep", "--resume", str(folder)]) == 0
+    assert cli.main(["sweep", *options, "--processes", "2", "--out", "alone"]) == 0
+    (alone,) = Path("alone/sweep").glob("*")
+    assert measured(folder) == measured(alone)
+    assert not list(folder.rglob(".*.partial"))
 
 
 def test_one_budget(capsys: pytest.CaptureFixture[str]) -> None:

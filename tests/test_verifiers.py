@@ -3,6 +3,7 @@
 import pytest
 
 from experiments import cli
+from experiments.marked import markdown
 from experiments.verifiers import contest
 from tests.zoo import ZOO
 
@@ -12,7 +13,8 @@ FEW = tuple(plant for plant in ZOO if plant.name in NAMES)
 
 @pytest.fixture(scope="module")
 def table() -> list[str]:
-    return contest.markdown({plant: contest.verdicts(plant, i) for i, plant in enumerate(FEW)}).splitlines()
+    found = {plant: contest.verdicts(plant, i) for i, plant in enumerate(FEW)}
+    return markdown(contest.COLUMNS, contest.rows_of(found)).splitlines()
 
 
 def test_the_table_is_markdown_with_one_line_a_verifier(table: list[str]):

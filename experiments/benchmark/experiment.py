@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from experiments.benchmark import examples, floor, layers, optimizers
-from experiments.benchmark.figures import dots
+from experiments.benchmark.figures import bars, dots
 from experiments.benchmark.layers import COLUMNS, Measurement, chosen
 from experiments.benchmark.options import Options
 from experiments.marked import machine
@@ -20,10 +20,10 @@ from experiments.study import Account, Piece, Progress, study
 SECONDS, QUICK = 1.0, 0.1
 """For each layer."""
 METHOD = (
-    "Ratios to torch.nn, in {}, at a million elements and more: of the least processor time of a forward and"
-    " a backward pass, both layers in turns in one process, and of the bytes held between the passes."
+    "The least processor time of a forward and a backward pass over a million elements and more, in {}, both"
+    " layers in turns in one process. "
 )
-HEADS = ("layer", "torch ms", "time", "bytes held", "with frozen weights")
+HEADS = ("layer", "torch ms", "time ratio", "bytes held", "with frozen weights")
 
 
 def main(run: Run) -> None:
@@ -78,7 +78,12 @@ def _of_examples(options: Options) -> Mapping[str, Piece]:
 def _tell_layers(options: Options, found: dict[str, Any]) -> Account:
     measured = [Measurement.of(row) for rows in found.values() for row in rows]
     rows = [
-        [f"{m.layer} {m.case}", f"{m.milliseconds:.1f}", f"{m.time:.2f}", *layers.ratios(m.held)]
+        [
+            f"{m.layer} {m.case}".replace(",", ", "),
+            f"{m.milliseconds:.1f}",
+            f"{m.time:.2f}",
+            *layers.ratios(m.held),
+        ]
         for m in measured
     ]
     headline, sections = "", []
@@ -90,9 +95,10 @@ def _tell_layers(options: Options, found: dict[str, Any]) -> Account:
         headline = (
             f"Forward and backward take <b>{mean:.2f}</b> times as long as PyTorch's, in the geometric mean"
             f" over {len(measured)} measurements. Between the two passes {less} hold less than their"
-            f" built-in, {more} more, and the others as much. {METHOD.format(options.dtype)} {machine()}"
+            f" built-in, {more} more, and the others as much. {machine()}"
         )
-        sections = [_times([(m.layer, m.time) for m in measured], "layer"), _held(measured)]
+        method = METHOD.format(options.dtype)
+        sections = [_times([(m.layer, m.time) for m in measured], "layer", method), _held(measured)]
     subtitle = f"{options.only} · {'compiled' if options.compiled else 'eager'}"
     metrics = [asdict(m) | asdict(m.held) for m in measured]
     kept = [{column: row[column] for column in COLUMNS} for row in metrics]
@@ -120,8 +126,17 @@ def _tell_optimizers(options: Options, found: dict[str, Any]) -> Account:
             f"An update takes <b>{mean:.2f}</b> times as long as in a plain loop with torch.optim.SGD, in the"
             f" geometric mean over {len(measured)} cases. Processor time. {machine()}"
         )
-        pairs = [(f"{row['model']}, {row['variant']} {row['group']}", row["ratio"]) for row in measured]
-        sections = [_times(pairs, "case")]
+        pairs = [
+            (
+                f"{row['model']} {row['variant']} {row['group']} from {row['loader']} ({row['form']})",
+                row["ratio"],
+            )
+            for row in measured
+        ]
+        method = (
+            "Of a group of examples, from loader batches of another size, in either form of the protocol. "
+        )
+        sections = [_times(pairs, "case", method, "an update")]
     heads = optimizers.COLUMNS
     return Account(
         "Optimizers against a plain loop",
@@ -139,7 +154,7 @@ def _tell_optimizers(options: Options, found: dict[str, Any]) -> Account:
 def _tell_examples(options: Options, found: dict[str, Any]) -> Account:
     measured = [row for rows in found.values() for row in rows]
     rows = [[str(row[column]) for column in examples.COLUMNS] for row in measured]
-    headline = ""
+    headline, sections = "", []
     if measured:
         fastest = max(measured, key=lambda row: row["ratio"] if row["way"] != examples.FLOOR else 0)
         headline = (
@@ -148,6 +163,7 @@ def _tell_examples(options: Options, found: dict[str, Any]) -> Account:
             f" speed-up over the plain loop; floors, the time over that of raw loops in C."
             f" {floor.why_not()} {machine()}"
         )
+        sections = [_ways(model, measured) for model in dict.fromkeys(row["model"] for row in measured)]
     heads = ("model", "way", "us", "speed-up", "floors", "seconds before")
     return Account(
         "One example at a time",
@@ -155,21 +171,35 @@ def _tell_examples(options: Options, found: dict[str, Any]) -> Account:
         headline,
         heads,
         rows,
-        [],
+        sections,
         examples.COLUMNS,
         measured,
         {"examples": {"times as fast as the plain loop": [(i, r["ratio"]) for i, r in enumerate(measured)]}},
     )
 
 
-def _times(pairs: Sequence[tuple[str, float]], noun: str) -> str:
+def _times(
+    pairs: Sequence[tuple[str, float]], noun: str, method: str, what: str = "forward and backward"
+) -> str:
     slow, fast = (f(pairs, key=lambda pair: pair[1]) for f in (max, min))
     within = sum(ratio <= 1 for _, ratio in pairs)
-    text = (
+    text = method + (
         f"Each dot is a {noun}, from the fastest to the slowest; {within} of {len(pairs)} take no longer than"
-        f" PyTorch's (the dashed line). {fast[0]} takes {fast[1]:.2f} times as long, {slow[0]} {slow[1]:.2f}."
+        f" PyTorch's (the dashed line). {fast[0]} takes {fast[1]:.2f} times as long,"
+        f" {slow[0]} {slow[1]:.2f}."
     )
-    return section("Time", text, wide(dots(pairs, "time of forward and backward over PyTorch's", noun)))
+    return section("Time", text, wide(dots(pairs, f"time of {what} over PyTorch's", noun)))
+
+
+def _ways(model: str, measured: Sequence[dict[str, Any]]) -> str:
+    pairs = [(row["way"], row["us"]) for row in measured if row["model"] == model]
+    least = min(pairs, key=lambda pair: pair[1])
+    text = (
+        f"From the fastest way to the slowest; the least, {least[1]:.3g} microseconds, is that of {least[0]}."
+    )
+    return section(
+        model.capitalize(), text, wide(bars(pairs, "microseconds of processor time for an example"))
+    )
 
 
 def _held(measured: Sequence[Measurement]) -> str:

@@ -10,7 +10,23 @@ VARIANTS = ("batch", "stochastic", "mini-batch")
 # As many as batch descent needs on the digits, where an epoch is but one update.
 EPOCHS, FAST_EPOCHS = 40, 3
 BUDGETS = ("epochs", "examples", "updates", "seconds")
-_rate = positive("learning rate", "give a number above 0 such as 0.1, or batch=0.5,stochastic=0.01")
+_positive = positive("learning rate", "give a number above 0 such as 0.1, or batch=0.5,stochastic=0.01")
+# The greatest number of the parameters' precision; torch would stop at a greater one, in the midst of it.
+GREATEST = 3.4e38
+
+
+def rate(value: Any) -> float:
+    """Accept a learning rate that float32 can hold.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is not a positive number, or too great.
+    """
+    number = _positive(value)
+    if number > GREATEST:
+        raise argparse.ArgumentTypeError(
+            f"{str(value)!r} is more than float32 can hold; give at most {GREATEST:g}"
+        )
+    return number
 
 
 def rates(value: Any) -> dict[str, float]:
@@ -23,11 +39,11 @@ def rates(value: Any) -> dict[str, float]:
         argparse.ArgumentTypeError: If a rate is not a positive finite number or a variant is unknown.
     """
     if isinstance(value, dict):
-        return {_contender(name): _rate(rate) for name, rate in value.items()}
+        return {_contender(name): rate(each) for name, each in value.items()}
     if "=" not in str(value):
-        return dict.fromkeys(VARIANTS, _rate(value))
+        return dict.fromkeys(VARIANTS, rate(value))
     pairs = [part.partition("=") for part in value.split(",")]
-    return {_contender(name.strip()): _rate(rate) for name, _, rate in pairs}
+    return {_contender(name.strip()): rate(each) for name, _, each in pairs}
 
 
 def _contender(name: str) -> str:

@@ -14,6 +14,8 @@ from experiments.figure import MARKERS, SERIES, SOFT, scale, sketch
 
 # A sweep's costs are drawn up to this multiple of the lowest; the rest leaves the figure at the top.
 HEIGHT = 30
+NOISE = 5
+"""The first of the series that points of the descent have, which no contender is likely to have."""
 UNITS = {
     "epoch": "epochs",
     "updates": "updates",
@@ -88,11 +90,9 @@ def noise(found: Sequence[Noise]) -> str:
         axes = drawing.axes[0]
         axes.axhline(1.0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         for number, each in enumerate(found):
-            colour, marker = SERIES[5 + number], MARKERS[5 + number]
+            colour, marker = SERIES[NOISE + number], MARKERS[NOISE + number]
             axes.plot(each.sizes, [each.expected(b) for b in each.sizes], color=colour, linewidth=1.4)
             axes.scatter(each.sizes, each.variances, color=colour, marker=marker, s=26, zorder=3)
-            place = each.sizes[0], each.variances[0]
-            axes.annotate(each.where, place, (10, 4), textcoords="offset points")
         axes.margins(y=0.15)
         scale(axes, True, True)
         axes.set_xlabel("examples in a mini-batch")

@@ -22,6 +22,8 @@ from experiments.page import bullets, grid, lead, legend, name, note, section, t
 from experiments.run import Run
 from experiments.words import series
 
+UNITS = {"classes": "nats", "text": "nats a character", "values": "variances of the target"}
+"""Of the cost of each kind of data: a cross-entropy, or the squared error of a standardized target."""
 TITLE = "Three ways down the same slope"
 
 
@@ -70,7 +72,8 @@ def write(found: Findings) -> Path:
         sections += [_costs(found), _race(found), _scores(found)]
     if found.noises:
         text = words.noise(found.noises)
-        sections.append(section("Gradient noise", text, wide(plots.noise(found.noises))))
+        where = legend(name(each.where, plots.NOISE + i) for i, each in enumerate(found.noises))
+        sections.append(section("Gradient noise", text, where, wide(plots.noise(found.noises))))
     if found.trials:
         sections.append(_sweep(found))
     sections.append(_equal(found))
@@ -107,10 +110,11 @@ def _costs(found: Findings) -> str:
         )
     if any(result.diverged for result in found.results):
         text += " A cross at the edge of a figure marks the last finite update of a variant that diverged."
+    unit = UNITS[found.data.kind]
     # Epochs stay linear, to show how fast the first ones are; the other three span decades.
     target = found.cost if found.spent else None
     figures = [
-        plots.curves(found.results, x, "cost", "training cost", x != "epoch", True, target)
+        plots.curves(found.results, x, "cost", f"training cost, {unit}", x != "epoch", True, target)
         for x in plots.UNITS
     ]
     return section("Cost", text, found.legend, grid(figures))

@@ -1,7 +1,9 @@
 """The terminal's tables: the rates that were tried, and what each contender came to."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from experiments.compare.contender import Contender
@@ -11,13 +13,12 @@ from experiments.compare.words import count, ends, heads
 from experiments.terminal import COLOURS
 
 
-def sweep_table(trials: Sequence[Trial], contenders: Sequence[Contender], chosen: dict[str, float]) -> Table:
+def sweep_table(trials: Sequence[Trial], contenders: Sequence[Contender], chosen: dict[str, float]) -> Group:
     """Lay out the validation cost of every rate tried; the chosen ones stand out."""
     cost = {(trial.name, trial.lr): trial.cost for trial in trials}
     epochs = {trial.name: trial.epochs for trial in trials}
     tried = [contender for contender in contenders if contender.name in epochs]
-    title = "Learning rates tried: validation cost"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("rate", justify="right")
     for contender in tried:
         head = f"{contender.name}\n[dim]{count(epochs[contender.name], 'epoch')}[/]"
@@ -25,7 +26,8 @@ def sweep_table(trials: Sequence[Trial], contenders: Sequence[Contender], chosen
     for lr in sorted({trial.lr for trial in trials}):
         row = [(cost.get((contender.name, lr), ...), lr == chosen.get(contender.name)) for contender in tried]
         table.add_row(f"{lr:g}", *(_trial_cell(*cell) for cell in row))
-    return table
+    # Apart, since a title of the table's own is broken to the table's width.
+    return Group("[italic]Learning rates tried: validation cost[/]", table)
 
 
 def result_table(results: Sequence[Result], score: str) -> Table:
@@ -46,9 +48,9 @@ def colour(contender: Contender) -> str:
     return COLOURS[contender.series % len(COLOURS)]
 
 
-def _trial_cell(cost: object, chosen: bool) -> str:
+def _trial_cell(cost: Any, chosen: bool) -> str:
     # Not tried is not the same as diverged, which is None.
     if cost is ...:
         return ""
-    text = "diverged" if cost is None else f"{cost:.4f}"
+    text = "diverged" if cost is None else f"{cost:.4f}" if cost < 1e4 else f"{cost:.1e}"
     return f"[bold reverse] {text} [/]" if chosen else f"{text} "

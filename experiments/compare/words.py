@@ -145,13 +145,13 @@ def rate_order(chosen: dict[str, float], trials: Sequence[Trial], contenders: Se
 def noise(found: Sequence[Noise]) -> str:
     """Say how the noise falls with the size, and up to which size larger mini-batches pay."""
     slopes = series([f"b<sup>−{-each.slope:.2f}</sup> {each.where}" for each in found])
-    scales = series([f"{each.scale:,.0f} {each.where}" for each in found])
+    scales = series([f"{each.scale:,.0f} examples {each.where}" for each in found])
     # A tenth of the exponent is what so few draws leave uncertain.
     close = all(abs(each.slope + 1) < 0.1 for each in found)
     return (
         f"The variance of a mini-batch's gradient about that of all examples goes as {slopes};"
         f" {'as' if close else 'not quite as'} the theory has it, 1/b (lines). It is as large as the squared"
-        f" gradient itself, the dashed line, in mini-batches of {scales} examples: beyond about that size,"
+        f" gradient itself, the dashed line, in mini-batches of {scales}: beyond about that size,"
         " more examples make an update little better."
     )
 

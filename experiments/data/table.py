@@ -1,7 +1,12 @@
 """Tables: those that ship with scikit-learn, and any of openml.org."""
 
+import warnings
+from typing import Any
+from urllib.parse import quote
+
 import numpy as np
 import sklearn.datasets
+from scipy.sparse import issparse
 
 from experiments.data.source import DataError, Source, fetched
 
@@ -22,12 +27,21 @@ def openml(name: str) -> Source:
 
 
 def _openml(name: str) -> Source:
-    # The parser that needs no pandas.
-    x, y = sklearn.datasets.fetch_openml(name, return_X_y=True, as_frame=False, parser="liac-arff")
+    with warnings.catch_warnings():
+        # That there is no network is said once, when all attempts have failed.
+        warnings.filterwarnings("ignore", "A network error occurred")
+        # The parser that needs no pandas.
+        options: dict[str, Any] = {"as_frame": False, "parser": "liac-arff", "return_X_y": True}
+        # It becomes part of an address.
+        x, y = sklearn.datasets.fetch_openml(quote(name, safe=""), **options)
+    x = x.toarray() if issparse(x) else x
     try:
         x = np.asarray(x, dtype=np.float64)
     except ValueError as error:
         raise DataError(f"--data: openml:{name}: a column is no number ({error}).") from error
+    if y is None or y.ndim != 1:
+        count = "no target" if y is None else f"{y.shape[1]} targets"
+        raise DataError(f"--data: openml:{name} has {count}; give a set that has one.")
     if np.issubdtype(y.dtype, np.number):
         return Source(x, y.astype(np.float64), 1, "values")
     # As a text, a missing category would become one more class.

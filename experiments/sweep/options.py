@@ -23,7 +23,7 @@ class Options(TrainingOptions):
         (8, 32), several(whole(1, 10**6)), "Examples in one mini-batch.", "N,...", fast=(32,)
     )
     lr: tuple[float, ...] = option(
-        RATES, several(positive("learning rate")), "Learning rates.", "RATE,...", fast=(0.03, 0.3)
+        RATES, several(compare.rate), "Learning rates.", "RATE,...", fast=(0.03, 0.3)
     )
     repeats: int = option(3, whole(1, 1000), "Seeds of each: of start, order and split.", fast=1)
     epochs: int | None = option(

@@ -14,6 +14,7 @@ import torch_backprop
 from experiments.environment import environment
 from experiments.report import say_where, write_events
 from experiments.run import Run
+from experiments.terminal import Bar
 from experiments.trace.options import Options
 from torch_backprop.optim import MiniBatchGD
 
@@ -24,6 +25,7 @@ COLUMNS = ("layer", "gradient of", "norm by hand", "norm by autograd", "differen
 def main(run: Run) -> None:
     """Train for a moment, trace one example, print the passes, and leave the page and the drawing."""
     options: Options = run.options
+    console = Console()
     # The whole of it takes a moment: resumed, it is made again, and comes out the same.
     torch.manual_seed(options.seed)
     if options.model.name == "2-2-1":
@@ -31,8 +33,11 @@ def main(run: Run) -> None:
     else:
         x, y = (torch.tensor(values) for values in load_digits(return_X_y=True))
         x = x.view(-1, 8, 8).float() / 16
-        model = _trained(options.model.name, x, y, options.epochs)
-        trace = _traced(model, x, y, options.example)
+        with Bar(console, options.epochs + 1) as bar:
+            model = _trained(options.model.name, x, y, options.epochs, bar)
+            bar.begin(1, "One pass back")
+            trace = _traced(model, x, y, options.example)
+        print(_guess(trace, int(y[options.example]), options.example))
     print(trace.table())
     rows = list(_rows(trace))
     run.write_rows("metrics.csv", COLUMNS, rows)
@@ -40,7 +45,7 @@ def main(run: Run) -> None:
         write_events(run, column, {column: [(i, row[column]) for i, row in enumerate(rows)]})
     run.write("environment.yaml", yaml.safe_dump([environment(options.seed, "cpu")], sort_keys=False))
     trace.plot(run.folder / "drawing.svg")
-    say_where(Console(), run, run.write("report.html", trace.to_html()))
+    say_where(console, run, run.write("report.html", trace.to_html()))
 
 
 def _rows(trace: torch_backprop.Trace) -> Iterator[dict[str, Any]]:
@@ -58,7 +63,7 @@ def _tiny() -> torch_backprop.Trace:
     return torch_backprop.trace(model, nn.MSELoss(), torch.tensor([[0.05, 0.1]]), torch.tensor([[0.01]]))
 
 
-def _trained(name: str, x: Tensor, y: Tensor, epochs: int) -> nn.Sequential:
+def _trained(name: str, x: Tensor, y: Tensor, epochs: int, bar: Bar) -> nn.Sequential:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
     if name == "convolution":
         first = (nn.Unflatten(1, (1, 8)), nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
@@ -66,7 +71,8 @@ def _trained(name: str, x: Tensor, y: Tensor, epochs: int) -> nn.Sequential:
     torch_backprop.convert(model)
     optimizer = MiniBatchGD(model.parameters(), LR, BATCH_SIZE, momentum=0.9)
     batches = list(zip(x.split(BATCH_SIZE), y.split(BATCH_SIZE), strict=True))
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        bar.begin(1, f"Training · epoch {epoch + 1} of {epochs}")
         for inputs, targets in optimizer.epoch(batches):
             optimizer.step(lambda inputs, targets: cross_entropy(model(inputs), targets), inputs, targets)
     return model
@@ -74,7 +80,9 @@ def _trained(name: str, x: Tensor, y: Tensor, epochs: int) -> nn.Sequential:
 
 def _traced(model: nn.Sequential, x: Tensor, y: Tensor, example: int) -> torch_backprop.Trace:
     one = slice(example, example + 1)
-    trace = torch_backprop.trace(model, nn.CrossEntropyLoss(), x[one], y[one])
+    return torch_backprop.trace(model, nn.CrossEntropyLoss(), x[one], y[one])
+
+
+def _guess(trace: torch_backprop.Trace, digit: int, example: int) -> str:
     share, guess = trace.layers[-1].activation.softmax(1)[0].max(0)
-    print(f"Example {example} is a {y[example]}; the network says {guess}, {share:.0%} sure.\n")
-    return trace
+    return f"Example {example} is a {digit}; the network says {guess}, {share:.0%} sure.\n"

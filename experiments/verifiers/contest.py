@@ -58,13 +58,6 @@ def verdicts(plant: Plant, number: int) -> dict[str, tuple[Verdict, Verdict]]:
         }
 
 
-def markdown(results: Results) -> str:
-    """The table for the README."""
-    rows = [" | ".join(row) for row in rows_of(results)]
-    rule = " | ".join("---" for _ in COLUMNS)
-    return "\n".join(f"| {row} |" for row in (" | ".join(COLUMNS), rule, *rows))
-
-
 def _timed(verifier: Verifier, plant: Plant, candidate: Any, name: str) -> Verdict:
     dtype, start = torch.get_default_dtype(), time.perf_counter()
     try:

@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from experiments.figure import SERIES, SOFT, sketch
-from experiments.marked import Marked, machine
+from experiments.marked import Marked, machine, markdown
 from experiments.page import section, table, wide
 from experiments.run import Run, RunError
 from experiments.study import Account, Piece, Progress, study
-from experiments.verifiers.contest import COLUMNS, VERIFIERS, Results, Verdict, markdown, rows_of, verdicts
+from experiments.verifiers.contest import COLUMNS, VERIFIERS, Results, Verdict, rows_of, verdicts
 from experiments.verifiers.options import Options
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _tell(options: Options, plants: dict[str, Plant], found: dict[str, Any]) -> 
     rows = [list(row) for row in rows_of(results)] if results else []
     # Half a table in the README would be worse than an old one.
     if options.write and len(results) == len(plants):
-        Marked(options.write, "verifiers").write(f"{markdown(results)}\n\n{machine()}")
+        Marked(options.write, "verifiers").write(f"{markdown(COLUMNS, rows)}\n\n{machine()}")
     sections = [_figure(results), _each(results)] if results else []
     headline = (
         f"<b>{rows[0][0]}</b> finds {rows[0][1]} planted faults; {rows[-1][0]} find {rows[-1][1]}."
@@ -125,7 +125,9 @@ def _each(results: Results) -> str:
         for plant, pairs in results.items()
     ]
     text = "A complaint about the faulty one is a find; one about its correct twin is a false alarm."
-    return section("Fault by fault", text, table(("fault", "planted as", *VERIFIERS), rows))
+    # Of its whole name the table has no room.
+    heads = [name.removeprefix("torch_backprop.verify.") for name in VERIFIERS]
+    return section("Fault by fault", text, table(("fault", "planted as", *heads), rows))
 
 
 def _word(faulty: Verdict, twin: Verdict) -> str:

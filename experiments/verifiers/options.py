@@ -2,17 +2,10 @@
 
 import argparse
 from dataclasses import dataclass
-from typing import Any
 
-from experiments.marked import Marked
+from experiments.marked import marked
 from experiments.options import Options as Common
 from experiments.options import maybe, option
-
-
-def marked(file: Any) -> str:
-    """Accept a text that has the marks of this experiment's table."""
-    Marked(str(file), "verifiers")
-    return str(file)
 
 
 @dataclass(frozen=True)
@@ -20,7 +13,9 @@ class Options(Common):
     """Where the table goes."""
 
     only: str = option("*", str, "Planted faults by name, as in '*factor*'.", "PATTERN", fast="c*")
-    write: str | None = option(None, maybe(marked), "Put the table there, between its marks.", "README.md")
+    write: str | None = option(
+        None, maybe(marked("verifiers")), "Put the table there, between its marks.", "README.md"
+    )
 
     def check(self) -> None:
         """Write only what is complete."""

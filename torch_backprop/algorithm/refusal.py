@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ import torch
 from torch_backprop import functional
 
 PACKAGES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
-APPLY = torch.autograd.Function.apply.__func__.__code__  # pyright: ignore[reportFunctionMemberAccess]
 
 
 def unsupported(operator: Any, detail: str = "") -> NotImplementedError:
@@ -38,9 +38,12 @@ def refuse_foreign_function() -> None:
     Raises:
         NotImplementedError: it is.
     """
+    functions = {code: kind for kind in _functions(torch.autograd.Function) if (code := _forward(kind))}
     for frame in _frames():
-        if frame.f_code is APPLY:
-            name = frame.f_locals["cls"].__name__
+        caller = frame.f_back.f_code.co_filename if frame.f_back else ""
+        # a rule's forward pass is called by the tape, or by the rule itself
+        if frame.f_code in functions and not caller.startswith(PACKAGES[1]):
+            name = functions[frame.f_code].__name__
             raise NotImplementedError(
                 f"{name}.apply, called at {where()}, hides its backward pass from the tape: derive {name}"
                 f" from torch_backprop.Rule and call {name}.call instead of {name}.apply."
@@ -53,6 +56,17 @@ def where() -> str:
         if not frame.f_code.co_filename.startswith((*PACKAGES, "<frozen")):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
     return "an unknown place"
+
+
+def _functions(kind: type) -> Iterator[type]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _functions(each)
+
+
+def _forward(kind: Any) -> CodeType | None:
+    # torch.amp.custom_fwd wraps all forward passes in the same code
+    return getattr(inspect.unwrap(kind.forward), "__code__", None)
 
 
 def _frames() -> Iterator[FrameType]:

@@ -41,7 +41,7 @@ class Target:
         with contextlib.ExitStack() as stack:
             for context in self.around:
                 stack.enter_context(context())
-            call = self._call
+            call = replace(self, function=_anew(self.function))._call
             if self.compiled:
                 call = torch.compile(call, backend="aot_eager", fullgraph=True)
             output = call(args, state, training)
@@ -60,6 +60,14 @@ class Target:
             return self.function(*args)
         with _mode(self.module, training):
             return torch.func.functional_call(self.module, dict(state), args)
+
+
+def _anew(function: Any) -> Any:
+    """Looks a Function's ``apply`` up again: from torch 2.14 on a bound copy cannot be seen through."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, Function) and function.__name__ == "apply":
+        return owner.apply
+    return function
 
 
 def target(thing: Any, role: str = "candidate") -> Target:
@@ -131,9 +139,16 @@ def _own_forward() -> Iterator[None]:
         needs = tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
         return cls.forward(_Context(needs), *args)
 
-    # Function.apply finds this before the C++ one, even where a user has kept a bound copy of it
-    _SingleLevelFunction.apply = classmethod(apply)  # pyright: ignore[reportAttributeAccessIssue]
+    # up to torch 2.13 Function.apply calls the other, even where a user has kept a bound copy of it
+    kinds: tuple[Any, ...] = (Function, _SingleLevelFunction)
+    before = [vars(kind).get("apply") for kind in kinds]
+    for kind in kinds:
+        kind.apply = classmethod(apply)
     try:
         yield
     finally:
-        del _SingleLevelFunction.apply  # pyright: ignore[reportAttributeAccessIssue]
+        for kind, original in zip(kinds, before, strict=True):
+            if original is None:
+                del kind.apply
+            else:
+                kind.apply = original

@@ -1,20 +1,14 @@
-"""What each layer can do, tried on its first case, as the markdown table of the README."""
+"""What a layer can do, tried on its first case, and what it holds between its passes."""
 
-import argparse
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vmap
 from torch.utils import _pytree as pytree
 
 from experiments.benchmark.layers import Held
-from experiments.marked import Marked
 from torch_backprop.nn import SPECS
 from torch_backprop.spec import Case, LayerSpec
 
@@ -25,30 +19,20 @@ Leaves = tuple[Tensor, ...]
 Ability = Callable[[Function, Leaves], Sequence[Tensor]]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Prints the table, or writes it between the marks of this name in a file."""
-    parser = argparse.ArgumentParser(prog="python -m experiments coverage", description=__doc__)
-    marked = partial(Marked, name="coverage")
-    parser.add_argument("--write", type=marked, metavar="README.md", help="put the table there")
-    file = parser.parse_args(arguments).write
-    torch.set_num_threads(1)
-    rows = [_row(HEADS), _row("---" for _ in HEADS)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for spec in track(list(layers().values()), "Trying", console=Console(stderr=True), transient=True):
-            rows.append(_row(cells(spec)))
-    (file.write if file else print)("\n".join(rows))
-    return 0
-
-
 def layers() -> dict[type[nn.Module], LayerSpec]:
     """The first spec of each layer."""
     first = {spec.layer: spec for spec in reversed(SPECS)}
     return dict(reversed(first.items()))
 
 
-def cells(spec: LayerSpec) -> Iterator[str]:
+def cells(spec: LayerSpec) -> list[str]:
     """The row of one layer under ``HEADS``."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(_cells(spec))
+
+
+def _cells(spec: LayerSpec) -> Iterator[str]:
     path = spec.layer.__module__.removeprefix("torch_backprop.layers.").replace(".", "/")
     yield spec.layer.__name__
     yield f"[{path}](torch_backprop/layers/{path}.py)"
@@ -65,10 +49,6 @@ def _held(ours: int, builtin: int) -> str:
         return "0" if not ours else "more"
     share = f"{ours / builtin:.2g}" if ours else "0"
     return "same" if share == "1" else share if share == "0" else f"{share} of torch's"
-
-
-def _row(words: Any) -> str:
-    return f"| {' | '.join(words)} |"
 
 
 def _can(ability: Ability, spec: LayerSpec) -> bool:

@@ -1,6 +1,6 @@
 """Trains from a file that holds a whole training step, with torch alone: no autograd, no other package.
 
-    python -I experiments/device.py STEP.pt2 START.pt END.pt EPOCHS
+    python -I device.py STEP.pt2 START.pt END.pt EPOCHS
 
 START.pt holds parameters, state, and the batches; END.pt gets the parameters that came of them.
 """
@@ -14,12 +14,12 @@ def train(step_file: str, start_file: str, end_file: str, epochs: int) -> None:
     """Runs the step over all batches, and prints the mean cost of each epoch."""
     step = torch.export.load(step_file).module()
     parameters, state, batches = torch.load(start_file)
-    for epoch in range(1, epochs + 1):
+    for _ in range(epochs):
         total = 0.0
         for inputs, targets in batches:
             cost, parameters, state = step(parameters, state, inputs, targets)
             total += cost.item()
-        print(f"epoch {epoch}: cost {total / len(batches):.4f}", flush=True)
+        print(total / len(batches), flush=True)
     torch.save(parameters, end_file)
 
 

@@ -1,0 +1,1 @@
+"""What each layer can do, and what it holds in memory."""
