@@ -74,27 +74,75 @@ class Training:
             Whether the cost remained a finite number.
         """
         checkpoint = run.checkpoint(self.name)
-        start = _usable(self, run)
+        start = usable(run, self.name, self.learner, lambda found: found["_Watch"]["training"] == self.name)
         # The data module is shared by all trainings; its digests, its limit and its seed are not.
         self.data.order.begin(self.seed, self.examples)
-        options = run.options.trainer
+        epochs = math.ceil(self.examples / self.data.order.examples)
         with quiet():
-            trainer = Trainer(
-                **asdict(options),
-                deterministic="warn" if device(options.accelerator) == "cuda" else None,
-                max_epochs=math.ceil(self.examples / self.data.order.examples),
-                # The order deals the rows out to the processes itself.
-                use_distributed_sampler=False,
-                limit_val_batches=0,
-                logger=False,
-                callbacks=[_Watch(self, run, notes, progress), *callbacks],
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-            finite = _finite(lambda: trainer.fit(self.learner, self.data, ckpt_path=start))
+            trainer = trainer_of(run, epochs, [_Watch(self, run, notes, progress), *callbacks])
+            path = str(checkpoint) if start else None
+            finite = _finite(lambda: trainer.fit(self.learner, self.data, ckpt_path=path))
         if run.leads:
             checkpoint.unlink(missing_ok=True)
         return finite
+
+
+def trainer_of(run: Run, epochs: int, callbacks: Sequence[Callback], logger: Any = False) -> Trainer:
+    """Make a Trainer that works where the run's options say, and shows nothing by itself."""
+    options = run.options.trainer
+    return Trainer(
+        **asdict(options),
+        deterministic="warn" if device(options.accelerator) == "cuda" else None,
+        max_epochs=epochs,
+        # The order deals the rows out to the processes itself.
+        use_distributed_sampler=False,
+        # What is measured after an update is measured by a callback; Lightning's own loop cannot.
+        limit_val_batches=0,
+        logger=logger,
+        # Lightning counts loader batches; what is logged is by examples seen.
+        log_every_n_steps=0,
+        callbacks=[*callbacks],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def keep(run: Run, name: str, trainer: Trainer) -> None:
+    """Write a training's checkpoint; every process takes part, and the one that leads writes."""
+    checkpoint = run.checkpoint(name)
+    with replacing(checkpoint) if run.leads else nullcontext(checkpoint) as path:
+        trainer.save_checkpoint(path)
+
+
+def usable(
+    run: Run, name: str, learner: Learner, same: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any] | None:
+    """Return a training's checkpoint, or None; one that it cannot go on from is set aside, and said.
+
+    Args:
+        run: Has it.
+        name: The training's.
+        learner: What is to go on.
+        same: Whether the callbacks' states are those of this very training.
+    """
+    checkpoint = run.checkpoint(name)
+    if not checkpoint.exists():
+        return None
+    try:
+        found = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        shapes = {key: values.shape for key, values in found["state_dict"].items()}
+        mine = {key: values.shape for key, values in learner.state_dict().items()}
+        if same(found["callbacks"]) and shapes == mine:
+            return found
+        why = "is of another training"
+    # Unpickling what is no checkpoint can raise anything at all.
+    except Exception as error:
+        why = f"cannot be read ({type(error).__name__})"
+    if run.leads:
+        sys.stderr.write(
+            f"{checkpoint.name} {why}: kept as {set_aside(checkpoint).name}; {name} starts anew.\n"
+        )
+    return None
 
 
 class _Watch(Checkpoint):
@@ -134,9 +182,7 @@ class _Watch(Checkpoint):
         due = time.perf_counter() - self.written > KEEP
         # What one process does all have to do, and their clocks differ.
         if trainer.strategy.reduce_boolean_decision(due, all=False):
-            checkpoint = self.run.checkpoint(self.training.name)
-            with replacing(checkpoint) if self.run.leads else nullcontext(checkpoint) as path:
-                trainer.save_checkpoint(path)
+            keep(self.run, self.training.name, trainer)
             self.written = time.perf_counter()
 
 
@@ -150,24 +196,3 @@ def _finite(fit: Callable[[], None]) -> bool:
             gather(0, torch.device("cpu"))
         return False
     return True
-
-
-def _usable(training: Training, run: Run) -> str | None:
-    """Return the checkpoint of this very training; what is no such thing is set aside, and said."""
-    checkpoint = run.checkpoint(training.name)
-    if not checkpoint.exists():
-        return None
-    try:
-        found = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        shapes = {name: values.shape for name, values in found["state_dict"].items()}
-        mine = {name: values.shape for name, values in training.learner.state_dict().items()}
-        if found["callbacks"][_Watch.__qualname__]["training"] == training.name and shapes == mine:
-            return str(checkpoint)
-        why = "is of another training"
-    # Unpickling what is no checkpoint can raise anything at all.
-    except Exception as error:
-        why = f"cannot be read ({type(error).__name__})"
-    if run.leads:
-        kept = set_aside(checkpoint).name
-        sys.stderr.write(f"{checkpoint.name} {why}: kept as {kept}; {training.name} starts anew.\n")
-    return None
