@@ -12,6 +12,7 @@ from experiments.processes import together
 from experiments.run import Run
 from experiments.study import Account, Piece, Progress, study
 from experiments.theory.problem import Problem
+from experiments.words import heading
 
 COLUMNS = ("problem", "updates", "gap", "gradient_norm")
 HEADS = ("cost", "rate", "theory per update", "measured", "condition", "updates", "over the minimum")
@@ -53,11 +54,7 @@ def _measure(run: Run, problem: Problem, progress: Progress) -> dict[str, Any]:
 
 def _section(course: Course) -> str:
     text = f"{words.course_line(course)} {words.stop_line(course)}"
-    return section(
-        course.problem[0].upper() + course.problem[1:],
-        text,
-        grid([figures.heights(course), figures.norms(course)]),
-    )
+    return section(heading(course.problem), text, grid([figures.heights(course), figures.norms(course)]))
 
 
 def _row(course: Course) -> list[str]:

@@ -15,6 +15,7 @@ from experiments.processes import together
 from experiments.run import Run
 from experiments.study import Account, Piece, Progress, study
 from experiments.theory.problem import Problem
+from experiments.words import cost_of, heading
 
 COLUMNS = ("problem", "variant", "lr", "order", "cost")
 # The rates whose sharpness is followed, as shares of the bound at the start.
@@ -119,7 +120,7 @@ def _sections(
     title, limit = problem.title, bounds[problem]
     text = f"{words.theory(problem.quadratic, trials, limit)} {words.edges(trials)} {words.rule(trials)}"
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
-    swept = section(f"Cost: {title}", text, names, wide(figures.sweep(title, trials, limit)))
+    swept = section(heading(cost_of(title)), text, names, wide(figures.sweep(title, trials, limit)))
     return [swept, _stability(problem, courses[problem])] if courses[problem] else [swept]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from experiments.compare.options import VARIANTS
 from experiments.learning_rate.measure import SAFE, Course, Trial, edge, suggestion
-from experiments.words import series
+from experiments.words import cost_of, series
 
 # From few examples in an update to all.
 SIZES = ("stochastic", "mini-batch", "batch")
@@ -20,7 +20,7 @@ def headline(sweeps: Mapping[str, Sequence[Trial]]) -> str:
         for problem, trials in sweeps.items()
     }
     named = [
-        f"on the {problem} cost {series([f'<b>{v}</b> {trial.lr:.2g}' for v, trial in best.items()])}"
+        f"on {cost_of(problem)} {series([f'<b>{v}</b> {trial.lr:.2g}' for v, trial in best.items()])}"
         for problem, best in found.items()
         if best
     ]

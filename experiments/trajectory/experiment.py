@@ -12,6 +12,7 @@ from experiments.study import Account, Piece, Progress, study
 from experiments.theory.problem import Problem
 from experiments.trajectory import figures, words
 from experiments.trajectory.measure import Path, Plane, measure
+from experiments.words import cost_of, heading
 
 COLUMNS = ("problem", "variant", "examples", "across", "along", "cost")
 HEADS = ("cost", "variant", "rate", "updates", "examples", "detour", "final cost")
@@ -60,7 +61,7 @@ def _measure(run: Run, problem: Problem, progress: Progress) -> dict[str, Any]:
 def _section(plane: Plane) -> str:
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
     drawn = wide(figures.moving(plane)), wide(figures.costs(plane))
-    return section(f"Cost: {plane.problem}", words.plane_line(plane), names, *drawn)
+    return section(heading(cost_of(plane.problem)), words.plane_line(plane), names, *drawn)
 
 
 def _row(plane: Plane, variant: str, path: Path) -> list[str]:

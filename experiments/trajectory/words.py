@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.compare.options import VARIANTS
 from experiments.trajectory.measure import Plane
-from experiments.words import series
+from experiments.words import cost_of, series
 
 
 def headline(planes: Sequence[Plane]) -> str:
@@ -13,7 +13,7 @@ def headline(planes: Sequence[Plane]) -> str:
         return ""
     costs: dict[str, list[str]] = {}
     for plane in planes:
-        costs.setdefault(_lowest(plane), []).append(f"the {plane.problem} cost")
+        costs.setdefault(_lowest(plane), []).append(cost_of(plane.problem))
     parts = [f"<b>{variant}</b> is lowest on {series(names)}" for variant, names in costs.items()]
     epochs = planes[0].epochs
     text = f"After the same {epochs} epoch{'s' if epochs > 1 else ''} {series(parts)}."
