@@ -20,6 +20,8 @@ from torch_backprop.optim import BatchGD, Descent
 
 # The times that the sharpness is measured along a descent.
 MEASURED = 50
+# Of the sharpness on the way: it hovers by more.
+ACCURACY = 1e-3
 # A rate is suggested that is at most this share of the smallest that diverged.
 SAFE = 0.5
 
@@ -87,7 +89,7 @@ class Sharpness(Notes):
         if math.isfinite(cost):
             self.kept["updates"].append(updates)
             self.kept["costs"].append(cost)
-            self.kept["sharpness"].append(2 / self.problem.bound(self.learner))
+            self.kept["sharpness"].append(2 / self.problem.bound(self.learner, ACCURACY))
 
 
 def attempt(run: Run, problem: Problem, who: Contender, lr: float, progress: Progress) -> list[float | None]:

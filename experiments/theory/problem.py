@@ -80,15 +80,15 @@ class Problem:
         """Return the cost as a function of the learner's parameters."""
         return Surface(learner, self.rows, self.decay)
 
-    def bound(self, learner: Learner) -> float:
-        """Return 2 / lambda_max at the learner's present parameters.
+    def bound(self, learner: Learner, tol: float = 1e-4) -> float:
+        """Return 2 / lambda_max at the learner's present parameters, with this relative accuracy.
 
         Raises:
             RunError: If the cost curves upwards nowhere.
         """
         descent = BatchGD(learner.parameters(), lr=1.0, weight_decay=self.decay)
         rows = [(self.rows.x.to(learner.device), self.rows.y.to(learner.device))]
-        bound = descent.largest_stable_lr(learner.mean_cost, rows, iterations=1000, tol=1e-4)
+        bound = descent.largest_stable_lr(learner.mean_cost, rows, iterations=1000, tol=tol)
         if bound == torch.inf:
             raise RunError(f"--seed: {self.seed}: {self.title} has no curvature at its start; give another")
         return bound
