@@ -12,7 +12,7 @@ EXPERIMENTS = {
     "compare": "One model trained by batch, stochastic and mini-batch gradient descent.",
     "learning_rate": "The cost against the learning rate, where each variant diverges, and the sharpness.",
     "convergence": "Batch descent to the minimum of three costs, beside the rate that theory gives.",
-    "complexity": "Time, operations and memory of both passes against every size, beside theory's.",
+    "complexity": "Time, operations and memory of both passes against every size; nothing is trained.",
     "trajectory": "The paths of the three variants over the contours of a cost.",
     "trace": "One pass of backpropagation over a digit, layer by layer, with autograd's beside it.",
     "sweep": "Many trainings over variants, rates, batch sizes and seeds, in parallel processes.",

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar
 
-from experiments.options import READS, Options
+from experiments.options import CHOSEN, READS, Options
 
 T = TypeVar("T", bound=Options)
 
@@ -31,7 +31,10 @@ def build(kind: type[T], given: Mapping[str, Any]) -> T:
         given.setdefault("data.name", "text")
     elif str(given.get("data.name")).startswith("text"):
         given.setdefault("model.name", "recurrent")
-    options = _build(kind, given, given.get("fast", False), "")
+    # Who names a model or data means these, and none of the costs that an experiment has of its own.
+    if given.keys() & {"model.name", "data.name"}:
+        given.setdefault("problems", (CHOSEN,))
+    options = _build(kind(), given, given.get("fast", False), "")
     options.check()
     return options
 
@@ -72,12 +75,12 @@ def plain(options: Any) -> dict[str, Any]:
     }
 
 
-def _build(kind: Any, given: Mapping[str, Any], fast: bool, prefix: str) -> Any:
-    values, default = {}, kind()
-    for each in fields(kind):
+def _build(default: Any, given: Mapping[str, Any], fast: bool, prefix: str) -> Any:
+    values = {}
+    for each in fields(default):
         name, value, short = prefix + each.name, getattr(default, each.name), each.metadata.get("fast")
         if is_dataclass(value):
-            values[each.name] = _build(type(value), given, fast, f"{name}.")
+            values[each.name] = _build(value, given, fast, f"{name}.")
         else:
             values[each.name] = given.get(name, short if fast and short is not None else value)
-    return kind(**values)
+    return type(default)(**values)

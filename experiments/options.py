@@ -12,19 +12,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-TABLES = ("breast_cancer", "wine", "iris", "diabetes")
+TABLES = ("breast_cancer", "wine", "iris", "diabetes", "serum")
 FETCHED = ("mnist", "cifar10")
 IMAGES = ("digits", *FETCHED)
 DATA = ("digits", *TABLES, "text", *FETCHED)
-SHIPPED = "digits, breast_cancer, wine, iris, diabetes and text ship with what is installed"
+SHIPPED = "digits, breast_cancer, wine, iris, diabetes, serum and text ship with what is installed"
 READS = {
     "linear": ("table", "image"),
+    "slopes": ("table", "image"),
     "perceptron": ("table", "image"),
     "convolution": ("image",),
     "recurrent": ("text",),
     "transformer": ("text",),
 }
 """Which kind of data each model takes."""
+COSTS = ("likelihood", "squares")
+CHOSEN = "chosen"
+"""Among the costs that an experiment has by their names, the one that --model and --data make."""
 ACCELERATORS = ("auto", "cpu", "cuda")
 
 Parse = Callable[[Any], Any]
@@ -160,6 +164,12 @@ class ModelOptions:
     width: int = option(32, whole(1, 10**5), "Units in a hidden layer, channels, or features of a character.")
     depth: int = option(1, whole(1, 100), "Hidden layers, or blocks of a transformer.")
     heads: int = option(4, whole(1, 1000), "Heads of a transformer's attention, which divide the width.")
+    cost: str = option(
+        "likelihood",
+        one_of(COSTS),
+        "Cost: likelihood, or squares also of classes, each 1 in its place.",
+        "NAME",
+    )
 
 
 @dataclass(frozen=True)
@@ -204,22 +214,28 @@ class Options:
 
 
 @dataclass(frozen=True)
-class TrainingOptions(Options):
-    """The options of every experiment that trains a model on data."""
+class LearnerOptions(Options):
+    """The options of every experiment with a model on data."""
 
     model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
-    trainer: TrainerOptions = field(default_factory=TrainerOptions)
 
     def check(self) -> None:
-        """Hold model, data and trainer against each other."""
+        """Hold model and data against each other."""
         name, kind = self.model.name, self.data.kind
         if kind not in READS[name]:
             fitting = listing(model for model, kinds in READS.items() if kind in kinds)
             raise argparse.ArgumentTypeError(
                 f"--model: {name!r} does not read {self.data.name}, which is {kind}; choose {fitting}"
             )
-        if name == "transformer" and self.model.width % self.model.heads:
+        if name == "transformer" and self.model.width and self.model.width % self.model.heads:
             raise argparse.ArgumentTypeError(
                 f"--model.heads: {self.model.heads} does not divide --model.width {self.model.width}"
             )
+
+
+@dataclass(frozen=True)
+class TrainingOptions(LearnerOptions):
+    """The options of every experiment that trains a model on data."""
+
+    trainer: TrainerOptions = field(default_factory=TrainerOptions)

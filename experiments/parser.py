@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import jsonargparse
+import yaml
 
-from experiments.configuration import flat
+from experiments.configuration import build, flat, plain
 from experiments.options import Options, folder, listing
 
 ALIASES = {
@@ -36,9 +37,14 @@ class Parser:
     """
 
     def __init__(self, program: str, description: str, options: Options) -> None:
-        self.program = program
+        self.program, self._kind = program, type(options)
+        # Its own print_config would show what was given beside defaults that do not go with it.
         self._parser = jsonargparse.ArgumentParser(
-            program, description=description, formatter_class=Plain, exit_on_error=False
+            program,
+            description=description,
+            formatter_class=Plain,
+            exit_on_error=False,
+            print_config=None,
         )
         add = self._parser.add_argument
         add(
@@ -56,21 +62,24 @@ class Parser:
             add(f"--{name}", type=about["parse"], default=default, metavar=about["metavar"], help=sentence)
         add("--out", type=folder, default="runs", metavar="DIR", help="Folder that gathers the runs.")
         add("--resume", type=folder, metavar="RUN", help="Continue this run from where it was stopped.")
+        add("--print_config", action="store_true", help="Print the options as a YAML file, and do no more.")
         # The key by which a run's own config.yaml names what it is a run of.
         add("--experiment", type=str, help=argparse.SUPPRESS)
-        self.known = ["--help", "--print_config", *(f"--{action}" for action in self._names())]
+        self.known = ["--help", *(f"--{action}" for action in self._names())]
 
     def read(self, arguments: Sequence[str]) -> dict[str, Any]:
         """Return what was given, by its flat name."""
         known = [*self.known, *ALIASES, "--text"]
         try:
-            # The defaults only where they are to be shown: what was not given must be seen not to be.
-            shown = any(argument.startswith("--print_config") for argument in arguments)
-            given = self._parser.parse_args(rewrite(arguments, known), defaults=shown)
+            # Without the defaults: what was not given must be seen not to be.
+            given = self._parser.parse_args(rewrite(arguments, known), defaults=False)
+            found = {key: value for key, value in given.items() if value is not None}
+            found.pop("config", None)
+            if found.pop("print_config", False):
+                print(yaml.safe_dump(plain(build(self._kind, found)), sort_keys=False), end="")
+                sys.exit(0)
         except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
             self.error(self._reworded(str(error)))
-        found = {key: value for key, value in given.items() if value is not None}
-        found.pop("config", None)
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -80,7 +89,7 @@ class Parser:
         sys.exit(2)
 
     def _names(self) -> list[str]:
-        hidden = ("help", "print_config", "experiment")
+        hidden = ("help", "experiment")
         return [action.dest for action in self._parser._actions if action.dest not in hidden]
 
     def _reworded(self, message: str) -> str:

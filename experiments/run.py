@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from experiments.configuration import build, flat, given_in, plain
-from experiments.options import Options
+from experiments.options import CHOSEN, Options
 
 
 class RunError(Exception):
@@ -52,11 +52,14 @@ class Run:
         if not follower.leads:
             return follower
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        # What none of its problems is made of does not name it.
+        chosen = CHOSEN in getattr(options, "problems", (CHOSEN,))
+        names = [value for name, value, _ in flat(options) if chosen and name.endswith(".name")]
         # Of the data's name, which may hold a path, only what a folder can be called.
-        names = [re.sub(r"\W+", "_", value) for name, value, _ in flat(options) if name.endswith(".name")]
+        own = "-".join([stamp, *(re.sub(r"\W+", "_", name) for name in names)])
         run = None
         try:
-            run = cls(_new_folder(Path(out) / experiment, "-".join([stamp, *names])), options, fresh=True)
+            run = cls(_new_folder(Path(out) / experiment, own), options, fresh=True)
             run.write(
                 "config.yaml", yaml.safe_dump({"experiment": experiment, **plain(options)}, sort_keys=False)
             )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import interrupt
-from experiments.environment import environment
+from experiments.environment import device, environment
 from experiments.page import bare, lead, table
 from experiments.report import say_where, write_events, write_report
 from experiments.run import Run
@@ -63,6 +63,8 @@ class Account:
 def study(run: Run, pieces: Mapping[str, Piece], tell: Callable[[dict[str, Any]], Account]) -> None:
     """Measure the pieces that are not measured yet, and report; a stop reports what there is.
 
+    Of several processes that train together each measures every piece, and the one that leads reports.
+
     Args:
         run: its state keeps the measured pieces.
         pieces: by the names that they are kept under.
@@ -73,9 +75,11 @@ def study(run: Run, pieces: Mapping[str, Piece], tell: Callable[[dict[str, Any]]
     """
     # The models are too small to be worth sharing, and seconds are those of one thread.
     torch.set_num_threads(1)
-    console, state = Console(), run.load_state()
+    console, state = Console(quiet=not run.leads), run.load_state()
     found = state.get("pieces", {})
-    environments = [*state.get("environments", []), environment(run.options.seed, "cpu")]
+    trainer = getattr(run.options, "trainer", None)
+    here = environment(run.options.seed, device(trainer.accelerator) if trainer else "cpu")
+    environments = [*state.get("environments", []), here]
     try:
         with Bar(console, sum(piece.work for piece in pieces.values())) as bar:
             for name, piece in pieces.items():
@@ -99,6 +103,8 @@ def _checked(bar: Bar) -> Progress:
 
 
 def _report(run: Run, console: Console, account: Account, environments: list[dict[str, Any]]) -> None:
+    if not run.leads:
+        return
     run.write_rows("metrics.csv", account.columns, account.metrics)
     for series, curves in account.events.items():
         write_events(run, series, curves)

@@ -11,3 +11,21 @@ def series(parts: Sequence[str]) -> str:
     """
     *others, last = parts
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def cost_of(problem: str) -> str:
+    """Say which cost is meant.
+
+    >>> cost_of("quadratic"), cost_of("linear on wine")
+    ('the quadratic cost', 'the cost of linear on wine')
+    """
+    return f"the cost of {problem}" if " on " in problem else f"the {problem} cost"
+
+
+def heading(text: str) -> str:
+    """Begin with a capital letter, and leave the others as they are.
+
+    >>> heading("the cost of PCA")
+    'The cost of PCA'
+    """
+    return text[:1].upper() + text[1:]

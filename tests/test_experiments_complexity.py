@@ -4,34 +4,68 @@ from dataclasses import asdict
 
 import pytest
 
+from experiments.complexity import counts, predict, words
 from experiments.complexity import measure as complexity
-from experiments.complexity import predict, words
-from torch_backprop import nn
+from experiments.complexity.options import SWEEPS, Options
+from experiments.configuration import build
+from experiments.data.module import Data
+
+WIDTHS = complexity.sizes(Options(), "width")
+DIGITS = Data("digits")
 
 
 def nothing(share, detail):
     pass
 
 
-@pytest.mark.parametrize("sweep", complexity.SWEEPS)
+def passed(size, **given):
+    options = build(Options, given)
+    return complexity.Pass(options, Data(options.data.name), size).timing(1.0, 2.0)
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
 def test_operations_and_bytes_are_those_that_theory_counts(sweep):
-    for size in complexity.SWEEPS[sweep][:3]:
-        timing = complexity.Pass(size).timing(1.0, 2.0)
-        assert predict.flops(size) == (timing.forward_flops, timing.backward_flops)
-        assert predict.held(size) == timing.held
+    for size in complexity.sizes(Options(), sweep)[:3]:
+        timing = complexity.Pass(Options(), DIGITS, size).timing(1.0, 2.0)
+        assert timing.expected == [timing.forward_flops, timing.backward_flops, timing.held]
+
+
+def test_every_model_has_its_sizes_and_theory_counts_those_it_knows():
+    small = complexity.Size(8, 1, 16, 32)
+    for model in ("linear", "convolution", "recurrent", "transformer"):
+        timing = passed(small, **{"model.name": model})
+        known = timing.expected == [timing.forward_flops, timing.backward_flops, timing.held]
+        assert known == (model == "linear")
+        assert timing.backward_flops >= timing.forward_flops > 0
+    assert build(Options, {"model.name": "linear"}).varied == ("batch", "data")
+    # No formula for what the cost of values holds.
+    assert passed(small, **{"data.name": "diabetes"}).expected is None
+
+
+def test_sizes_are_multiples_of_what_is_given():
+    options = build(Options, {"model.name": "transformer", "model.heads": 2, "model.width": 8})
+    assert [size.width for size in complexity.sizes(options, "width")] == [2, 4, 6, 8, 10, 12, 16, 20, 24]
+    assert {size.batch for size in complexity.sizes(build(Options, {"batch_size": 40}), "data")} == {20}
+    # Those of which the data have too few rows go over them again.
+    large = complexity.Size(8, 1, 2000, 2000)
+    assert len(complexity.Pass(Options(), DIGITS, large).batches[0][0]) == 2000
 
 
 def synthetic(a, b, sizes):
     """Timings that follow the law exactly."""
-    counts = [predict.flops(size) for size in sizes]
+    widths = [[64, *[size.width] * size.depth, 10] for size in sizes]
+    known = [
+        (*counts.flops(each, size.rows), counts.held(each, size.batch))
+        for each, size in zip(widths, sizes, strict=True)
+    ]
     return [
-        complexity.Timing(vars(size), 1, *flops, predict.held(size), *(a + b * count for count in flops))
-        for size, flops in zip(sizes, counts, strict=True)
+        complexity.Timing(vars(size), 1, *each, *(a + b * count for count in each[:2]), expected=list(each))
+        for size, each in zip(sizes, known, strict=True)
     ]
 
 
 def test_the_fit_finds_intercept_and_slope_and_predicts_the_rest():
-    timings = synthetic(2e-4, 1e-11, complexity.SWEEPS["width"])
+    timings = synthetic(2e-4, 1e-11, WIDTHS)
     line = predict.fit(predict.halves(timings)[0], "backward")
     assert (line.intercept, line.slope) == (pytest.approx(2e-4), pytest.approx(1e-11))
     assert max(map(abs, predict.misses(timings, "forward"))) < 1e-9
@@ -44,26 +78,22 @@ def test_the_fit_finds_intercept_and_slope_and_predicts_the_rest():
 
 def test_times_too_noisy_for_a_power_give_none():
     # The smallest size takes longest, as it may when something else holds the processor.
-    timings = synthetic(2e-4, 1e-11, complexity.SWEEPS["width"][:3])
+    timings = synthetic(2e-4, 1e-11, WIDTHS[:3])
     timings[0] = complexity.Timing(**{**asdict(timings[0]), "forward": 1.0, "backward": 1.0})
     assert "too noisy to give a power" in words.sweep_line("width", timings)
     assert "grows as the power" not in words.headline({"width": timings})
 
 
 def test_a_prediction_that_misses_is_told():
-    timings = synthetic(2e-4, 1e-11, complexity.SWEEPS["width"])
+    timings = synthetic(2e-4, 1e-11, WIDTHS)
     timings[1] = complexity.Timing(**{**asdict(timings[1]), "forward": 3 * timings[1].forward})
     assert "11 of 12 predicted within 15 per cent" in words.headline({"width": timings})
 
 
-def test_time_is_linear_in_operations():
+def test_time_is_linear_in_operations(monkeypatch):
     # Two sizes as large as these stay apart on any machine: the second has 3.9 times the operations.
-    sizes = [complexity.Size(width=256), complexity.Size(width=512)]
-    small, large = complexity.measure(sizes, 4, 0, nothing)
+    sizes = [complexity.Size(width, 3, 256, 256) for width in (256, 512)]
+    monkeypatch.setattr(complexity, "sizes", lambda options, sweep: sizes)
+    small, large = complexity.measure(Options(rounds=4), "width", nothing)
     assert 2 < large.forward / small.forward < 8
     assert 1.2 < large.backward / large.forward < 3
-
-
-def test_layers_of_a_complexity_model_are_ours():
-    model = complexity.perceptron(64, complexity.Size(width=8, depth=2))
-    assert [type(layer) for layer in model.children()] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]

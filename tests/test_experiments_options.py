@@ -17,7 +17,7 @@ BAD = [
     (["--text", "nowhere.txt"], "--data: 'nowhere.txt'", "no file"),
     (["--data", "openml:"], "--data: 'openml:'", "openml:NAME"),
     (["--model", "recurrent", "--data", "digits"], "--model: 'recurrent'", "convolution"),
-    (["--model", "convolution", "--data=iris"], "--model: 'convolution'", "linear or perceptron"),
+    (["--model", "convolution", "--data=iris"], "--model: 'convolution'", "linear, slopes or perceptron"),
     (["--model", "transformer", "--model.heads", "5"], "--model.heads: 5", "--model.width 32"),
     (["--model.width", "0"], "--model.width: '0'", "from 1"),
     (["--updates", "5", "--seconds", "1"], "--seconds", "one budget"),
@@ -153,6 +153,17 @@ def test_print_config_is_a_configuration(capsys, tmp_path):
     (tmp_path / "c.yaml").write_text(text)
     given = Parser("p", "d", Options()).read(["--config", str(tmp_path / "c.yaml")])
     assert configuration.build(Options, given) == Options(epochs=5)
+
+
+def test_print_config_is_of_what_would_be_run(capsys):
+    for arguments, group, name in (
+        (["convergence", "--data", "wine"], "problems", ["chosen"]),
+        (["compare", "--model", "recurrent"], "data", "text"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main([*arguments, "--print_config"])
+        found = yaml.safe_load(capsys.readouterr().out)[group]
+        assert (found["name"] if isinstance(found, dict) else found) == name
 
 
 def test_unknown_experiment(capsys):

@@ -64,6 +64,39 @@ def test_two_processes_make_the_updates_of_one() -> None:
         assert len(list(csv.DictReader(file))) == sum(len(each["points"]) for each in two.values())
 
 
+THEORY = {
+    # At a rate of 30 mini-batch descent diverges, and all processes go on to the next rate.
+    "learning_rate": ["--updates", "12", "--lowest", "0.1", "--highest", "30", "--per_decade", "1"],
+    "convergence": ["--updates", "40"],
+    "trajectory": ["--epochs", "1", "--points", "10", "--grid", "10", "--batch_size", "64"],
+}
+
+
+@pytest.mark.parametrize("name", THEORY)
+def test_two_processes_come_to_the_figures_of_one(name: str) -> None:
+    options = [name, "--problems", "quadratic", "--accelerator", "cpu", *THEORY[name]]
+    if name == "learning_rate":
+        options += ["--variants", "batch,mini-batch", "--repeats", "1"]
+    assert cli.main([*options, "--out", "one"]) == 0
+    assert cli.main([*options, "--out", "two", "--trainer.strategy", "ddp", "--trainer.devices", "2"]) == 0
+    tables = []
+    for out in ("one", "two"):
+        (folder,) = Path(out, name).iterdir()
+        assert (folder / "report.html").exists()
+        with (folder / "metrics.csv").open() as file:
+            tables.append(list(csv.DictReader(file)))
+    assert (folder / "process-1.txt").read_text() == ""
+    assert len(tables[0]) == len(tables[1]) > 5
+    for one, two in zip(*tables, strict=True):
+        for key, value in one.items():
+            expected = pytest.approx(float(value), rel=1e-9, abs=1e-12) if _number(value) else value
+            assert (float(two[key]) if _number(value) else two[key]) == expected
+
+
+def _number(text: str) -> bool:
+    return text not in ("", "quadratic", "batch", "stochastic", "mini-batch")
+
+
 def test_the_order_is_dealt_out_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     def served(rank: int, count: int) -> list[list[int]]:
         monkeypatch.setattr(module, "place", lambda: (rank, count))

@@ -7,79 +7,99 @@ import pytest
 import torch
 
 from experiments import catalogue, cli, interrupt
-from experiments.complexity import measure as complexity
-from experiments.complexity import options as complexity_options
-from experiments.complexity import words as complexity_words
+from experiments.configuration import build
 from experiments.convergence import measure as convergence
-from experiments.convergence import options as convergence_options
-from experiments.learning_rate import measure as rates
-from experiments.learning_rate import options as rates_options
+from experiments.options import CHOSEN, READS
+from experiments.run import RunError
 from experiments.study import Account, Piece, study
-from experiments.theory.curvature import Surface, minimum
-from experiments.theory.problem import digits_perceptron, least_squares, logistic_regression, perceptron
-from experiments.theory.variants import VARIANTS, descend, group, optimizer
-from experiments.trajectory import measure as trajectory
-from experiments.trajectory import options as trajectory_options
+from experiments.theory.curvature import minimum
+from experiments.theory.problem import Problem
 
-NAMES = ("convergence", "learning_rate", "complexity", "trajectory")
+TRAINING = ("convergence", "learning_rate", "trajectory")
+NAMES = (*TRAINING, "complexity")
 
 
 pytestmark = pytest.mark.usefixtures("signals")
 
 
-@pytest.mark.parametrize("make", [least_squares, logistic_regression, perceptron, digits_perceptron])
-def test_layers_are_hand_derived_and_the_start_follows_the_seed(make):
-    problem = make(3)
-    layers = [layer for layer in (*problem.model.modules(), problem.loss) if not list(layer.children())]
+def problem(name, experiment="convergence", decay=0.0, **given):
+    return Problem.of(build(catalogue.options_of(experiment), given), name, decay)
+
+
+PROBLEMS = [
+    (experiment, name) for experiment in TRAINING for name in catalogue.options_of(experiment)().problems
+]
+
+
+@pytest.mark.parametrize(("experiment", "name"), PROBLEMS)
+def test_layers_are_hand_derived_and_the_start_follows_the_seed(experiment, name):
+    learner = problem(name, experiment, seed=3).learner()
+    layers = [learner.cost, *(layer for layer in learner.network.modules() if not list(layer.children()))]
     assert all(type(layer).__module__.startswith("torch_backprop.") for layer in layers)
-    start = Surface(problem).point()
-    assert torch.equal(start, Surface(make(3)).point())
-    assert not torch.equal(start, Surface(make(4)).point())
+
+    def start(seed):
+        other = problem(name, experiment, seed=seed)
+        return other.surface(other.learner()).point()
+
+    assert torch.equal(start(3), start(3))
+    assert not torch.equal(start(3), start(4))
 
 
 def test_the_quadratic_has_the_hessian_of_least_squares():
-    problem = least_squares()
-    x = problem.x * 2**0.5
-    torch.testing.assert_close(Surface(problem).hessian(Surface(problem).point()), x.T @ x / len(x))
+    quadratic = problem("quadratic")
+    assert quadratic.quadratic
+    surface = quadratic.surface(quadratic.learner())
+    x = torch.cat([quadratic.rows.x, torch.ones_like(quadratic.rows.x[:, :1])], dim=1)
+    torch.testing.assert_close(surface.hessian(surface.point()), 2 * x.T @ x / len(x))
 
 
 def test_newton_finds_the_minimum_of_least_squares_and_knows_where_it_cannot():
-    problem = least_squares()
-    surface = Surface(problem)
+    quadratic = problem("quadratic")
+    surface = quadratic.surface(quadratic.learner())
     found = minimum(surface, surface.point())
     assert found is not None
-    exact = torch.linalg.lstsq(problem.x, problem.y).solution[:, 0]
-    torch.testing.assert_close(found, exact)
+    x = torch.cat([quadratic.rows.x, torch.ones_like(quadratic.rows.x[:, :1])], dim=1)
+    torch.testing.assert_close(found, torch.linalg.lstsq(x, quadratic.rows.y).solution[:, 0])
     # At its start the perceptron's cost curves down along some direction.
-    other = Surface(perceptron())
-    assert minimum(other, other.point()) is None
+    other = problem("perceptron")
+    assert minimum(other.surface(other.learner()), other.surface(other.learner()).point()) is None
 
 
-def test_a_surface_is_the_objective_and_moves_the_model():
-    problem = logistic_regression()
-    surface = Surface(problem)
-    assert surface.at(surface.point()).item() == pytest.approx(problem.objective(), rel=1e-12)
-    before = problem.objective()
-    surface.move(surface.point() - 0.1 * surface.gradient(surface.point()))
-    assert problem.objective() < before
+def test_a_surface_is_the_cost_with_its_penalty():
+    logistic = problem("logistic-regression", decay=0.1)
+    learner = logistic.learner()
+    surface = logistic.surface(learner)
+    cost = learner.measure(logistic.rows.x, logistic.rows.y)[0]
+    penalty = sum(theta.square().sum().item() for theta in learner.parameters()) / 20
+    assert surface.here() == pytest.approx(cost + penalty, rel=1e-12)
+    assert surface.at(surface.point() - 0.1 * surface.gradient(surface.point())) < surface.here()
 
 
-@pytest.mark.parametrize(("variant", "updates"), [("batch", 2), ("mini-batch", 27), ("stochastic", 884)])
-def test_each_variant_makes_its_own_number_of_updates(variant, updates):
-    problem = least_squares()
-    descent = optimizer(variant, problem, 1e-3, 32)
-    assert group(variant, problem, 32) * updates <= 884
-    assert all(cost > 0 for cost in descend(problem, descent, 884 - 884 % group(variant, problem, 32), 0))
-    assert descent.updates == updates
+def test_squares_of_classes_are_those_of_their_vectors():
+    learner = problem("perceptron", "learning_rate").learner()
+    rows = problem("perceptron", "learning_rate").rows
+    vectors = torch.eye(10, dtype=torch.float64)[rows.y]
+    assert learner.mean_cost(rows.x, rows.y).item() == pytest.approx(
+        (learner(rows.x) - vectors).square().mean().item(), rel=1e-12
+    )
 
 
-def test_names_on_the_command_line_exist():
-    assert set(convergence_options.PROBLEMS) == set(convergence.PROBLEMS)
-    assert set(rates_options.PROBLEMS) == set(rates.PROBLEMS)
-    assert set(rates_options.VARIANTS) == set(VARIANTS)
-    assert set(complexity_options.SWEEPS) == set(complexity.SWEEPS) == set(complexity_words.AXES)
-    assert set(trajectory_options.PROBLEMS) == set(trajectory.PROBLEMS) == set(trajectory.SHARES)
-    assert set(NAMES) <= set(catalogue.EXPERIMENTS)
+def test_a_cost_without_curvature_has_no_bound(monkeypatch):
+    monkeypatch.setattr("torch_backprop.optim.BatchGD.largest_stable_lr", lambda *_, **__: torch.inf)
+    quadratic = problem("quadratic")
+    with pytest.raises(RunError, match="--seed: 0: quadratic has no curvature"):
+        quadratic.bound(quadratic.learner())
+
+
+@pytest.mark.parametrize("name", TRAINING)
+def test_named_models_and_data_are_the_only_problem_unless_told_otherwise(name):
+    kind = catalogue.options_of(name)
+    assert all(model in READS for model, _ in kind.OWN.values())
+    assert build(kind, {}).problems == tuple(kind.OWN)
+    assert build(kind, {"data.name": "wine"}).problems == (CHOSEN,)
+    both = build(kind, {"problems": ("quadratic", CHOSEN), "model.name": "recurrent"})
+    assert both.named(CHOSEN)[1].name == "text"
+    assert both.named("quadratic")[0].width == kind().model.width
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,7 +129,18 @@ def test_a_fast_run_leaves_everything_that_is_promised(name, tmp_path, capsys):
     ("arguments", "words"),
     [
         (["convergence", "--rate", "1.5"], "--rate: '1.5'"),
-        (["convergence", "--problems", "cubic"], "quadratic, logistic-regression or perceptron"),
+        (["convergence", "--problems", "cubic"], "quadratic, logistic-regression, perceptron or chosen"),
+        (
+            ["convergence", "--problems", "quadratic", "--data", "wine"],
+            "--data: 'wine' is in none of --problems",
+        ),
+        (
+            ["convergence", "--model", "convolution", "--data", "iris"],
+            "--model: 'convolution' does not read iris",
+        ),
+        (["trajectory", "--lr", "sgd=1"], "--lr: 'sgd' is unknown; choose batch, stochastic or mini-batch"),
+        (["complexity", "--model", "linear", "--sweeps", "depth"], "--sweeps: 'depth' changes nothing"),
+        (["complexity", "--trainer.devices", "2"], "--trainer.devices: no such option"),
         (["learning_rate", "--lowest", "5", "--highest", "1"], "--lowest: 5 is not below --highest"),
         (["complexity", "--sweeps", "height"], "width, depth, parameters, batch or data"),
         (["trajectory", "--grid", "3"], "from 10 to 500"),
@@ -131,17 +162,17 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("death", [interrupt.Interrupted, Killed])
 def test_a_stop_between_pieces_resumes_to_the_same_figures(death, tmp_path, monkeypatch, capsys):
-    options = ["--problems", "quadratic,logistic-regression", "--tol", "1e-4"]
+    options = ["--problems", "quadratic,logistic-regression", "--updates", "30"]
     assert cli.main(["convergence", *options, "--out", str(tmp_path / "whole")]) == 0
     whole = next((tmp_path / "whole/convergence").iterdir())
     measured = []
     measure = convergence.measure
 
-    def stop_at_second(name, *rest):
-        measured.append(name)
+    def stop_at_second(run, problem, progress):
+        measured.append(problem.name)
         if len(measured) == 2:
             raise death
-        return measure(name, *rest)
+        return measure(run, problem, progress)
 
     monkeypatch.setattr("experiments.convergence.experiment.measure", stop_at_second)
     if death is Killed:

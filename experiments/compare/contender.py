@@ -47,6 +47,11 @@ class Contender:
             return partial(MiniBatchGD, lr=lr, batch_size=int(self.size))
         return partial({"batch": BatchGD, "stochastic": StochasticGD}[self.variant], lr=lr)
 
+    def seen(self, updates: int, examples: int) -> int:
+        """Return how many examples so many updates see, in passes over `examples`."""
+        passes, rest = divmod(updates, math.ceil(examples / self.group(examples)))
+        return passes * examples + rest * self.group(examples)
+
     def budget(self, options: Options, examples: int) -> int | None:
         """Return how many examples the budget lets it see, in whole groups; None if time alone is the limit.
 
@@ -64,8 +69,7 @@ class Contender:
         if unit == "epochs":
             return int(amount) * examples
         if unit == "updates":
-            passes, rest = divmod(int(amount), math.ceil(examples / group))
-            return passes * examples + rest * group
+            return self.seen(int(amount), examples)
         # A pass is cut off between two groups, so that no update is made from less than a whole one.
         passes, rest = divmod(int(amount), examples)
         found = passes * examples + rest // group * group

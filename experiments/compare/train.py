@@ -1,23 +1,21 @@
 """One training from start to end, or from a checkpoint to the end, by Lightning."""
 
 import math
-import sys
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from experiments.compare.contender import Contender
 from experiments.compare.measurement import Limit, Measurement, Outcome, Progress
 from experiments.compare.options import Options
 from experiments.data.module import Data
-from experiments.environment import device, quiet
+from experiments.environment import quiet
 from experiments.model.learner import Diverged, Learner
-from experiments.run import Run, replacing, set_aside
+from experiments.run import Run
+from experiments.training import keep, trainer_of, usable
 from torch_backprop.optim.processes import OtherProcessError, gather, place
 
 
@@ -36,40 +34,26 @@ class Leg:
     limit: Limit
     events: bool = False
 
+    def began(self, callbacks: dict[str, Any]) -> bool:
+        """Whether a checkpoint's callbacks are those of this training."""
+        outcome = callbacks["Measurement"]["outcome"]
+        return (outcome["name"], outcome["lr"], outcome["seed"]) == (self.contender.name, self.lr, self.seed)
+
 
 def train(leg: Leg, data: Data, run: Run, outcome: Outcome, progress: Progress) -> None:
     """Train one model into `outcome`, which is up to date also when this is interrupted.
 
     Starts from the leg's checkpoint if there is one, and leaves one at the end.
     """
-    checkpoint, learner = run.checkpoint(leg.name), learner_for(run.options, data, leg.seed)
+    learner, checkpoint = learner_for(run.options, data, leg.seed), run.checkpoint(leg.name)
     learner.descend = leg.contender.optimizer(leg.lr)
-    start = _usable(checkpoint, leg, learner)
-
-    def keep(trainer: Trainer) -> None:
-        # Every process takes part, and the one that leads writes.
-        with replacing(checkpoint) if run.leads else nullcontext(checkpoint) as path:
-            trainer.save_checkpoint(path)
-
+    start = usable(run, leg.name, learner, leg.began)
     # The data module is shared by all trainings; its digests, its limit and its seed are not.
     data.order.begin(leg.seed, leg.limit.examples)
     epochs = math.ceil(leg.limit.examples / data.order.examples) if leg.limit.examples else -1
+    measurement = Measurement(outcome, data, leg.limit, progress, partial(keep, run, leg.name))
     with quiet():
-        trainer = Trainer(
-            **asdict(run.options.trainer),
-            deterministic="warn" if device(run.options.trainer.accelerator) == "cuda" else None,
-            max_epochs=epochs,
-            # The order deals the rows out to the processes itself.
-            use_distributed_sampler=False,
-            # Measurement validates after chosen updates, which Lightning's own loop cannot.
-            limit_val_batches=0,
-            logger=_logger(leg, run, start),
-            # Lightning counts loader batches; Measurement logs by examples seen.
-            log_every_n_steps=0,
-            callbacks=[Measurement(outcome, data, leg.limit, progress, keep)],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = trainer_of(run, epochs, [measurement], _logger(leg, run, start))
         try:
             trainer.fit(learner, datamodule=data, ckpt_path=str(checkpoint) if start else None)
             outcome.score = trainer.test(learner, datamodule=data, verbose=False)[0]["test/score"]
@@ -93,27 +77,6 @@ def _last_finite(outcome: Outcome, stop: Exception) -> int:
     # A process that failed otherwise is not here to be asked, and its end becomes that of the others.
     found = max(gather(own + 1, torch.device("cpu"))) - 1
     return found if found >= 0 else outcome.points[-1]["updates"]
-
-
-def _usable(checkpoint: Path, leg: Leg, learner: Learner) -> dict[str, Any] | None:
-    """Return a checkpoint of this very training; what is no such thing is set aside, and said."""
-    if not checkpoint.exists():
-        return None
-    try:
-        found = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        outcome, shapes = found["callbacks"]["Measurement"]["outcome"], found["state_dict"]
-        mine = {name: values.shape for name, values in learner.state_dict().items()}
-        same = (outcome["name"], outcome["lr"], outcome["seed"]) == (leg.contender.name, leg.lr, leg.seed)
-        if same and mine == {name: values.shape for name, values in shapes.items()}:
-            return found
-        why = "is of another training"
-    # Unpickling what is no checkpoint can raise anything at all.
-    except Exception as error:
-        why = f"cannot be read ({type(error).__name__})"
-    sys.stderr.write(
-        f"{checkpoint.name} {why}: kept as {set_aside(checkpoint).name}; {leg.name} starts anew.\n"
-    )
-    return None
 
 
 def _logger(leg: Leg, run: Run, start: dict[str, Any] | None) -> TensorBoardLogger | bool:

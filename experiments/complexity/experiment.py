@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from experiments.complexity import figures, words
-from experiments.complexity.measure import FAST, SWEEPS, Timing, measure
+from experiments.complexity.measure import Timing, measure
 from experiments.complexity.options import Options
 from experiments.complexity.predict import PASSES, fit, halves, misses
 from experiments.page import grid, legend, name, section
@@ -23,7 +23,7 @@ def main(run: Run) -> None:
     options = run.options
     pieces = {
         sweep: Piece(f"time against {words.AXES[sweep][1]}", 1.0, partial(_measure, options, sweep))
-        for sweep in options.sweeps
+        for sweep in options.varied
     }
     study(run, pieces, partial(account, options))
 
@@ -31,7 +31,7 @@ def main(run: Run) -> None:
 def account(options: Options, found: dict[str, Any]) -> Account:
     """Tell what was measured."""
     sweeps = {
-        sweep: [Timing(**timing) for timing in found[sweep]] for sweep in options.sweeps if sweep in found
+        sweep: [Timing(**timing) for timing in found[sweep]] for sweep in options.varied if sweep in found
     }
     metrics = [
         {"sweep": sweep, **timing.size, **{key: getattr(timing, key) for key in MEASURED}}
@@ -41,7 +41,8 @@ def account(options: Options, found: dict[str, Any]) -> Account:
     sections = [_overview(sweeps), *(_section(sweep, timings) for sweep, timings in sweeps.items())]
     return Account(
         "What a pass costs",
-        f"perceptrons on digits · fastest of {options.rounds} rounds · one thread · seed {options.seed}",
+        f"{options.model.name} on {options.data.name} · fastest of {options.rounds} rounds"
+        f" · one thread · seed {options.seed}",
         words.headline(sweeps) if sweeps else "",
         HEADS,
         [_row(sweep, timings, which) for sweep, timings in sweeps.items() for which in PASSES],
@@ -53,8 +54,7 @@ def account(options: Options, found: dict[str, Any]) -> Account:
 
 
 def _measure(options: Options, sweep: str, progress: Progress) -> list[dict[str, Any]]:
-    sizes = (FAST if options.fast else SWEEPS)[sweep]
-    return [asdict(timing) for timing in measure(sizes, options.rounds, options.seed, progress)]
+    return [asdict(timing) for timing in measure(options, sweep, progress)]
 
 
 def _overview(sweeps: dict[str, list[Timing]]) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from experiments.complexity.measure import Size, Timing
-from experiments.complexity.predict import PASSES, counted, fit, halves, held
+from experiments.complexity.measure import Timing
+from experiments.complexity.predict import PASSES, counted, fit, halves
 from experiments.complexity.words import AXES, WITHIN, place
 from experiments.figure import GRID, INK, SERIES, SOFT, scale, sketch
 
@@ -37,8 +37,9 @@ def kilobytes(sweep: str, timings: Sequence[Timing]) -> str:
     with sketch(f"bytes held against {AXES[sweep][1]}", 4.4, 3.2) as drawing:
         axes = drawing.axes[0]
         x = [place(sweep, timing) for timing in timings]
-        theory = [held(Size(**timing.size)) / 1e3 for timing in timings]
-        axes.plot(x, theory, label="theory", **DASHED)
+        theory = [timing.expected[2] / 1e3 for timing in timings if timing.expected]
+        if theory:
+            axes.plot(x, theory, label="theory", **DASHED)
         measured = [timing.held / 1e3 for timing in timings]
         axes.plot(x, measured, "s", color=SERIES[2], markersize=6, label="measured")
         scale(axes, True, True)

@@ -1,4 +1,4 @@
-r"""What theory predicts: operations and bytes exactly, seconds by t = a + b FLOPs.
+"""What theory predicts of the seconds: t = a + b FLOPs.
 
 The intercept a is what the calls themselves cost, whatever the sizes; 1/b is the speed of the arithmetic. The
 line is fitted to every second size of a sweep, and held against the others.
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from experiments.complexity.measure import CLASSES, Size, Timing
+from experiments.complexity.measure import Timing
 
-FEATURES = 64
 PASSES = ("forward", "backward")
 
 
@@ -26,27 +25,6 @@ class Fit:
     def __call__(self, flops: float) -> float:
         """Return the seconds predicted for so many operations."""
         return self.intercept + self.slope * flops
-
-
-def flops(size: Size) -> tuple[int, int]:
-    """Return the operations of the forward and of the backward pass over all rows.
-
-    >>> flops(Size(width=256, depth=3, rows=256))
-    (76808192, 145227776)
-    """
-    width = size.width
-    first = 2 * size.rows * FEATURES * width
-    forward = first + 2 * size.rows * width * ((size.depth - 1) * width + CLASSES)
-    return forward, 2 * forward - first
-
-
-def held(size: Size) -> int:
-    """Return the bytes that the forward pass of one batch holds.
-
-    >>> held(Size(width=256, depth=3, batch=256))
-    864256
-    """
-    return size.batch * (4 * (FEATURES + size.depth * size.width + CLASSES) + 8)
 
 
 def fit(timings: Sequence[Timing], which: str) -> Fit:

@@ -8,8 +8,11 @@ from experiments.convergence import figures, words
 from experiments.convergence.measure import Course, measure
 from experiments.convergence.options import Options
 from experiments.page import grid, section
+from experiments.processes import together
 from experiments.run import Run
 from experiments.study import Account, Piece, Progress, study
+from experiments.theory.problem import Problem
+from experiments.words import heading
 
 COLUMNS = ("problem", "updates", "gap", "gradient_norm")
 HEADS = ("cost", "rate", "theory per update", "measured", "condition", "updates", "over the minimum")
@@ -17,9 +20,10 @@ HEADS = ("cost", "rate", "theory per update", "measured", "condition", "updates"
 
 def main(run: Run) -> None:
     """Run the experiment, and report whatever it has come to."""
-    options = run.options
-    pieces = {name: Piece(name, 1.0, partial(_measure, options, name)) for name in options.problems}
-    study(run, pieces, partial(account, options))
+    problems = [Problem.of(run.options, name, run.options.decay) for name in run.options.problems]
+    pieces = {each.name: Piece(each.title, 1.0, partial(_measure, run, each)) for each in problems}
+    with together("convergence", run):
+        study(run, pieces, partial(account, run.options))
 
 
 def account(options: Options, found: dict[str, Any]) -> Account:
@@ -32,8 +36,9 @@ def account(options: Options, found: dict[str, Any]) -> Account:
     ]
     return Account(
         "To the bottom",
-        f"batch descent · rate {options.rate:g} of 2/λₘₐₓ · tolerance {options.tol:g} · seed {options.seed}",
-        words.headline(courses),
+        f"batch descent · rate {options.rate:g} of 2/λₘₐₓ · decay {options.decay:g}"
+        f" · tolerance {options.tol:g} · seed {options.seed}",
+        words.headline(courses) if courses else "",
         HEADS,
         [_row(course) for course in courses],
         [_section(course) for course in courses],
@@ -43,21 +48,20 @@ def account(options: Options, found: dict[str, Any]) -> Account:
     )
 
 
-def _measure(options: Options, name: str, progress: Progress) -> dict[str, Any]:
-    return asdict(measure(name, options.rate, options.tol, options.updates, options.seed, progress))
+def _measure(run: Run, problem: Problem, progress: Progress) -> dict[str, Any]:
+    return asdict(measure(run, problem, progress))
 
 
 def _section(course: Course) -> str:
     text = f"{words.course_line(course)} {words.stop_line(course)}"
-    title = course.problem.replace("-", " ").capitalize()
-    return section(title, text, grid([figures.heights(course), figures.norms(course)]))
+    return section(heading(course.problem), text, grid([figures.heights(course), figures.norms(course)]))
 
 
 def _row(course: Course) -> list[str]:
     numbers = (f"{course.theoretical:.6f}", f"{course.measured:.6f}", f"{course.condition:,.0f}")
     known = ["–" if text == "nan" else text for text in numbers]
     end = f"{course.stop.updates:,}", f"{course.stop.gap:.1e}"
-    return [course.problem.replace("-", " "), f"{course.lr:.3g}", *known, *end]
+    return [course.problem, f"{course.lr:.3g}", *known, *end]
 
 
 def _events(course: Course) -> dict[str, list[tuple[int, float]]]:

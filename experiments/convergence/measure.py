@@ -9,28 +9,30 @@ quadratic near its minimum, and there the slowest direction alone is left.
 """
 
 import math
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from experiments.model.learner import Learner
+from experiments.run import Run
 from experiments.study import Progress
 from experiments.theory.curvature import Surface, minimum
-from experiments.theory.problem import Problem, least_squares, logistic_regression, perceptron
+from experiments.theory.problem import Problem
+from experiments.training import Notes, Training
+from torch_backprop.lightning import StopWhenConverged
 from torch_backprop.optim import BatchGD
 
-PROBLEMS: dict[str, Callable[[int], Problem]] = {
-    "quadratic": least_squares,
-    "logistic-regression": logistic_regression,
-    "perceptron": perceptron,
-}
 DEFAULT_TOL, PATIENCE = 1e-4, 5
 # The share of the run, at its end, over which the slope is measured: the fast directions have died out.
 TAIL = 1 / 3
 POINTS = 300
+# Of more parameters than these all second derivatives are too many, and no minimum is looked for.
+MOST_PARAMETERS = 1000
+# Updates that lead from where a descent stopped to where Newton's method finds the minimum, and how often.
+FARTHER, TRIES = 1000, 20
 
 
 @dataclass
@@ -49,7 +51,8 @@ class Course:
     """One descent.
 
     Attributes:
-        problem: its name.
+        problem: its title.
+        parameters: how many it has.
         lr: the learning rate of every update.
         bound: 2 / lambda_max at the start.
         least: the smallest eigenvalue of the Hessian at the minimum.
@@ -65,6 +68,7 @@ class Course:
     """
 
     problem: str
+    parameters: int
     lr: float
     bound: float
     least: float | None
@@ -95,30 +99,44 @@ class Course:
         return cls(**{**kept, "stop": Stop(**kept["stop"]), "early": Stop(**kept["early"])})
 
 
-def measure(name: str, share: float, tol: float, most: int, seed: int, progress: Progress) -> Course:
-    """Descend on one problem of `PROBLEMS`.
+class Descended(Notes):
+    """Notes the objective and the 2-norm of its gradient before each update of batch descent."""
 
-    Args:
-        name: the problem.
-        share: the learning rate over the bound 2 / lambda_max at the start.
-        tol: as of BatchGD.
-        most: the largest number of updates.
-        seed: of the initial parameters.
-        progress: told the share of `most` that is done, and the state in words.
-    """
-    problem = PROBLEMS[name](seed)
-    start = Surface(problem).point()
-    bound = _optimizer(problem, 1.0, tol).largest_stable_lr(problem.cost, [(problem.x, problem.y)])
-    lr, end = share * bound, problem.fresh()
-    early = _descend(problem.fresh(), lr, DEFAULT_TOL, most, lambda *_: None)[0]
-    stop, costs, norms = _descend(end, lr, tol, most, progress)
-    course = Course(name, lr, bound, None, None, stop, early, thinned(len(costs), POINTS))
-    floor = min(costs)
-    found = _minimum(end, lr)
+    def __init__(self, learner: Learner, decay: float) -> None:
+        super().__init__()
+        self.learner, self.decay = learner, decay
+
+    def begin(self) -> None:
+        """Note the start, whose cost the first update knows."""
+        self.kept = {"costs": [], "norms": [], "penalty": self._penalty()}
+
+    def see(self, optimizer: BatchGD) -> None:
+        """Note what an update has found, and the penalty for the next."""
+        self.kept["costs"].append(optimizer.cost + self.kept["penalty"])
+        self.kept["norms"].append(optimizer.gradient_norm)
+        if optimizer.converged:
+            self.kept["stalled"] = optimizer.state_dict()["descent"]["stalled"]
+        self.kept["penalty"] = self._penalty()
+
+    @torch.no_grad()
+    def _penalty(self) -> float:
+        return self.decay / 2 * sum(theta.square().sum().item() for theta in self.learner.parameters())
+
+
+def measure(run: Run, problem: Problem, progress: Progress) -> Course:
+    """Descend on a problem, and hold its course against what the Hessian at the minimum says of it."""
+    options, learner = run.options, problem.learner()
+    bound, start = problem.bound(learner), problem.surface(learner).point()
+    lr = options.rate * bound
+    early = descended(run, problem, problem.learner(), lr, DEFAULT_TOL, progress)[0]
+    stop, costs, norms = descended(run, problem, learner, lr, options.tol, progress)
+    updates = thinned(len(costs), POINTS)
+    course = Course(problem.title, len(start), lr, bound, None, None, stop, early, updates)
+    floor, found = min(costs), _minimum(problem.surface(learner), lr)
     if found is not None:
         lowest, floor, curvature = found
         course.least, course.most = curvature[0][[0, -1]].tolist()
-        if name == "quadratic":
+        if problem.quadratic:
             course.law = quadratic_law(curvature, start - lowest, lr, course.updates)
     for each in (early, stop):
         each.gap -= floor
@@ -128,16 +146,40 @@ def measure(name: str, share: float, tol: float, most: int, seed: int, progress:
     return course
 
 
-def _minimum(problem: Problem, lr: float) -> tuple[Tensor, float, tuple[Tensor, Tensor]] | None:
+def descended(
+    run: Run, problem: Problem, learner: Learner, lr: float, tol: float, progress: Progress
+) -> tuple[Stop, list[float], list[float]]:
+    """Return where it stopped, its `gap` the cost itself, and cost and gradient norm before each update."""
+    settings: dict[str, Any] = {"tol": tol, "n_iter_no_change": PATIENCE, "weight_decay": problem.decay}
+    learner.descend = partial(BatchGD, lr=lr, **settings)
+    notes, most = Descended(learner, problem.decay), run.options.updates
+    examples = most * problem.data.order.examples
+    training = Training(f"{problem.name}-{tol:g}", learner, problem.data, problem.seed, examples)
+    finite = training.fit(run, notes, progress, [StopWhenConverged()])
+    costs, norms = notes.kept["costs"], notes.kept["norms"]
+    reason = _reason(notes.kept.get("stalled"), most) if finite else "the cost was no finite number any more"
+    return Stop(tol, len(costs), costs[-1], norms[-1], reason), costs, norms
+
+
+def _reason(stalled: int | None, most: int) -> str:
+    if stalled is None:
+        return f"the budget of {most:,} updates was spent"
+    if stalled >= PATIENCE:
+        return f"the cost fell by less than the tolerance in {PATIENCE} updates in a row"
+    return "no element of the gradient was larger than the tolerance"
+
+
+def _minimum(surface: Surface, lr: float) -> tuple[Tensor, float, tuple[Tensor, Tensor]] | None:
     """Return the minimum that the descent leads to, the cost there, and the Hessian's spectrum."""
-    # Stopped early it may not be near enough for Newton's method: it goes on, unseen.
-    for _ in range(5):
-        surface = Surface(problem)
-        lowest = minimum(surface, surface.point())
+    theta = surface.point()
+    for _ in range(TRIES if len(theta) <= MOST_PARAMETERS else 0):
+        lowest = minimum(surface, theta)
         if lowest is not None:
             eigenvalues, eigenvectors = torch.linalg.eigh(surface.hessian(lowest))
             return lowest, surface.at(lowest).item(), (eigenvalues, eigenvectors)
-        _descend(problem, lr, 1e-13, 5000, lambda *_: None)
+        # Stopped early it may not be near enough for Newton's method.
+        for _ in range(FARTHER):
+            theta = theta - lr * surface.gradient(theta)
     return None
 
 
@@ -182,37 +224,3 @@ def thinned(number: int, most: int) -> list[int]:
     even = torch.linspace(0, number - 1, min(most, number)).round().int()
     dense = torch.logspace(0, math.log10(max(number - 1, 1)), min(most, number)).round().int()
     return sorted({0, *even.tolist(), *dense.tolist()} & set(range(number)))
-
-
-def _optimizer(problem: Problem, lr: float, tol: float) -> BatchGD:
-    settings: dict[str, Any] = {"tol": tol, "n_iter_no_change": PATIENCE, "weight_decay": problem.decay}
-    return BatchGD(problem.model.parameters(), lr=lr, **settings)
-
-
-def _descend(
-    problem: Problem, lr: float, tol: float, most: int, progress: Progress
-) -> tuple[Stop, list[float], list[float]]:
-    """Return where it stopped, its `gap` the cost itself, and cost and gradient norm before each update."""
-    optimizer = _optimizer(problem, lr, tol)
-    costs: list[float] = []
-    norms: list[float] = []
-    with warnings.catch_warnings():
-        # At the edge of stability it may; the figure shows it.
-        warnings.filterwarnings("ignore", "The objective rose")
-        while not optimizer.converged and optimizer.updates < most:
-            penalty = problem.penalty()
-            for x, y in optimizer.epoch([(problem.x, problem.y)]):
-                optimizer.step(problem.cost, x, y)
-            costs.append(optimizer.cost + penalty)
-            norms.append(optimizer.gradient_norm)
-            if optimizer.updates % 100 == 0:
-                progress(optimizer.updates / most, f"cost {costs[-1]:.4g}")
-    return Stop(tol, optimizer.updates, costs[-1], norms[-1], _reason(optimizer, most)), costs, norms
-
-
-def _reason(optimizer: BatchGD, most: int) -> str:
-    if not optimizer.converged:
-        return f"the budget of {most:,} updates was spent"
-    if optimizer.state_dict()["descent"]["stalled"] >= PATIENCE:
-        return f"the cost fell by less than the tolerance in {PATIENCE} updates in a row"
-    return "no element of the gradient was larger than the tolerance"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from experiments.convergence.measure import Course, Stop
+from experiments.convergence.measure import MOST_PARAMETERS, Course, Stop
 from experiments.words import series
 
 # A relative difference of the rates, that is of 1 - factor, up to which they are said to agree.
@@ -18,12 +18,12 @@ def difference(course: Course) -> float:
 
 def headline(courses: Sequence[Course]) -> str:
     """Say on how many costs the slope is the one that theory gives."""
-    agree = [_name(course) for course in courses if difference(course) <= AGREES]
+    agree = [course.problem for course in courses if difference(course) <= AGREES]
     if not agree:
         return "On none of the costs does the measured slope agree with theory: see the table."
-    worst = max(difference(course) for course in courses if _name(course) in agree)
+    worst = max(difference(course) for course in courses if course.problem in agree)
     kept = f"Near the minimum the gradient shrinks as theory says on {series(['the ' + n for n in agree])}"
-    lost = [_name(course) for course in courses if _name(course) not in agree]
+    lost = [course.problem for course in courses if course.problem not in agree]
     rest = f" On {series(['the ' + name for name in lost])} it does not yet." if lost else ""
     return f"{kept}: the rate is within {100 * worst:.2g} per cent of 1 − |1 − η λ|.{rest}"
 
@@ -33,10 +33,14 @@ def course_line(course: Course) -> str:
     if math.isnan(course.measured):
         return f"At rate {course.lr:.3g} there were too few updates to measure a slope."
     if course.least is None or course.most is None:
+        why = (
+            f"the Hessian of {course.parameters:,} parameters is too large for one to be sought"
+            if course.parameters > MOST_PARAMETERS
+            else "none was found where the descent led"
+        )
         return (
             f"At rate {course.lr:.3g} each of the last updates multiplied the gradient by"
-            f" {course.measured:.6f}; no minimum was found where the descent led, so that theory has nothing"
-            " to say of its slope."
+            f" {course.measured:.6f}; theory has nothing to say of the slope without the minimum, and {why}."
         )
     # The slower of the two ends of the spectrum decides.
     flat = abs(1 - course.lr * course.least) >= abs(1 - course.lr * course.most)
@@ -67,7 +71,3 @@ def _early(stop: Stop) -> str:
         f"The default tolerance of {stop.tol:g} (ring) stops it after {stop.updates:,}, because"
         f" {stop.reason}: {stop.gap:.1e} over the minimum."
     )
-
-
-def _name(course: Course) -> str:
-    return course.problem.replace("-", " ")

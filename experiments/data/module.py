@@ -80,7 +80,8 @@ class Data(LightningDataModule):
     text follow one another in it. Means and deviations come from the training part alone.
 
     Args:
-        name: digits, breast_cancer, wine, iris, diabetes, mnist, cifar10, openml:NAME, text or text:FILE.
+        name: digits, breast_cancer, wine, iris, diabetes, serum (two columns of diabetes), mnist, cifar10,
+            openml:NAME, text or text:FILE.
         examples: Rows at most, of a set that does not ship with scikit-learn.
         context: Characters in one example of a text.
         seed: Of the split, and of the order unless `order_seed` is given.
@@ -133,6 +134,16 @@ class Data(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Serve the test part."""
         return self._whole("test")
+
+    def double(self) -> "Data":
+        """Turn what is no class or character into float64."""
+        self.parts = {
+            name: Part(
+                *(values.double() if values.is_floating_point() else values for values in (part.x, part.y))
+            )
+            for name, part in self.parts.items()
+        }
+        return self
 
     def state_dict(self) -> dict[str, Any]:
         """Keep the digests of the order in checkpoints."""

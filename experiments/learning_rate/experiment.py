@@ -5,34 +5,44 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from experiments.compare.contender import Contender
+from experiments.compare.options import VARIANTS
 from experiments.learning_rate import figures, words
-from experiments.learning_rate.measure import PROBLEMS, SHARPNESS_ROWS, Run, Trial, attempt, bound, follow
+from experiments.learning_rate.measure import Course, Trial, attempt, follow
 from experiments.learning_rate.options import Options
 from experiments.page import bullets, grid, legend, name, section, wide
-from experiments.run import Run as Folder
+from experiments.processes import together
+from experiments.run import Run
 from experiments.study import Account, Piece, Progress, study
-from experiments.theory.problem import one_hot_perceptron
-from experiments.theory.variants import VARIANTS
+from experiments.theory.problem import Problem
+from experiments.words import cost_of, heading
 
 COLUMNS = ("problem", "variant", "lr", "order", "cost")
 # The rates whose sharpness is followed, as shares of the bound at the start.
 SHARES = (0.25, 0.5, 1.0)
-# The times that the sharpness is measured along a descent.
-MEASURED = 60
 
 
-def main(run: Folder) -> None:
+def main(run: Run) -> None:
     """Run the experiment, and report whatever it has come to."""
-    options = run.options
-    pieces: dict[str, Piece] = {}
-    for problem in options.problems:
+    problems = [Problem.of(run.options, each) for each in run.options.problems]
+    with together("learning_rate", run):
+        study(run, pieces(run, problems), partial(account, run.options, problems))
+
+
+def pieces(run: Run, problems: list[Problem]) -> dict[str, Piece]:
+    """List the measurements, by the names that they are kept under."""
+    options, found = run.options, {}
+    for problem in problems:
+        found[_bound(problem)] = Piece(_bound(problem), 1.0, lambda _, of=problem: of.bound(of.learner()))
         for variant in options.variants:
-            title = f"{problem} · {variant}"
-            pieces[title] = Piece(title, len(rates(options)), partial(_sweep, options, problem, variant))
-    for share in SHARES if options.sharpness_updates else ():
-        title = f"sharpness at {share:g} of the bound"
-        pieces[title] = Piece(title, len(rates(options)), partial(_follow, options, share))
-    study(run, pieces, partial(account, options))
+            for lr in rates(options):
+                title = _trial(problem, variant, lr)
+                found[title] = Piece(title, 1.0, partial(_attempt, run, problem, variant, lr))
+        for share in SHARES if options.sharpness_updates and not problem.quadratic else ():
+            title = _sharpness(problem, share)
+            work = options.sharpness_updates / options.updates
+            found[title] = Piece(title, work, partial(_follow, run, problem, share))
+    return found
 
 
 def rates(options: Options) -> list[float]:
@@ -42,87 +52,102 @@ def rates(options: Options) -> list[float]:
     return [options.lowest * 10 ** (decades * place / (number - 1)) for place in range(number)]
 
 
-def account(options: Options, found: dict[str, Any]) -> Account:
+def account(options: Options, problems: list[Problem], found: dict[str, Any]) -> Account:
     """Tell what was measured."""
-    sweeps = {problem: _trials(options, problem, found) for problem in options.problems}
-    bounds = {problem: _bound(problem, found) for problem in options.problems}
-    runs = [Run(**kept) for title, kept in found.items() if title.startswith("sharpness")]
-    sections = [_section(problem, sweeps[problem], bounds[problem]) for problem in sweeps if sweeps[problem]]
-    if runs:
-        sections.append(_stability(runs))
-    rows = [cell for problem, trials in sweeps.items() for cell in _rows(problem, trials, bounds[problem])]
+    sweeps = {problem: trials for problem in problems if (trials := _trials(options, problem, found))}
+    bounds = {problem: found[_bound(problem)] for problem in sweeps}
+    titled = {problem.title: trials for problem, trials in sweeps.items()}
     metrics: list[dict[str, Any]] = [
-        dict(zip(COLUMNS, (problem, trial.variant, trial.lr, order, cost), strict=True))
+        dict(zip(COLUMNS, (problem.title, trial.variant, trial.lr, order, cost), strict=True))
         for problem, trials in sweeps.items()
         for trial in trials
         for order, cost in enumerate(trial.costs)
     ]
+    courses = {problem: _courses(problem, found) for problem in problems}
     return Account(
         "How large a step",
         f"{options.updates:,} updates at each of {len(rates(options))} rates · seed {options.seed}",
-        words.headline(sweeps),
+        words.headline(titled) if titled else "",
         ("cost", "variant", "suggested", "lowest cost", "last stable", "first diverged", "2/λₘₐₓ"),
-        rows,
-        sections,
+        [row for problem, trials in sweeps.items() for row in _rows(problem, trials, bounds[problem])],
+        [part for problem in sweeps for part in _sections(problem, sweeps[problem], bounds, courses)],
         COLUMNS,
         metrics,
-        {f"sharpness-{run.lr:.3g}": _events(run) for run in runs},
+        {
+            f"{problem.name}-sharpness-{course.lr:.3g}": _events(course)
+            for problem in problems
+            for course in courses[problem]
+        },
     )
 
 
-def _sweep(options: Options, name: str, variant: str, progress: Progress) -> dict[str, Any]:
-    problem, trials, every = PROBLEMS[name](options.seed), [], rates(options)
-    for number, lr in enumerate(every):
-        progress(number / len(every), f"rate {lr:.2g}")
-        trials.append(attempt(problem, variant, lr, options.updates, options.batch_size, options.repeats))
-    return {"bound": bound(problem), "trials": [asdict(trial) for trial in trials]}
+def _bound(problem: Problem) -> str:
+    return f"{problem.name} · bound"
 
 
-def _follow(options: Options, share: float, progress: Progress) -> dict[str, Any]:
-    problem = one_hot_perceptron(options.seed, SHARPNESS_ROWS)
-    every = max(20, options.sharpness_updates // MEASURED)
-    return asdict(follow(problem, share * bound(problem), options.sharpness_updates, every, progress))
+def _trial(problem: Problem, variant: str, lr: float) -> str:
+    return f"{problem.name} · {variant} · rate {lr:.4g}"
 
 
-def _trials(options: Options, problem: str, found: dict[str, Any]) -> list[Trial]:
-    kept = [found.get(f"{problem} · {variant}", {"trials": []}) for variant in options.variants]
-    return [Trial(**trial) for sweep in kept for trial in sweep["trials"]]
+def _sharpness(problem: Problem, share: float) -> str:
+    return f"{problem.name} · sharpness at {share:g} of the bound"
 
 
-def _bound(problem: str, found: dict[str, Any]) -> float:
-    return next((kept["bound"] for key, kept in found.items() if key.startswith(f"{problem} ·")), math.nan)
+def _attempt(run: Run, problem: Problem, variant: str, lr: float, progress: Progress) -> list[float | None]:
+    size = {"batch": math.inf, "stochastic": 1.0}.get(variant, float(run.options.batch_size))
+    who = Contender(variant, size, VARIANTS.index(variant))
+    return attempt(run, problem, who, lr, progress)
 
 
-def _section(problem: str, trials: list[Trial], limit: float) -> str:
-    text = f"{words.theory(problem, trials, limit)} {words.edges(trials)} {words.rule(trials)}"
+def _follow(run: Run, problem: Problem, share: float, progress: Progress) -> dict[str, Any]:
+    return asdict(follow(run, problem, share, progress))
+
+
+def _trials(options: Options, problem: Problem, found: dict[str, Any]) -> list[Trial]:
+    pairs = [(variant, lr) for variant in options.variants for lr in rates(options)]
+    titled = [(_trial(problem, *pair), *pair) for pair in pairs]
+    return [Trial(variant, lr, found[title]) for title, variant, lr in titled if title in found]
+
+
+def _courses(problem: Problem, found: dict[str, Any]) -> list[Course]:
+    titles = [_sharpness(problem, share) for share in SHARES]
+    return [Course(**found[title]) for title in titles if title in found]
+
+
+def _sections(
+    problem: Problem, trials: list[Trial], bounds: dict[Problem, float], courses: dict[Problem, list[Course]]
+) -> list[str]:
+    title, limit = problem.title, bounds[problem]
+    text = f"{words.theory(problem.quadratic, trials, limit)} {words.edges(trials)} {words.rule(trials)}"
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
-    return section(f"The {problem} cost", text, names, wide(figures.sweep(problem, trials, limit)))
+    swept = section(heading(cost_of(title)), text, names, wide(figures.sweep(title, trials, limit)))
+    return [swept, _stability(problem, courses[problem])] if courses[problem] else [swept]
 
 
-def _stability(runs: list[Run]) -> str:
+def _stability(problem: Problem, courses: list[Course]) -> str:
     text = (
-        f"Sharpness is λₘₐₓ of the Hessian of the whole cost, on {SHARPNESS_ROWS} of the digits."
-        f" {words.stability(runs)}"
+        f"Sharpness is λₘₐₓ of the Hessian of the whole cost, over the {len(problem.rows.x):,} rows of the"
+        f" training part. {words.stability(courses)}"
     )
     source = (
         "Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge of"
         " stability, arXiv:2103.00065."
     )
-    return section(
-        "The edge of stability", text, grid([figures.sharpness(runs), figures.costs(runs)]), bullets([source])
-    )
+    drawn = grid([figures.sharpness(courses), figures.costs(courses)])
+    return section(f"The edge of stability: {problem.title}", text, drawn, bullets([source]))
 
 
-def _rows(problem: str, trials: list[Trial], limit: float) -> list[list[str]]:
+def _rows(problem: Problem, trials: list[Trial], limit: float) -> list[list[str]]:
     rows = []
     for variant in dict.fromkeys(trial.variant for trial in trials):
         best, (last, lost) = words.suggestion(trials, variant), words.edge(trials, variant)
         found = [f"{best.lr:.3g}", f"{best.cost:.4f}"] if best else ["none", "–"]
         ends = [f"{last:.3g}" if last else "none", f"{lost:.3g}" if math.isfinite(lost) else "none"]
-        rows.append([problem, variant, *found, *ends, f"{limit:.3g}" if variant == "batch" else ""])
+        bound = f"{limit:.3g}" if variant == "batch" else ""
+        rows.append([problem.title, variant, *found, *ends, bound])
     return rows
 
 
-def _events(run: Run) -> dict[str, list[tuple[int, float]]]:
-    pairs = {"sharpness": run.sharpness, "cost": run.costs}
-    return {tag: list(zip(run.updates, values, strict=True)) for tag, values in pairs.items()}
+def _events(course: Course) -> dict[str, list[tuple[int, float]]]:
+    pairs = {"sharpness": course.sharpness, "cost": course.costs}
+    return {tag: list(zip(course.updates, values, strict=True)) for tag, values in pairs.items()}

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from experiments.compare.options import VARIANTS
 from experiments.figure import INK, MARKERS, SERIES, scale, sketch
-from experiments.learning_rate.measure import Run, Trial, edge, suggestion
-from experiments.theory.variants import VARIANTS
+from experiments.learning_rate.measure import Course, Trial, edge, suggestion
 
 DASHED = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 3))}
 
@@ -48,7 +48,7 @@ def _variant(axes: Axes, trials: Sequence[Trial], variant: str, series: int, top
         axes.plot([best.lr], [best.cost], "o", markersize=13, fillstyle="none", color=colour)
 
 
-def sharpness(runs: Sequence[Run]) -> str:
+def sharpness(runs: Sequence[Course]) -> str:
     """Draw the sharpness along each descent, as a multiple of 1/lr: the edge of stability is at 2."""
     with sketch("sharpness times learning rate against updates", 4.4, 3.6) as drawing:
         axes = drawing.axes[0]
@@ -66,7 +66,7 @@ def sharpness(runs: Sequence[Run]) -> str:
     return drawing.svg
 
 
-def costs(runs: Sequence[Run]) -> str:
+def costs(runs: Sequence[Course]) -> str:
     """Draw the cost along each descent."""
     with sketch("cost against updates, full batch", 4.4, 3.6) as drawing:
         axes = drawing.axes[0]

@@ -6,17 +6,22 @@ about 2 / lr, at the edge of stability (Cohen et al. 2021, arXiv:2103.00065).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+from experiments.compare.contender import Contender
+from experiments.model.learner import Learner
+from experiments.run import Run
 from experiments.study import Progress
-from experiments.theory.problem import Problem, least_squares, one_hot_perceptron
-from experiments.theory.variants import descend, group, optimizer
-from torch_backprop.optim import BatchGD
+from experiments.theory.problem import Problem
+from experiments.training import Notes, Training
+from torch_backprop.optim import BatchGD, Descent
 
-PROBLEMS: dict[str, Callable[[int], Problem]] = {"quadratic": least_squares, "perceptron": one_hot_perceptron}
-# Rows of digits on which the sharpness is followed: it takes many passes over them to find it once.
-SHARPNESS_ROWS = 500
+# The times that the sharpness is measured along a descent.
+MEASURED = 50
+# Of the sharpness on the way: it hovers by more.
+ACCURACY = 1e-3
 # A rate is suggested that is at most this share of the smallest that diverged.
 SAFE = 0.5
 
@@ -45,7 +50,7 @@ class Trial:
 
 
 @dataclass
-class Run:
+class Course:
     """Batch descent at one rate, and the sharpness lambda_max of the cost at some of its updates.
 
     Attributes:
@@ -61,23 +66,55 @@ class Run:
     costs: list[float] = field(default_factory=list)
 
 
-def bound(problem: Problem) -> float:
-    """Return 2 / lambda_max at the present parameters."""
-    descent = BatchGD(problem.model.parameters(), lr=1.0)
-    return descent.largest_stable_lr(problem.cost, [(problem.x, problem.y)], iterations=1000, tol=1e-4)
+class Sharpness(Notes):
+    """Notes cost and sharpness every so many updates."""
+
+    def __init__(self, problem: Problem, learner: Learner, every: int) -> None:
+        super().__init__()
+        self.problem, self.learner, self.every = problem, learner, every
+
+    def begin(self) -> None:
+        """Note the start."""
+        self.kept = {"updates": [], "sharpness": [], "costs": []}
+        self._note(0)
+
+    def see(self, optimizer: Descent) -> None:
+        """Note what some of the updates have come to."""
+        if optimizer.updates % self.every == 0:
+            self._note(optimizer.updates)
+
+    def _note(self, updates: int) -> None:
+        cost = self.problem.surface(self.learner).here()
+        # It may diverge, and has no curvature then.
+        if math.isfinite(cost):
+            self.kept["updates"].append(updates)
+            self.kept["costs"].append(cost)
+            self.kept["sharpness"].append(2 / self.problem.bound(self.learner, ACCURACY))
 
 
-def attempt(problem: Problem, variant: str, lr: float, updates: int, batch_size: int, orders: int) -> Trial:
-    """Descend by so many updates from the problem's start, once for each order of the examples."""
-    before, costs = problem.objective(), []
+def attempt(run: Run, problem: Problem, who: Contender, lr: float, progress: Progress) -> list[float | None]:
+    """Train by so many updates from the problem's start, once for each order of the examples.
+
+    Returns:
+        The cost at the end of each; None where it diverged.
+    """
+    options, rows, costs = run.options, problem.data.order.examples, []
+    before = problem.surface(problem.learner()).here()
     # Batch descent knows no order.
-    for seed in range(1 if variant == "batch" else orders):
-        own = problem.fresh()
-        descent = optimizer(variant, own, lr, batch_size)
-        seen = descend(own, descent, updates * group(variant, own, batch_size), seed)
-        cost = own.objective() if math.isfinite(seen[-1]) else math.inf
+    orders = 1 if who.variant == "batch" else options.repeats
+    for number in range(orders):
+        learner = problem.learner()
+        learner.descend = who.optimizer(lr)
+        name = f"{problem.name}-{who.key}-{lr:.4g}-{number}"
+        training = Training(
+            name, learner, problem.data, options.seed + number, who.seen(options.updates, rows)
+        )
+        finite = training.fit(
+            run, Notes(), lambda share, text, at=number: progress((at + share) / orders, text)
+        )
+        cost = problem.surface(learner).here() if finite else math.inf
         costs.append(cost if cost <= before else None)
-    return Trial(variant, lr, costs)
+    return costs
 
 
 def edge(trials: Sequence[Trial], variant: str) -> tuple[float, float]:
@@ -97,17 +134,14 @@ def suggestion(trials: Sequence[Trial], variant: str) -> Trial | None:
     return min(safe, key=lambda trial: trial.cost, default=None)
 
 
-def follow(problem: Problem, lr: float, updates: int, every: int, progress: Progress) -> Run:
-    """Descend by batch, and measure the sharpness every so many updates."""
-    run = Run(lr)
-    descent = optimizer("batch", problem, lr, 1)
-    rows = len(problem.x)
-    for number in range(updates + 1):
-        if number % every == 0:
-            run.updates.append(number)
-            run.costs.append(problem.objective())
-            run.sharpness.append(2 / bound(problem))
-            progress(number / updates, f"cost {run.costs[-1]:.4g}")
-        if not all(map(math.isfinite, descend(problem, descent, rows, number))):
-            break
-    return run
+def follow(run: Run, problem: Problem, share: float, progress: Progress) -> Course:
+    """Descend by batch at a share of the bound, and measure the sharpness along the way."""
+    updates, learner = run.options.sharpness_updates, problem.learner()
+    lr = share * problem.bound(learner)
+    learner.descend = partial(BatchGD, lr=lr, tol=None)
+    notes = Sharpness(problem, learner, max(20, updates // MEASURED))
+    examples = updates * problem.data.order.examples
+    Training(f"{problem.name}-sharpness-{share:g}", learner, problem.data, 0, examples).fit(
+        run, notes, progress
+    )
+    return Course(lr, **notes.kept)

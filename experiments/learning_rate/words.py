@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from experiments.learning_rate.measure import SAFE, Run, Trial, edge, suggestion
-from experiments.theory.variants import VARIANTS
-from experiments.words import series
+from experiments.compare.options import VARIANTS
+from experiments.learning_rate.measure import SAFE, Course, Trial, edge, suggestion
+from experiments.words import cost_of, series
 
 # From few examples in an update to all.
 SIZES = ("stochastic", "mini-batch", "batch")
@@ -20,7 +20,7 @@ def headline(sweeps: Mapping[str, Sequence[Trial]]) -> str:
         for problem, trials in sweeps.items()
     }
     named = [
-        f"on the {problem} cost {series([f'<b>{v}</b> {trial.lr:.2g}' for v, trial in best.items()])}"
+        f"on {cost_of(problem)} {series([f'<b>{v}</b> {trial.lr:.2g}' for v, trial in best.items()])}"
         for problem, best in found.items()
         if best
     ]
@@ -45,7 +45,7 @@ def edges(trials: Sequence[Trial]) -> str:
     return f"Divergence begins for {series(lines)}."
 
 
-def theory(problem: str, trials: Sequence[Trial], bound: float) -> str:
+def theory(quadratic: bool, trials: Sequence[Trial], bound: float) -> str:
     """Hold batch descent against the bound."""
     last, lost = edge(trials, "batch")
     if not any(trial.variant == "batch" for trial in trials):
@@ -54,10 +54,12 @@ def theory(problem: str, trials: Sequence[Trial], bound: float) -> str:
     if last <= bound <= lost:
         return f"{where}, and lies between the last rate that converged and the first that did not."
     if bound < last:
-        return (
-            f"{where}, yet batch descent bears {last / bound:.2g} times as much: on a cost that is not"
-            " quadratic λₘₐₓ changes on the way."
+        why = (
+            "in so few updates what grows is not yet larger than what shrinks."
+            if quadratic
+            else "on a cost that is not quadratic λₘₐₓ changes on the way."
         )
+        return f"{where}, yet batch descent bears {last / bound:.2g} times as much: {why}"
     return f"{where}, yet batch descent diverges from {lost / bound:.2g} of it on."
 
 
@@ -72,7 +74,7 @@ def rule(trials: Sequence[Trial]) -> str:
     )
 
 
-def stability(runs: Sequence[Run]) -> str:
+def stability(runs: Sequence[Course]) -> str:
     """Say where the sharpness went."""
     ends = {run.lr: run.lr * _end(run) for run in runs if run.sharpness}
     starts = {run.lr: run.lr * run.sharpness[0] for run in runs if run.sharpness}
@@ -89,7 +91,7 @@ def stability(runs: Sequence[Run]) -> str:
     return " ".join(parts) or "The sharpness does not rise in so few updates."
 
 
-def _end(run: Run) -> float:
+def _end(run: Course) -> float:
     # It hovers: the mean of the last quarter says where.
     last = run.sharpness[-max(1, len(run.sharpness) // 4) :]
     return sum(last) / len(last)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchmetrics import Metric, R2Score
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -36,13 +37,15 @@ class Learner(DescentMixin, LightningModule):
     """A network with its cost, its score and its descent.
 
     Args:
-        name: linear, perceptron, convolution, recurrent or transformer.
+        name: linear, slopes, perceptron, convolution, recurrent or transformer.
         width: Units in a hidden layer, channels, or features of a character.
         depth: Hidden layers, or blocks of a transformer.
         heads: Heads of a transformer's attention, which divide the width.
+        cost: "likelihood", which is cross-entropy for classes and mean squared error for values, or
+            "squares", the mean squared error of either: a class is then a vector, 1 in its place and else 0.
         shape: Of one input.
         outputs: Number of classes or characters, or 1 for regression.
-        regression: Mean squared error and R2 instead of cross-entropy and accuracy.
+        regression: Values instead of classes, scored by R2 instead of accuracy.
         seed: Seed of the initial parameters, which depend on nothing else.
 
     Attributes:
@@ -55,6 +58,7 @@ class Learner(DescentMixin, LightningModule):
         width: int = 32,
         depth: int = 1,
         heads: int = 4,
+        cost: str = "likelihood",
         shape: Iterable[int] = (64,),
         outputs: int = 10,
         regression: bool = False,
@@ -66,7 +70,8 @@ class Learner(DescentMixin, LightningModule):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.network = NETWORKS[name](tuple(shape), outputs, **sizes)
-        self.cost = nn.MSELoss() if regression else nn.CrossEntropyLoss()
+        self.squares = regression or cost == "squares"
+        self.cost = nn.MSELoss() if self.squares else nn.CrossEntropyLoss()
         # Every process measures whole parts.
         alone: Any = {"sync_on_compute": False}
         self.score: Metric = (
@@ -80,7 +85,14 @@ class Learner(DescentMixin, LightningModule):
 
     def mean_cost(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean cost of some rows; of a text every character counts as much."""
-        return self.cost(*_flat(self(x), y))
+        return self.cost_of(self(x), y)
+
+    def cost_of(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean cost of what `forward` returns for the targets of as many rows."""
+        output, y = _flat(output, y)
+        # Values are a column already.
+        targets = one_hot(y, output.shape[1]).to(output) if self.squares and y.dim() == 1 else y
+        return self.cost(output, targets)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         """Return the mean cost of those rows of the loader batch that the open group takes.
@@ -94,6 +106,11 @@ class Learner(DescentMixin, LightningModule):
         if len(x) and not math.isfinite(cost.item()):
             raise Diverged(descent(self.trainer).updates)
         return cost
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the counters, where someone reads them: it takes longer than the update of a small model."""
+        if self.trainer.loggers:
+            super().on_train_batch_end(outputs, batch, batch_idx)
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
         """Log cost and score of the validation part."""
@@ -112,7 +129,7 @@ class Learner(DescentMixin, LightningModule):
         for rows, targets in zip(x.split(ROWS), y.split(ROWS), strict=True):
             output, target = _flat(self(rows.to(self.device)), targets.to(self.device))
             self.score.update(output, target)
-            total += self.cost(output, target).item() * len(rows)
+            total += self.cost_of(output, target).item() * len(rows)
         return total / len(x), self.score.compute().item()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

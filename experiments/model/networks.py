@@ -15,6 +15,11 @@ def linear(shape: tuple[int, ...], outputs: int, **_: Any) -> torch.nn.Module:
     return torch.nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), outputs))
 
 
+def slopes(shape: tuple[int, ...], outputs: int, **_: Any) -> torch.nn.Module:
+    """Scores or values that are linear in the inputs, and 0 where these are: a slope along each."""
+    return torch.nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), outputs, bias=False))
+
+
 def perceptron(shape: tuple[int, ...], outputs: int, width: int, depth: int, **_: Any) -> torch.nn.Module:
     """Layers of `width` units under the hyperbolic tangent."""
     widths = [math.prod(shape), *[width] * depth]
@@ -78,6 +83,7 @@ class Transformer(torch.nn.Module):
 
 NETWORKS: dict[str, Callable[..., torch.nn.Module]] = {
     "linear": linear,
+    "slopes": slopes,
     "perceptron": perceptron,
     "convolution": convolution,
     "recurrent": lambda shape, outputs, width, depth, heads: Recurrent(outputs, width, depth),
@@ -91,7 +97,7 @@ def describe(network: torch.nn.Module, name: str) -> tuple[str, int]:
     """Return a network's shape in words, and its number of parameters."""
     count = sum(values.numel() for values in network.parameters())
     # The others are not told by widths alone.
-    if name not in ("linear", "perceptron"):
+    if name not in ("linear", "slopes", "perceptron"):
         return name, count
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
     widths = [layers[0].in_features, *(layer.out_features for layer in layers)]

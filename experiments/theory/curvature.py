@@ -13,28 +13,38 @@ import math
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector
 
-from experiments.theory.problem import Problem
+from experiments.data.module import Part
+from experiments.model.learner import Learner
+
+# Rows of the Hessian computed at once, so that its memory does not grow with its square.
+CHUNK = 64
 
 
 class Surface:
-    """A problem's objective as a function of one vector of all parameters."""
+    """A learner's cost over some rows, with a penalty, as a function of one vector of all parameters."""
 
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._parameters = dict(problem.model.named_parameters())
+    def __init__(self, learner: Learner, part: Part, decay: float = 0.0) -> None:
+        self._learner, self._part, self._decay = learner, part, decay
+        self._parameters = dict(learner.named_parameters())
         self._sizes = [value.numel() for value in self._parameters.values()]
+
+    @property
+    def size(self) -> int:
+        """The number P of parameters."""
+        return sum(self._sizes)
 
     def at(self, theta: Tensor) -> Tensor:
         """Return F(theta) as a scalar; theta has shape (P,)."""
-        problem, parts = self._problem, theta.split(self._sizes)
+        parts = theta.split(self._sizes)
         shaped = {
             name: part.view_as(value)
             for (name, value), part in zip(self._parameters.items(), parts, strict=True)
         }
-        outputs = functional_call(problem.model, shaped, (problem.x,))
-        return problem.loss(outputs, problem.y) + problem.decay / 2 * theta.square().sum()
+        x, y = self._part.x.to(theta.device), self._part.y.to(theta.device)
+        cost = self._learner.cost_of(functional_call(self._learner, shaped, (x,)), y)
+        return cost + self._decay / 2 * theta.square().sum()
 
     def gradient(self, theta: Tensor) -> Tensor:
         """Return grad F of shape (P,)."""
@@ -42,15 +52,16 @@ class Surface:
 
     def hessian(self, theta: Tensor) -> Tensor:
         """Return the Hessian of shape (P, P)."""
-        return jacrev(grad(self.at))(theta)
+        return jacrev(grad(self.at), chunk_size=CHUNK)(theta)
 
     def point(self) -> Tensor:
         """Return the present parameters as one vector."""
         return parameters_to_vector(self._parameters.values()).detach()
 
-    def move(self, theta: Tensor) -> None:
-        """Make this vector the present parameters."""
-        vector_to_parameters(theta, self._parameters.values())
+    @torch.no_grad()
+    def here(self) -> float:
+        """Return F at the present parameters."""
+        return self.at(self.point()).item()
 
 
 def minimum(surface: Surface, start: Tensor, iterations: int = 20) -> Tensor | None:

@@ -4,13 +4,15 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from experiments.compare.options import VARIANTS
 from experiments.page import legend, name, section, wide
+from experiments.processes import together
 from experiments.run import Run
 from experiments.study import Account, Piece, Progress, study
-from experiments.theory.variants import VARIANTS
+from experiments.theory.problem import Problem
 from experiments.trajectory import figures, words
-from experiments.trajectory.measure import Extent, Path, Plane, measure
-from experiments.trajectory.options import Options
+from experiments.trajectory.measure import Path, Plane, measure
+from experiments.words import cost_of, heading
 
 COLUMNS = ("problem", "variant", "examples", "across", "along", "cost")
 HEADS = ("cost", "variant", "rate", "updates", "examples", "detour", "final cost")
@@ -18,19 +20,18 @@ HEADS = ("cost", "variant", "rate", "updates", "examples", "detour", "final cost
 
 def main(run: Run) -> None:
     """Run the experiment, and report whatever it has come to."""
-    options = run.options
-    pieces = {
-        problem: Piece(problem, 1.0, partial(_measure, options, problem)) for problem in options.problems
-    }
-    study(run, pieces, partial(account, run))
+    problems = [Problem.of(run.options, name) for name in run.options.problems]
+    pieces = {each.name: Piece(each.title, 1.0, partial(_measure, run, each)) for each in problems}
+    with together("trajectory", run):
+        study(run, pieces, partial(account, run))
 
 
 def account(run: Run, found: dict[str, Any]) -> Account:
     """Tell what was measured, and write each map as a PNG."""
     options = run.options
-    planes = [Plane.of(found[problem]) for problem in options.problems if problem in found]
-    for plane in planes:
-        figures.picture(plane, run.folder / f"{plane.problem}.png")
+    planes = [Plane.of(found[name]) for name in options.problems if name in found]
+    for plane in planes if run.leads else ():
+        figures.picture(plane, run.folder / f"{words.file_name(plane)}.png")
     paths = [(plane, variant, plane.paths[variant]) for plane in planes for variant in VARIANTS]
     metrics: list[dict[str, Any]] = [
         dict(zip(COLUMNS, (plane.problem, variant, *point), strict=True))
@@ -47,21 +48,20 @@ def account(run: Run, found: dict[str, Any]) -> Account:
         COLUMNS,
         metrics,
         {
-            f"{plane.problem}-{variant}": {"cost": list(zip(path.examples, path.costs, strict=True))}
+            f"{words.file_name(plane)}-{variant}": {"cost": list(zip(path.examples, path.costs, strict=True))}
             for plane, variant, path in paths
         },
     )
 
 
-def _measure(options: Options, problem: str, progress: Progress) -> dict[str, Any]:
-    extent = Extent(options.epochs, options.batch_size, options.points, options.grid, options.seed)
-    return asdict(measure(problem, extent, progress))
+def _measure(run: Run, problem: Problem, progress: Progress) -> dict[str, Any]:
+    return asdict(measure(run, problem, progress))
 
 
 def _section(plane: Plane) -> str:
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
     drawn = wide(figures.moving(plane)), wide(figures.costs(plane))
-    return section(f"The {plane.problem} cost", words.plane_line(plane), names, *drawn)
+    return section(heading(cost_of(plane.problem)), words.plane_line(plane), names, *drawn)
 
 
 def _row(plane: Plane, variant: str, path: Path) -> list[str]:

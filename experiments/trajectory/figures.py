@@ -6,11 +6,12 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 
+from experiments.compare.options import VARIANTS
 from experiments.figure import INK, MARKERS, SERIES, SOFT, scale, sketch
 from experiments.run import replacing
-from experiments.theory.variants import VARIANTS
 from experiments.trajectory.animation import animate
 from experiments.trajectory.measure import Plane, levels
+from experiments.trajectory.words import file_name
 
 CONTOURS = 14
 # What moves more often is drawn thinner, and first.
@@ -27,7 +28,7 @@ def moving(plane: Plane) -> str:
     # Every vertex has a time of its own: none may be simplified away.
     with matplotlib.rc_context({"path.simplify": False}), sketch(_title(plane), 9.0, 5.4) as drawing:
         _draw(drawing.axes[0], plane, ends=False)
-    return animate(drawing.svg, plane.problem, times)
+    return animate(drawing.svg, file_name(plane), times)
 
 
 def picture(plane: Plane, file: File) -> None:

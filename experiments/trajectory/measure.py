@@ -5,58 +5,33 @@ the paths' variance: through their mean, along the first two principal direction
 of the points less their mean (Li et al. 2018, arXiv:1712.09913, section 7.2).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.compare.contender import Contender
+from experiments.compare.options import VARIANTS
+from experiments.data.table import SERUM
+from experiments.run import Run, RunError
 from experiments.study import Progress
 from experiments.theory.curvature import Surface, minimum
-from experiments.theory.problem import Problem, digits_perceptron, two_slopes
-from experiments.theory.variants import VARIANTS, descend, optimizer
-from torch_backprop.optim import BatchGD
+from experiments.theory.problem import Problem
+from experiments.training import Notes, Training
+from torch_backprop.optim import Descent
 
-PROBLEMS: dict[str, Callable[[int], Problem]] = {
-    "quadratic": two_slopes,
-    "perceptron": digits_perceptron,
-}
-# The learning rates, as shares of 2 / lambda_max at the start: an update over fewer examples bears less.
-SHARES: dict[str, dict[str, float]] = {
-    "quadratic": {"batch": 0.45, "stochastic": 0.01, "mini-batch": 0.12},
-    "perceptron": {"batch": 0.5, "stochastic": 0.02, "mini-batch": 0.2},
-}
 # How far the map reaches beyond the paths, in their own extent.
 MARGIN = 0.12
 # Of the map, its width over its height.
 PROPORTION = 1.75
 
 
-LABELS = {
-    "quadratic": ["slope along s1, total serum cholesterol", "slope along s2, low-density lipoproteins"],
-    "perceptron": ["first principal direction of the paths", "second principal direction"],
-}
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How far the descents go, and how finely they are drawn.
-
-    Attributes:
-        epochs: passes over the data, for each variant.
-        batch_size: of the mini-batches.
-        points: the points of a path, about.
-        grid: the points of the map, each way.
-        seed: of the start and of the order of the examples.
-    """
-
-    epochs: int
-    batch_size: int
-    points: int
-    grid: int
-    seed: int
+# Of more parameters than these, the points of three paths are more than memory is for.
+MOST_PARAMETERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -87,7 +62,8 @@ class Plane:
     """The cost over a plane, and the paths on it.
 
     Attributes:
-        problem: its name.
+        problem: its title.
+        parameters: how many it has; where there are two, they are the coordinates.
         labels: what the two coordinates are.
         held: the share of the paths' variance along each.
         across: the map's first coordinates, G of them.
@@ -100,6 +76,7 @@ class Plane:
     """
 
     problem: str
+    parameters: int
     labels: list[str]
     held: list[float]
     across: list[float]
@@ -116,75 +93,124 @@ class Plane:
         return cls(**{**kept, "paths": {name: Path(**path) for name, path in kept["paths"].items()}})
 
 
-@dataclass(frozen=True)
-class Walk:
-    """One variant's descent: its parameters (points, P), and what a `Path` says of it."""
+class Walk(Notes):
+    """Notes where a descent is, at some of its updates, and how long its way is, over all of them."""
 
-    lr: float
-    examples: list[int]
-    vectors: Tensor
-    costs: list[float]
-    updates: int
-    length: float
+    def __init__(self, surface: Surface, every: float, last: int) -> None:
+        super().__init__()
+        self.surface, self.every, self.last = surface, every, last
 
-    def on(self, origin: Tensor, directions: Tensor) -> Path:
+    def begin(self) -> None:
+        """Note the start."""
+        here = self.surface.point()
+        self.kept = {"examples": [0], "vectors": [here], "costs": [self.surface.here()]}
+        self.kept |= {"here": here, "length": 0.0, "updates": 0}
+
+    def see(self, optimizer: Descent) -> None:
+        """Note where an update has come to, if it is a point of the path."""
+        kept, here = self.kept, self.surface.point()
+        kept["length"] += (here - kept["here"]).norm().item()
+        kept["here"], kept["updates"] = here, optimizer.updates
+        # Of a path of many updates, as many as an eye can follow; of one of few updates, all.
+        if (
+            optimizer.examples_seen - kept["examples"][-1] >= self.every
+            or optimizer.examples_seen == self.last
+        ):
+            kept["examples"].append(optimizer.examples_seen)
+            kept["vectors"].append(here)
+            kept["costs"].append(self.surface.here())
+
+    def on(self, lr: float, origin: Tensor, directions: Tensor) -> Path:
         """Return the path on a plane."""
-        across, along = ((self.vectors - origin) @ directions.T).T.tolist()
-        detour = self.length / (self.vectors[-1] - self.vectors[0]).norm().item()
-        return Path(self.lr, self.examples, across, along, self.costs, self.updates, detour)
+        kept, vectors = self.kept, self.vectors
+        across, along = ((vectors - origin) @ directions.T).T.tolist()
+        detour = kept["length"] / (vectors[-1] - vectors[0]).norm().item()
+        return Path(lr, kept["examples"], across, along, kept["costs"], kept["updates"], detour)
+
+    @property
+    def vectors(self) -> Tensor:
+        """The parameters at each point, (points, P)."""
+        return torch.stack(self.kept["vectors"]).cpu()
 
 
-def measure(name: str, extent: Extent, progress: Progress) -> Plane:
-    """Descend on one of `PROBLEMS` by all variants, and map the cost around their paths.
+def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
+    """Descend by all variants, and map the cost around their paths.
 
-    Args:
-        name: the problem.
-        extent: how far, and how finely.
-        progress: told the share that is done, and the state in words.
+    Raises:
+        RunError: If a variant diverges, or there are too many parameters.
     """
-    problem = PROBLEMS[name](extent.seed)
-    descent = BatchGD(problem.model.parameters(), lr=1.0)
-    bound = descent.largest_stable_lr(problem.cost, [(problem.x, problem.y)], iterations=1000, tol=1e-4)
+    options = run.options
+    if problem.surface(problem.learner()).size == 2:
+        # Far from the minimum, so that there is a way to go.
+        problem = replace(problem, start=options.start)
+    learner = problem.learner()
+    surface = problem.surface(learner)
+    if surface.size > MOST_PARAMETERS:
+        most = f"{surface.size:,} parameters, of {MOST_PARAMETERS:,} at most"
+        raise RunError(f"--model.width: {problem.title} has {most}; give a smaller --model.width")
+    bound, start = problem.bound(learner), surface.point()
+    rates = {variant: options.shares[variant] * bound for variant in VARIANTS}
     walks: dict[str, Walk] = {}
     for number, variant in enumerate(VARIANTS):
-        progress(number / 4, variant)
-        walks[variant] = walk(problem, variant, SHARES[name][variant] * bound, extent)
+        walks[variant] = walk(
+            run,
+            problem,
+            variant,
+            rates[variant],
+            lambda share, text, at=number: progress((at + share) / 4, text),
+        )
     progress(0.75, "the map")
     origin, directions, held = plane(torch.cat([each.vectors for each in walks.values()]))
-    paths = {variant: each.on(origin, directions) for variant, each in walks.items()}
-    across, along = frame(list(paths.values()), extent.grid)
-    surface = Surface(problem)
+    paths = {variant: each.on(rates[variant], origin, directions) for variant, each in walks.items()}
+    across, along = frame(list(paths.values()), options.grid)
     with torch.no_grad():
         costs = [
             [surface.at(origin + a * directions[0] + b * directions[1]).item() for a in across] for b in along
         ]
-    lowest = minimum(surface, surface.point()) if name == "quadratic" else None
+    lowest = minimum(surface, start) if problem.quadratic else None
     floor = 0.0 if lowest is None else surface.at(lowest).item()
-    return Plane(name, LABELS[name], held, across, along, costs, paths, floor, len(problem.x), extent.epochs)
+    counts = problem.data.order.examples, options.epochs
+    return Plane(
+        problem.title,
+        surface.size,
+        labels(problem, surface.size),
+        held,
+        across,
+        along,
+        costs,
+        paths,
+        floor,
+        *counts,
+    )
 
 
-def walk(problem: Problem, variant: str, lr: float, extent: Extent) -> Walk:
-    """Descend by one variant, and note the parameters on the way."""
-    own = problem.fresh()
-    surface, descent = Surface(own), optimizer(variant, own, lr, extent.batch_size)
-    examples = extent.epochs * len(own.x)
-    here, length = surface.point(), 0.0
-    seen, vectors, costs = [0], [here], [own.objective()]
-    # Of a path of many updates, as many as an eye can follow; of one of few updates, all.
-    every = examples / extent.points
+def walk(run: Run, problem: Problem, variant: str, lr: float, progress: Progress) -> Walk:
+    """Descend by one variant, and note the parameters on the way.
 
-    def note(_: object) -> None:
-        nonlocal here, length
-        before, here = here, surface.point()
-        length += (here - before).norm().item()
-        if descent.examples_seen - seen[-1] >= every or descent.examples_seen == examples:
-            seen.append(descent.examples_seen)
-            vectors.append(here)
-            costs.append(own.objective())
+    Raises:
+        RunError: If it diverges.
+    """
+    options, learner = run.options, problem.learner()
+    size = {"batch": math.inf, "stochastic": 1.0}.get(variant, float(options.batch_size))
+    learner.descend = Contender(variant, size, VARIANTS.index(variant)).optimizer(lr)
+    examples = options.epochs * problem.data.order.examples
+    notes = Walk(problem.surface(learner), examples / options.points, examples)
+    training = Training(f"{problem.name}-{variant}", learner, problem.data, options.seed, examples)
+    finite, costs = training.fit(run, notes, progress), notes.kept["costs"]
+    if not finite or not costs[-1] <= costs[0]:
+        share = options.shares[variant]
+        raise RunError(
+            f"--lr: {variant}={share:g} of the bound diverges on {problem.title}; give a smaller one"
+        )
+    return notes
 
-    descent.register_update_hook(note)
-    descend(own, descent, examples, extent.seed)
-    return Walk(lr, seen, torch.stack(vectors), costs, descent.updates, length)
+
+def labels(problem: Problem, parameters: int) -> list[str]:
+    """Say what the two coordinates of the map are."""
+    if parameters > 2:
+        return ["first principal direction of the paths", "second principal direction"]
+    known = problem.data.name == "serum" and problem.model.name == "slopes"
+    return [f"slope along {name}" for name in SERUM.values()] if known else ["first parameter", "second"]
 
 
 def plane(points: Tensor) -> tuple[Tensor, Tensor, list[float]]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from experiments.theory.variants import VARIANTS
+from experiments.compare.options import VARIANTS
 from experiments.trajectory.measure import Plane
-from experiments.words import series
+from experiments.words import cost_of, series
 
 
 def headline(planes: Sequence[Plane]) -> str:
@@ -13,7 +13,7 @@ def headline(planes: Sequence[Plane]) -> str:
         return ""
     costs: dict[str, list[str]] = {}
     for plane in planes:
-        costs.setdefault(_lowest(plane), []).append(f"the {plane.problem} cost")
+        costs.setdefault(_lowest(plane), []).append(cost_of(plane.problem))
     parts = [f"<b>{variant}</b> is lowest on {series(names)}" for variant, names in costs.items()]
     epochs = planes[0].epochs
     text = f"After the same {epochs} epoch{'s' if epochs > 1 else ''} {series(parts)}."
@@ -25,16 +25,18 @@ def headline(planes: Sequence[Plane]) -> str:
 def plane_line(plane: Plane) -> str:
     """Say what the map shows, and how much of the paths it holds."""
     held = 100 * sum(plane.held)
-    if plane.problem == "quadratic":
-        return (
-            "The cost is that of a linear regression with two slopes, of two measurements that go together:"
-            f" a valley. {_way(plane)}"
-        )
+    if plane.parameters == 2:
+        return f"The two coordinates are the two parameters, so that the map is the whole cost. {_way(plane)}"
     return (
         f"The map is the plane through the paths' mean along their two principal directions, which hold"
         f" {held:.0f} per cent of the paths' variance in all parameters; the contours are the cost on that"
         f" plane. {_way(plane)}"
     )
+
+
+def file_name(plane: Plane) -> str:
+    """Return the name of the picture's file."""
+    return plane.problem.replace(" ", "-")
 
 
 def _way(plane: Plane) -> str:
