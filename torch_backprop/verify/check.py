@@ -72,7 +72,7 @@ def check(
     def prepare(note: Note) -> tuple[Trial, list[Step]]:
         torch.manual_seed(seed)
         with kept():
-            trial = calibrated(replace(_trial(tested, right, sample), note=note))
+            trial = calibrated(_trial(tested, right, sample, note))
             return trial, plan(trial, choice)
 
     preload(quick)
@@ -122,11 +122,13 @@ def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:
         raise AssertionError(str(report))
 
 
-def _trial(tested: Target, right: Target | None, sample: Sample) -> Trial:
-    sample = accepted(tested, right, sample)
-    tested = in_place(tested, sample)
+def _trial(tested: Target, right: Target | None, sample: Sample, note: Note) -> Trial:
+    taken, found = accepted(tested, right, sample)
+    if taken.dtype not in (torch.float64, torch.complex128):
+        note(f"float64 is refused: numbers were judged in {taken.dtype}")
+    tested, ours = in_place(tested, found[0], taken)
     if right is None:
-        return Trial(tested, own_forward(tested, sample), sample, sample)
-    truth = Truth(in_place(right, sample))
-    same_structure(tested, truth.target, sample)
-    return Trial(tested, truth, sample, sample)
+        return Trial(tested, own_forward(tested, ours, taken), taken, taken, note=note)
+    right, theirs = in_place(right, found[1], taken)
+    same_structure(ours, theirs, right.name)
+    return Trial(tested, Truth(right), taken, taken, note=note)

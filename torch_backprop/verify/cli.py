@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = list(_jobs(options))
     except _UsageError as error:
         parser.error(str(error))
-    preload(options.quick)
+    # of many targets, one or another needs what torch imports late
+    preload(options.quick and options.target is not None)
     names = [name for name, _ in jobs]
     try:
         reports = list(progress(names, run_all(jobs, options.jobs), quiet=options.quiet))

@@ -151,9 +151,11 @@ def _factor(trial: Trial, difference: Difference) -> Recognised:
 
 def _ratio(seen: Tensor | None, expected: Tensor | None) -> float | None:
     """The constant by which they differ, if they do by a constant."""
-    seen, expected = _wide(seen), _wide(expected)
+    seen, truth = _wide(seen), expected
+    expected = _wide(expected)
     if seen is None or expected is None or seen.shape != expected.shape or not expected.any():
         return None
+    seen = torch.where(truth.isfinite(), seen, 0)
     ratio = float((seen * expected).sum() / (expected * expected).sum())
     error, scale = distance(seen, ratio * expected)
     return ratio if ratio and error <= _SAME * scale else None
@@ -241,7 +243,7 @@ def _near(seen: Tensor | None, expected: Tensor | None) -> bool:
 
 
 def _wide(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None or tensor.is_complex() else tensor.double().nan_to_num()
+    return None if tensor is None or tensor.is_complex() else tensor.double().nan_to_num(0, 0, 0)
 
 
 def _ones(output: Tensor, position: int) -> Tensor:
