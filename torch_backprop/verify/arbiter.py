@@ -33,7 +33,7 @@ def calibrated(trial: Trial) -> Trial:
             continue
         trial.note(f"the reference's own {difference.what} is off by {difference.relative:.1g}")
         if difference.relative > _INACCURATE:
-            return replace(trial, truth_of=trial.truth_of.by_differences(), _known={})
+            return replace(trial, truth_of=trial.truth_of.by_differences(trial.sample.dtype), _known={})
         truth = replace(trial.truth_of, uncertainty=max(trial.truth_of.uncertainty, difference.relative))
         trial = replace(trial, truth_of=truth, _known={})
     return trial

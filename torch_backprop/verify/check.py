@@ -37,6 +37,7 @@ def check(
     seed: int = 0,
     isolate: bool = True,
     compile: bool = True,
+    tiny: bool = True,
     probes: Sequence[str] = (),
     samples: Sequence[str] = (),
 ) -> Report:
@@ -52,6 +53,8 @@ def check(
         seed: of the global random numbers.
         isolate: run in a process of its own, which the candidate may kill.
         compile: also hold torch.compile against eager, which takes seconds; not if ``quick``.
+        tiny: also judge inputs far smaller than 1; not of what recovers its inputs from its outputs, to the
+            rounding of those.
         probes: the names of the only probes to look, as in ``Finding.probe``. Default: all.
         samples: the names of the only samples to look at, as "as given" or "batch of one". Default: all.
 
@@ -65,7 +68,7 @@ def check(
     right = None if reference is None else target(reference, "reference")
     sample = given(inputs, tested.module)
     same_parameters(tested, right)
-    choice = Choice(quick, compile, _names(probes), _names(samples))
+    choice = Choice(quick, compile, tiny, _names(probes), _names(samples))
     only("probes", choice.probes, [probe.name for probe in PROBES])
     notes = [_UNJUDGED] * (right is None) + [_PARTIAL] * bool(probes or samples)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,8 +17,9 @@ from torch import Tensor
 from .check import check
 from .isolate import preload
 from .layers import every_case
+from .page import page
 from .progress import progress
-from .report import Report, page
+from .report import Report
 from .workers import Job, run_all
 
 _DESCRIPTION = """\
@@ -128,12 +130,13 @@ def _drawn(shapes: Sequence[str], seed: int, device: torch.device) -> Iterator[T
 
 
 def _write(reports: list[Report], options: argparse.Namespace) -> None:
+    columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
     for report in reports:
         if report.findings or len(reports) == 1:
-            print(report)
+            print(report.text(columns))
     faulty = sum(not report.ok for report in reports)
     print(f"{len(reports)} verified, {faulty} with faults, {sum(r.seconds for r in reports):.1f} s")
     if options.json:
         options.json.write_text("[" + ",\n".join(report.to_json() for report in reports) + "]\n")
     if options.html:
-        options.html.write_text(page(reports))
+        options.html.write_text(page(report.section() for report in reports))

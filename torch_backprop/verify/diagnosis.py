@@ -92,9 +92,12 @@ def _cotangent(trial: Trial, difference: Difference) -> Recognised:
         return "cotangent-ignored", "the same for every grad_output"
     if not _near(trial.seen(_minus_twice).gradients.get(leaf), -2 * seen):
         return "cotangent-nonlinear", "not linear in grad_output: -2 g does not give -2 times the gradient"
-    if _right_for_uniform(trial, leaf):
-        return "cotangent-assumed-uniform", "right only if all elements of grad_output are equal"
-    return None
+    if not _right_for_uniform(trial, leaf):
+        return None
+    words = "right only if all elements of grad_output are equal"
+    if _ratio(other, seen) is not None:
+        return "cotangent-assumed-uniform", words
+    return "wrong-gradient", f"{words}: they go to the wrong places, or are mixed"
 
 
 def _right_for_uniform(trial: Trial, leaf: str) -> bool:
@@ -151,11 +154,13 @@ def _factor(trial: Trial, difference: Difference) -> Recognised:
 
 def _ratio(seen: Tensor | None, expected: Tensor | None) -> float | None:
     """The constant by which they differ, if they do by a constant."""
-    seen, truth = _wide(seen), expected
-    expected = _wide(expected)
-    if seen is None or expected is None or seen.shape != expected.shape or not expected.any():
+    if seen is None or expected is None or seen.shape != expected.shape:
         return None
-    seen = torch.where(truth.isfinite(), seen, 0)
+    if seen.is_complex() != expected.is_complex():
+        return None
+    seen, expected = _wide(torch.where(expected.isfinite(), seen, 0)), _wide(expected)
+    if not expected.any():
+        return None
     ratio = float((seen * expected).sum() / (expected * expected).sum())
     error, scale = distance(seen, ratio * expected)
     return ratio if ratio and error <= _SAME * scale else None
@@ -242,8 +247,10 @@ def _near(seen: Tensor | None, expected: Tensor | None) -> bool:
     return error <= _SAME * scale
 
 
-def _wide(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None or tensor.is_complex() else tensor.double().nan_to_num(0, 0, 0)
+def _wide(tensor: Tensor) -> Tensor:
+    """As real numbers in float64; zero where not finite."""
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return real.double().nan_to_num(0, 0, 0)
 
 
 def _ones(output: Tensor, position: int) -> Tensor:

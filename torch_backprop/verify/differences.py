@@ -16,13 +16,14 @@ from .target import Target
 
 _SHRINK = 1.4
 _ROWS = 9
-_STEP = 0.02
-_CONVERGED = 1e-9
+_STEPS = {torch.float64: 0.02, torch.float32: 0.2}
+EXTRAPOLATED = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""The relative error that a converged difference may have, by the dtype of the function."""
 MANY = 200
 """Elements of a tensor by which differences are taken, some eleven calls each; of more, these are spread."""
 
 
-def ridders(value: Callable[[float], Tensor], step: float = _STEP) -> tuple[Tensor, Tensor]:
+def ridders(value: Callable[[float], Tensor], step: float = _STEPS[torch.float64]) -> tuple[Tensor, Tensor]:
     """The derivative of ``value`` at 0, element by element, with an estimate of its error.
 
     Ridders (1982), Advances in Engineering Software 4(2), 75-76: central differences at shrinking steps,
@@ -73,10 +74,13 @@ class Jacobian:
         weights = _flat(cotangents)
         used = weights != 0
         found, doubt = slopes[:, used] @ weights[used], errors[:, used] @ weights[used].abs()
-        limit = _CONVERGED * found.abs().nan_to_num().max().clamp_min(_CONVERGED) if len(found) else doubt
         leaf = self.sample.tensors[name]
+        # by relative steps: of what varies within a step, differences are small, and converge to nothing
+        size = _flat([leaf])[places].abs().clamp_min(1)
+        digits = EXTRAPOLATED[self.sample.dtype.to_real()]
+        limit = digits * (found * size).abs().nan_to_num().max().clamp_min(digits) if len(found) else doubt
         gradient = _flat([torch.zeros_like(leaf)]).fill_(math.nan)
-        gradient[places] = torch.where(doubt <= limit, found, math.nan)
+        gradient[places] = torch.where(doubt * size <= limit, found, math.nan)
         if leaf.is_complex():
             return torch.view_as_complex(gradient.view(*leaf.shape, 2))
         return gradient.view(leaf.shape)
@@ -88,8 +92,8 @@ class Jacobian:
         places = torch.linspace(0, count - 1, min(count, MANY)).long()
         columns = [self._column(name, leaf, int(place)) for place in places]
         if not columns:
-            width = _flat(self._live(self.sample)).numel()
-            return places, torch.empty(0, width), torch.empty(0, width)
+            none = leaf.new_empty(0, _flat(self._live(self.sample)).numel(), dtype=torch.float64)
+            return places, none, none
         slopes, errors = zip(*columns, strict=True)
         return places, torch.stack(slopes), torch.stack(errors)
 
@@ -98,12 +102,13 @@ class Jacobian:
         direction[place] = 1
         shape = (*leaf.shape, 2) if leaf.is_complex() else leaf.shape
         along = direction.view(shape)
-        along = torch.view_as_complex(along) if leaf.is_complex() else along
+        along = (torch.view_as_complex(along) if leaf.is_complex() else along).to(leaf.dtype)
 
         def value(step: float) -> Tensor:
             return _flat(self._live(self.sample.changed("", "", lambda _, x: x + step * along, (name,))))
 
-        return ridders(value, _STEP * max(1.0, float(_flat([leaf])[place].abs())))
+        step = _STEPS[self.sample.dtype.to_real()]
+        return ridders(value, step * max(1.0, float(_flat([leaf])[place].abs())))
 
     def _live(self, sample: Sample) -> list[Tensor]:
         outputs = _outputs(self.target, sample)

@@ -35,12 +35,14 @@ class Choice:
     Attributes:
         quick: only those that find most.
         compile: compile, too.
+        tiny: take samples with inputs far smaller than 1, too.
         probes: the names of the only probes to look; none: all.
         samples: the names of the only samples to look at; none: all.
     """
 
     quick: bool = False
     compile: bool = True
+    tiny: bool = True
     probes: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
 
@@ -71,7 +73,12 @@ def plan(trial: Trial, choice: Choice) -> list[Step]:
         # each would cost hundreds of calls
         trial.note("the reference is wrong: only the sample as given was looked at")
     else:
-        samples += derived(trial.given, trial.candidate.module, choice.quick)
+        others = derived(trial.given, trial.candidate.module, choice.quick)
+        # at an infinity a difference is 0 or not a number, whatever the derivative
+        samples += [sample for sample in others if not trial.truth_of.numeric or sample.finite]
+    if not choice.tiny:
+        trial.note("inputs far smaller than 1 were not judged")
+        samples = [sample for sample in samples if sample is trial.given or not sample.tiny]
     if choice.samples:
         only("samples", choice.samples, [sample.name for sample in samples])
         samples = [sample for sample in samples if sample.name in choice.samples]

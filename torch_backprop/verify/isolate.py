@@ -75,7 +75,7 @@ def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:
     """
     deadline = time.monotonic() + limit
     known: set[str] = set()
-    start = 0
+    start, at = 0, ("", "")
     for _ in range(_DEATHS):
         child = _Child(prepare, start, known)
         for kind, item in child.messages(deadline):
@@ -95,8 +95,8 @@ def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:
             yield last
         if child.hung or not child.planned:
             return
-        start = child.number + 1
-    note(f"the candidate ended its process {_DEATHS} times: what follows {child.at()} was not looked at")
+        start, at = child.number + 1, child.at()
+    note(f"{_DEATHS} processes ended: nothing was looked at beyond the probe {at[0]} on the sample {at[1]}")
 
 
 class _Child:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .outcome import Cotangent, Outcome, forward, random, run
 from .rounding import RandomRounding, nudged
-from .sample import Sample
+from .sample import TINY, Sample
 from .spy import Pass, watching
 from .target import Target
 from .truth import Truth
@@ -21,8 +21,6 @@ from .truth import Truth
 K = 16
 """Units of rounding (or of the reference's own uncertainty) by which two right gradients may differ."""
 _TEN_DIGITS = 1e-10
-_TINY = 1e-6
-"""Inputs below this are small on purpose, and rounding is measured against them alone."""
 _UNDERFLOW = 1e-100
 DISCONTINUOUS = 1e-3
 """A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
@@ -82,7 +80,7 @@ class Trial:
 
     def with_seen(self, outcome: Outcome) -> Trial:
         """The same, with that for the candidate's outcome."""
-        return replace(self, _known={**self._known, ("seen", random, None): outcome})
+        return replace(self, _known={**self._known, ("watched", self.sample.leaves): (outcome, [])})
 
     def truth(self, cotangent: Cotangent = random, needs: Needs = None) -> Outcome:
         """The truth's outcome."""
@@ -96,6 +94,8 @@ class Trial:
 
     def seen(self, cotangent: Cotangent = random, needs: Needs = None) -> Outcome:
         """The candidate's outcome."""
+        if cotangent is random and needs is None:
+            return self.watched(self.sample.leaves)[0]
         live = self.truth().live
         return self.once(
             ("seen", cotangent, needs), lambda: run(self.candidate, self.sample, cotangent, needs, live)
@@ -147,7 +147,7 @@ class Trial:
         if expected is None or seen is None:
             return _is_nothing(seen) and _is_nothing(expected)
         error, scale = distance(seen, expected)
-        return error <= max(_TEN_DIGITS, K * self.truth_of.uncertainty) * max(scale, 1e-3)
+        return error <= max(_TEN_DIGITS, K * self._eps(expected)) * max(scale, 1e-3)
 
     def close(self, name: str, seen: Tensor | None, expected: Tensor | None) -> bool:
         """Whether two gradients of ``name`` differ by no more than the truth's moves by rounding."""
@@ -187,7 +187,7 @@ class Trial:
             return 0.0
         largest = max((float(x.abs().max()) for x in self._leaves() if x.numel()), default=1.0)
         zero = seen is None or not seen.any()
-        if largest < _TINY or (zero and self.sample.fault == "untaken-branch"):
+        if largest < TINY or (zero and self.sample.fault == "untaken-branch"):
             return _UNDERFLOW
         unit = cotangent(torch.ones(1, dtype=self.sample.dtype), 0).abs().max().item()
         return 4 * torch.finfo(self.sample.dtype).eps * min(1.0, unit)

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from .differences import Jacobian, pairing, ridders
+from .differences import EXTRAPOLATED, Jacobian, pairing, ridders
 from .outcome import Cotangent, Outcome, random, run
 from .sample import Sample
 from .target import Target
 
-_EXTRAPOLATED = 1e-9
 _KEPT = 3
 """Samples whose derivatives are kept: the given one, one derived from it, one moved by rounding."""
 
@@ -44,12 +43,15 @@ class Truth:
         found = run(self.target, sample, cotangent, ())
         if found.error is not None:
             return found
-        if sample.dtype not in (torch.float64, torch.complex128):
+        if sample.dtype.to_real() not in EXTRAPOLATED:
             return replace(found, error=ValueError("too coarse for differences"), stage="forward")
         jacobian = self._jacobian(sample, found)
         cotangents = [cotangent(found.outputs[i], i) for i in jacobian.live]
         names = sample.leaves if needs is None else tuple(needs)
-        gradients = {name: jacobian.pulled_back(name, cotangents) for name in names}
+        try:
+            gradients = {name: jacobian.pulled_back(name, cotangents) for name in names}
+        except Exception as error:
+            return replace(found, error=error, stage="forward")
         return replace(found, live=jacobian.live, gradients={**gradients})
 
     def _jacobian(self, sample: Sample, found: Outcome) -> Jacobian:
@@ -62,9 +64,9 @@ class Truth:
             del self._jacobians[next(iter(self._jacobians))]
         return self._jacobians.setdefault(id(sample), Jacobian(self.target, sample, live))
 
-    def by_differences(self) -> Truth:
+    def by_differences(self, dtype: torch.dtype) -> Truth:
         """The same function, with extrapolated differences for gradients."""
-        return replace(self, numeric=True, uncertainty=_EXTRAPOLATED)
+        return replace(self, numeric=True, uncertainty=EXTRAPOLATED.get(dtype.to_real(), 0.0))
 
 
 def works_in_place(found: Outcome) -> bool:
@@ -91,9 +93,9 @@ def own_forward(candidate: Target, seen: Outcome, sample: Sample) -> Truth:
         found = truth.outcome(sample, random, None)
         if found.error is None and found.live:
             truth = replace(truth, live=tuple(i for i in found.live if i in seen.live) or None)
-            return truth if _agrees(truth, sample) else truth.by_differences()
+            return truth if _agrees(truth, sample) else truth.by_differences(sample.dtype)
     spare = replace(candidate, spare=True)
-    return Truth(spare, judges_forward=False, live=seen.live or None).by_differences()
+    return Truth(spare, judges_forward=False, live=seen.live or None).by_differences(sample.dtype)
 
 
 def _agrees(truth: Truth, sample: Sample) -> bool:
