@@ -60,9 +60,11 @@ def check(
 
     Raises:
         TypeError: ``candidate`` or ``reference`` cannot be called.
-        ValueError: the inputs are refused, the reference has other parameters or outputs, or ``probes`` or
-            ``samples`` names none.
+        ValueError: the inputs are refused, the reference has other parameters or outputs, ``limit`` is not
+            positive, or ``probes`` or ``samples`` names none.
     """
+    if limit <= 0:
+        raise ValueError(f"limit: {limit} is no time; pass seconds above 0")
     start = time.perf_counter()
     tested = target(candidate)
     right = None if reference is None else target(reference, "reference")

@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
+    _refuse_bad(options)
     device = _device(options.device)
     settings: dict[str, Any] = {
         "quick": options.quick,
@@ -94,6 +95,19 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     yield options.target, partial(check, target, *inputs, reference=reference, **settings)
 
 
+def _refuse_bad(options: argparse.Namespace) -> None:
+    if options.limit <= 0:
+        raise _UsageError(f"--limit: {options.limit:g} is no time; pass seconds above 0")
+    if options.jobs < 0:
+        raise _UsageError(f"--jobs: {options.jobs} is no number of targets; pass 0 or more")
+    if options.target is not None and options.layer:
+        raise _UsageError("--layer: names a layer of this package; leave it out, or the target")
+    for argument in ("json", "html"):
+        path = getattr(options, argument)
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise _UsageError(f"--{argument}: {str(path)!r} cannot be written; pass a file of a folder")
+
+
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -112,7 +126,7 @@ def _imported(path: str, argument: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise _UsageError(f"{argument}: {path!r} cannot be imported: {error}") from error
     finally:
         sys.path.remove("")
@@ -124,9 +138,10 @@ def _drawn(shapes: Sequence[str], seed: int, device: torch.device) -> Iterator[T
     for text in shapes:
         try:
             shape = tuple(int(size) for size in text.split("x")) if text != "0-dim" else ()
-        except ValueError as error:
+            drawn = torch.randn(shape, generator=generator)
+        except (ValueError, RuntimeError) as error:
             raise _UsageError(f"--input: {text!r} is no shape, as in 4x8, 8 or 0-dim") from error
-        yield torch.randn(shape, generator=generator).to(device)
+        yield drawn.to(device)
 
 
 def _write(reports: list[Report], options: argparse.Namespace) -> None:
