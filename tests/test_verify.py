@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from tests.zoo.plant import rule
 from torch_backprop.verify import Finding, Report, assert_correct, check
 from torch_backprop.verify.faults import FAULTS
 from torch_backprop.verify.probe import PROBES
@@ -83,6 +84,20 @@ def test_finding_names_fault_numbers_and_sample(report: Report):
     assert "0.5 times the truth" in fault.diagnosis
     assert "1x1" in fault.sample
     assert fault.seen != fault.expected
+
+
+@pytest.mark.parametrize(
+    ("slope", "words"),
+    [
+        (lambda g, x: 2 * x * g / x.numel(), "1/12 (numel 12) times the truth"),
+        (lambda g, x: 2 * x * g * x.shape[0], "4 (batch size 4 of axis 0) times the truth"),
+        (lambda g, x: torch.where((x < 0).all(), g, 2 * x * g), "wrong on the sample negative input0"),
+        (lambda g, x: torch.where(x.abs() > 99, g, 2 * x * g), "wrong on the sample +800 input0"),
+    ],
+)
+def test_diagnosis_says_which_size_and_which_sample(slope: Any, words: str):
+    found = check(rule(torch.square, slope), sample(), isolate=False, quick=True)
+    assert words in "; ".join(finding.diagnosis for finding in found.findings)
 
 
 def test_capabilities_are_no_faults(report: Report):

@@ -12,6 +12,8 @@ from torch.utils import _pytree as pytree
 
 Change = Callable[[str, Tensor], Tensor]
 Layout = Callable[[Tensor], Tensor]
+CUT = ", cut down"
+"""Ends the name of a sample that was made smaller."""
 TINY = 1e-6
 """Inputs below this are small on purpose, and rounding is measured against them alone."""
 
