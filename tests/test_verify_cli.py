@@ -46,6 +46,12 @@ def test_layers_follow_from_their_specs(capsys: pytest.CaptureFixture[str], tmp_
         (["torch:mm", "--input", "3"], "inputs: the candidate mm refuses"),
         (["--input", "3"], "--input and --reference need a target"),
         (["--layer", "Tan"], "--layer: 'Tan' is no layer"),
+        (["torch:tanh", "--input", "-3"], "--input: '-3' is no shape"),
+        (["--limit", "0"], "--limit: 0 is no time"),
+        (["--jobs", "-1"], "--jobs: -1 is no number of targets"),
+        (["torch:tanh", "--input", "3", "--layer", "Tanh"], "--layer: names a layer of this package"),
+        (["--json", "no/such/folder.json"], "--json: 'no/such/folder.json' cannot be written"),
+        (["--html", "."], "--html: '.' cannot be written"),
         (["--device", "abacus"], "--device: 'abacus' cannot be used"),
     ],
 )

@@ -11,9 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .differences import pairing, ridders
 from .outcome import random
 from .trial import Trial
-from .truth import Truth, pairing, ridders
+from .truth import Truth
 
 _INACCURATE = 1e-5
 """Relative error up to which a reference is inaccurate; beyond, its gradient is wrong."""
@@ -32,7 +33,7 @@ def calibrated(trial: Trial) -> Trial:
             continue
         trial.note(f"the reference's own {difference.what} is off by {difference.relative:.1g}")
         if difference.relative > _INACCURATE:
-            return replace(trial, truth_of=trial.truth_of.by_differences(), _known={})
+            return replace(trial, truth_of=trial.truth_of.by_differences(trial.sample.dtype), _known={})
         truth = replace(trial.truth_of, uncertainty=max(trial.truth_of.uncertainty, difference.relative))
         trial = replace(trial, truth_of=truth, _known={})
     return trial
@@ -47,9 +48,9 @@ def is_off(trial: Trial, leaf: str, seen: Tensor, expected: Tensor) -> bool:
     direction = torch.randn(seen.shape, generator=generator, dtype=seen.dtype).to(seen.device)
     slope, uncertainty = ridders(lambda step: _value(truth, trial, leaf, step * direction))
     ours, theirs = (abs(float((g * direction.conj()).sum().real) - slope) for g in (seen, expected))
-    return 10 * max(ours, uncertainty) < theirs
+    return bool(10 * max(ours, uncertainty) < theirs)
 
 
-def _value(truth: Truth, trial: Trial, leaf: str, shift: Tensor) -> float:
+def _value(truth: Truth, trial: Trial, leaf: str, shift: Tensor) -> Tensor:
     moved = trial.sample.changed("", "", lambda _, x: x + shift, (leaf,))
     return pairing(truth.target, moved, random, trial.truth().live)

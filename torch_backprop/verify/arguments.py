@@ -7,25 +7,24 @@ import torch
 from .outcome import Outcome, run
 from .sample import Sample, describe
 from .target import Target
+from .truth import works_in_place
 
 
-def accepted(candidate: Target, reference: Target | None, sample: Sample) -> Sample:
-    """The sample in float64, or as it was given where the candidate takes no float64.
+def accepted(candidate: Target, reference: Target | None, sample: Sample) -> tuple[Sample, list[Outcome]]:
+    """The sample in float64, or as it was given if that is refused; what each makes of it, candidate first.
 
     Raises:
         ValueError: the candidate or the reference refuses the inputs in either dtype.
     """
-    wide = sample.to(torch.float64)
-    for target, role in ((reference, "reference"), (candidate, "candidate")):
-        if target is None:
-            continue
-        if not _refuses(target, wide):
-            sample = wide if role == "reference" else sample
-            continue
-        if _refuses(target, sample):
-            words = run(target, sample).words
-            raise ValueError(f"inputs: the {role} {target.name} refuses {sample}; its {words}")
-    return sample if _refuses(candidate, wide) else wide
+    targets = [candidate] if reference is None else [candidate, reference]
+    for taken in (sample.to(torch.float64), sample):
+        found = [run(target, taken) for target in targets]
+        if not any(map(_refuses, found)):
+            return taken, found
+    worst = -1 if _refuses(found[-1]) else 0
+    role = "candidate" if targets[worst] is candidate else "reference"
+    words = f"the {role} {targets[worst].name} refuses {sample}; its {found[worst].words}"
+    raise ValueError(f"inputs: {words}")
 
 
 def same_parameters(candidate: Target, reference: Target | None) -> None:
@@ -45,23 +44,21 @@ def same_parameters(candidate: Target, reference: Target | None) -> None:
         )
 
 
-def same_structure(candidate: Target, reference: Target, sample: Sample) -> None:
-    """Both return as many tensors.
+def same_structure(ours: Outcome, theirs: Outcome, reference: str) -> None:
+    """Candidate and reference return as many tensors.
 
     Raises:
         ValueError: they do not.
     """
-    ours, theirs = (run(target, sample) for target in (candidate, reference))
     if ours.stage != "forward" and len(ours.outputs) != len(theirs.outputs):
         raise ValueError(
-            f"reference: {reference.name} returns {_listed(theirs)}, the candidate {_listed(ours)}; "
+            f"reference: {reference} returns {_listed(theirs)}, the candidate {_listed(ours)}; "
             "pass a reference with the candidate's outputs"
         )
 
 
-def _refuses(target: Target, sample: Sample) -> bool:
-    found = run(target, sample)
-    return found.stage == "forward" and "a leaf Variable that requires grad" not in str(found.error)
+def _refuses(found: Outcome) -> bool:
+    return found.stage == "forward" and not works_in_place(found)
 
 
 def _shapes(module: torch.nn.Module) -> dict[str, str]:

@@ -37,6 +37,7 @@ def check(
     seed: int = 0,
     isolate: bool = True,
     compile: bool = True,
+    tiny: bool = True,
     probes: Sequence[str] = (),
     samples: Sequence[str] = (),
 ) -> Report:
@@ -52,27 +53,31 @@ def check(
         seed: of the global random numbers.
         isolate: run in a process of its own, which the candidate may kill.
         compile: also hold torch.compile against eager, which takes seconds; not if ``quick``.
+        tiny: also judge inputs far smaller than 1; not of what recovers its inputs from its outputs, to the
+            rounding of those.
         probes: the names of the only probes to look, as in ``Finding.probe``. Default: all.
         samples: the names of the only samples to look at, as "as given" or "batch of one". Default: all.
 
     Raises:
         TypeError: ``candidate`` or ``reference`` cannot be called.
-        ValueError: the inputs are refused, the reference has other parameters or outputs, or ``probes`` or
-            ``samples`` names none.
+        ValueError: the inputs are refused, the reference has other parameters or outputs, ``limit`` is not
+            positive, or ``probes`` or ``samples`` names none.
     """
+    if limit <= 0:
+        raise ValueError(f"limit: {limit} is no time; pass seconds above 0")
     start = time.perf_counter()
     tested = target(candidate)
     right = None if reference is None else target(reference, "reference")
     sample = given(inputs, tested.module)
     same_parameters(tested, right)
-    choice = Choice(quick, compile, _names(probes), _names(samples))
+    choice = Choice(quick, compile, tiny, _names(probes), _names(samples))
     only("probes", choice.probes, [probe.name for probe in PROBES])
     notes = [_UNJUDGED] * (right is None) + [_PARTIAL] * bool(probes or samples)
 
     def prepare(note: Note) -> tuple[Trial, list[Step]]:
         torch.manual_seed(seed)
         with kept():
-            trial = calibrated(replace(_trial(tested, right, sample), note=note))
+            trial = calibrated(_trial(tested, right, sample, note))
             return trial, plan(trial, choice)
 
     preload(quick)
@@ -122,11 +127,13 @@ def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:
         raise AssertionError(str(report))
 
 
-def _trial(tested: Target, right: Target | None, sample: Sample) -> Trial:
-    sample = accepted(tested, right, sample)
-    tested = in_place(tested, sample)
+def _trial(tested: Target, right: Target | None, sample: Sample, note: Note) -> Trial:
+    taken, found = accepted(tested, right, sample)
+    if taken.dtype not in (torch.float64, torch.complex128):
+        note(f"float64 is refused: numbers were judged in {taken.dtype}")
+    tested, ours = in_place(tested, found[0], taken)
     if right is None:
-        return Trial(tested, own_forward(tested, sample), sample, sample)
-    truth = Truth(in_place(right, sample))
-    same_structure(tested, truth.target, sample)
-    return Trial(tested, truth, sample, sample)
+        return Trial(tested, own_forward(tested, ours, taken), taken, taken, note=note)
+    right, theirs = in_place(right, found[1], taken)
+    same_structure(ours, theirs, right.name)
+    return Trial(tested, Truth(right), taken, taken, note=note)

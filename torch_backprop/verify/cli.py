@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,8 +17,9 @@ from torch import Tensor
 from .check import check
 from .isolate import preload
 from .layers import every_case
+from .page import page
 from .progress import progress
-from .report import Report, page
+from .report import Report
 from .workers import Job, run_all
 
 _DESCRIPTION = """\
@@ -33,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = list(_jobs(options))
     except _UsageError as error:
         parser.error(str(error))
-    preload(options.quick)
+    # of many targets, one or another needs what torch imports late
+    preload(options.quick and options.target is not None)
     names = [name for name, _ in jobs]
     try:
         reports = list(progress(names, run_all(jobs, options.jobs), quiet=options.quiet))
@@ -71,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _jobs(options: argparse.Namespace) -> Iterator[Job]:
+    _refuse_bad(options)
     device = _device(options.device)
     settings: dict[str, Any] = {
         "quick": options.quick,
@@ -91,6 +95,19 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
     yield options.target, partial(check, target, *inputs, reference=reference, **settings)
 
 
+def _refuse_bad(options: argparse.Namespace) -> None:
+    if options.limit <= 0:
+        raise _UsageError(f"--limit: {options.limit:g} is no time; pass seconds above 0")
+    if options.jobs < 0:
+        raise _UsageError(f"--jobs: {options.jobs} is no number of targets; pass 0 or more")
+    if options.target is not None and options.layer:
+        raise _UsageError("--layer: names a layer of this package; leave it out, or the target")
+    for argument in ("json", "html"):
+        path = getattr(options, argument)
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise _UsageError(f"--{argument}: {str(path)!r} cannot be written; pass a file of a folder")
+
+
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
@@ -109,7 +126,7 @@ def _imported(path: str, argument: str) -> Any:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
         raise _UsageError(f"{argument}: {path!r} cannot be imported: {error}") from error
     finally:
         sys.path.remove("")
@@ -121,18 +138,20 @@ def _drawn(shapes: Sequence[str], seed: int, device: torch.device) -> Iterator[T
     for text in shapes:
         try:
             shape = tuple(int(size) for size in text.split("x")) if text != "0-dim" else ()
-        except ValueError as error:
+            drawn = torch.randn(shape, generator=generator)
+        except (ValueError, RuntimeError) as error:
             raise _UsageError(f"--input: {text!r} is no shape, as in 4x8, 8 or 0-dim") from error
-        yield torch.randn(shape, generator=generator).to(device)
+        yield drawn.to(device)
 
 
 def _write(reports: list[Report], options: argparse.Namespace) -> None:
+    columns = min(shutil.get_terminal_size((100, 24)).columns, 120)
     for report in reports:
         if report.findings or len(reports) == 1:
-            print(report)
+            print(report.text(columns))
     faulty = sum(not report.ok for report in reports)
     print(f"{len(reports)} verified, {faulty} with faults, {sum(r.seconds for r in reports):.1f} s")
     if options.json:
         options.json.write_text("[" + ",\n".join(report.to_json() for report in reports) + "]\n")
     if options.html:
-        options.html.write_text(page(reports))
+        options.html.write_text(page(report.section() for report in reports))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .outcome import random
+from .sample import CUT, Sample
 from .samples import resized
 from .trial import Difference, Evidence, Trial, distance
 
@@ -28,7 +29,7 @@ def diagnose(trial: Trial, difference: Difference) -> Evidence:
         found = (recognise(trial, difference) for recognise in _RECOGNISERS)
         fault, words = next((item for item in found if item), ("wrong-gradient", "no recognised shape"))
     else:
-        fault, words = _of_sample(trial.sample.fault, difference)
+        fault, words = _of_sample(trial.sample, difference)
     expected = excerpt(difference.expected)
     sized = f"{difference.what}: {words}; off by {difference.error:.3g} of {difference.scale:.3g}"
     return Evidence(fault, excerpt(difference.seen), expected, sized)
@@ -46,11 +47,12 @@ def excerpt(tensor: Tensor | None) -> str:
 def _of_output(trial: Trial, difference: Difference) -> tuple[str, str]:
     if trial.sample.fault == "wrong-gradient":
         return "wrong-forward", "differs from the reference's; gradients are not judged before it agrees"
-    return _of_sample(trial.sample.fault, difference)
+    return _of_sample(trial.sample, difference)
 
 
-def _of_sample(fault: str, difference: Difference) -> tuple[str, str]:
+def _of_sample(sample: Sample, difference: Difference) -> tuple[str, str]:
     """What fails on a derived sample alone is named after the sample, and after where it leads."""
+    fault, where = sample.fault, sample.name.removesuffix(CUT)
     seen = difference.expected * 0 if difference.seen is None else difference.seen
     if seen.shape != difference.expected.shape:
         return fault, f"has shape {tuple(seen.shape)}, expected {tuple(difference.expected.shape)}"
@@ -58,14 +60,14 @@ def _of_sample(fault: str, difference: Difference) -> tuple[str, str]:
     if odd.any():
         name = {"untaken-branch": "overflow-nan", "cancellation": "overflow-nan"}.get(fault, fault)
         name = "nan-at-kink" if fault in _KINKS else name
-        return name, f"not finite in {int(odd.sum())} elements, on this sample alone"
+        return name, f"not finite in {int(odd.sum())} elements, on the sample {where} alone"
     ratio = _ratio(seen, difference.expected)
     if fault in _SIZED and ratio is not None and abs(ratio - 1) > 1e-3:
         return "size-factor", f"right on the sample as given, {ratio:.6g} times the truth at this size"
     zero = (seen == 0) & (difference.expected.abs() > _SAME * difference.scale)
     if fault == "untaken-branch" and zero.any():
-        return "saturated-zero", f"zero in {int(zero.sum())} elements, on this sample alone"
-    return fault, "right on the sample as given, wrong on this one"
+        return "saturated-zero", f"zero in {int(zero.sum())} elements, on the sample {where} alone"
+    return fault, f"right on the sample as given, wrong on the sample {where}"
 
 
 def _missing(trial: Trial, difference: Difference) -> Recognised:
@@ -92,9 +94,12 @@ def _cotangent(trial: Trial, difference: Difference) -> Recognised:
         return "cotangent-ignored", "the same for every grad_output"
     if not _near(trial.seen(_minus_twice).gradients.get(leaf), -2 * seen):
         return "cotangent-nonlinear", "not linear in grad_output: -2 g does not give -2 times the gradient"
-    if _right_for_uniform(trial, leaf):
-        return "cotangent-assumed-uniform", "right only if all elements of grad_output are equal"
-    return None
+    if not _right_for_uniform(trial, leaf):
+        return None
+    words = "right only if all elements of grad_output are equal"
+    if _ratio(other, seen) is not None:
+        return "cotangent-assumed-uniform", words
+    return "wrong-gradient", f"{words}: they go to the wrong places, or are mixed"
 
 
 def _right_for_uniform(trial: Trial, leaf: str) -> bool:
@@ -151,8 +156,12 @@ def _factor(trial: Trial, difference: Difference) -> Recognised:
 
 def _ratio(seen: Tensor | None, expected: Tensor | None) -> float | None:
     """The constant by which they differ, if they do by a constant."""
-    seen, expected = _wide(seen), _wide(expected)
-    if seen is None or expected is None or seen.shape != expected.shape or not expected.any():
+    if seen is None or expected is None or seen.shape != expected.shape:
+        return None
+    if seen.is_complex() != expected.is_complex():
+        return None
+    seen, expected = _wide(torch.where(expected.isfinite(), seen, 0)), _wide(expected)
+    if not expected.any():
         return None
     ratio = float((seen * expected).sum() / (expected * expected).sum())
     error, scale = distance(seen, ratio * expected)
@@ -240,8 +249,10 @@ def _near(seen: Tensor | None, expected: Tensor | None) -> bool:
     return error <= _SAME * scale
 
 
-def _wide(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None or tensor.is_complex() else tensor.double().nan_to_num()
+def _wide(tensor: Tensor) -> Tensor:
+    """As real numbers in float64; zero where not finite."""
+    real = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+    return real.double().nan_to_num(0, 0, 0)
 
 
 def _ones(output: Tensor, position: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from . import probes  # noqa: F401  (fills the table)
+from .differences import MANY
 from .faults import CRASH, FAULTS, WRONG
 from .finding import Finding
 from .outcome import random
@@ -34,12 +35,14 @@ class Choice:
     Attributes:
         quick: only those that find most.
         compile: compile, too.
+        tiny: take samples with inputs far smaller than 1, too.
         probes: the names of the only probes to look; none: all.
         samples: the names of the only samples to look at; none: all.
     """
 
     quick: bool = False
     compile: bool = True
+    tiny: bool = True
     probes: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
 
@@ -51,24 +54,36 @@ class Choice:
 
 
 def plan(trial: Trial, choice: Choice) -> list[Step]:
-    """Every step, those on the sample as given first.
+    """Every step, those on the sample as given first, the numbers before what follows from them.
 
     Raises:
         ValueError: a sample is named that is not derived from the given one.
     """
-    chosen = [probe for probe in PROBES if choice.takes(probe)]
+    chosen = sorted(filter(choice.takes, PROBES), key=lambda probe: probe.name != "numbers")
+    if choice.quick and not choice.probes:
+        rest = ", ".join(probe.name for probe in PROBES if not choice.takes(probe))
+        trial.note(f"quick: most samples, and the probes {rest}, were left to the default check")
     samples = [trial.given]
+    if trial.truth_of.numeric:
+        sizes = {name: trial.given.tensors[name].numel() for name in trial.given.leaves}
+        large = ", ".join(f"{name} ({size})" for name, size in sizes.items() if size > MANY)
+        if large:
+            trial.note(f"differences were taken by {MANY} elements of {large}: the others were not judged")
     if trial.truth_of.numeric and trial.truth_of.judges_forward:
         # each would cost hundreds of calls
         trial.note("the reference is wrong: only the sample as given was looked at")
     else:
-        samples += derived(trial.given, trial.candidate.module, choice.quick)
+        others = derived(trial.given, trial.candidate.module, choice.quick)
+        # at an infinity a difference is 0 or not a number, whatever the derivative
+        samples += [sample for sample in others if not trial.truth_of.numeric or sample.finite]
+    if not choice.tiny:
+        trial.note("inputs far smaller than 1 were not judged")
+        samples = [sample for sample in samples if sample is trial.given or not sample.tiny]
     if choice.samples:
         only("samples", choice.samples, [sample.name for sample in samples])
         samples = [sample for sample in samples if sample.name in choice.samples]
-    return [
-        Step(probe, sample) for sample in samples for probe in chosen if probe.every or sample is trial.given
-    ]
+    pairs = ((probe, sample) for sample in samples for probe in chosen)
+    return [Step(*pair) for pair in pairs if pair[0].every or pair[1] is trial.given]
 
 
 def only(argument: str, names: tuple[str, ...], known: list[str]) -> None:

@@ -37,6 +37,9 @@ _LATE = (
     "torch._functorch.aot_autograd",
     "torch._dynamo.backends.debugging",
 )
+"""Modules that torch imports where compile, forward mode or torch.func first need them."""
+_wanted: set[str] = set()
+"""Those of them that a child has had to import."""
 _CANDIDATE, _REFERENCE = 0, 1
 
 
@@ -49,10 +52,13 @@ def can_fork(tensors: Iterable[Tensor]) -> bool:
 
 
 def preload(quick: bool) -> None:
-    """Imports what torch imports late, once here rather than seconds in every child."""
+    """Imports what torch imports late, once here rather than seconds in every child.
+
+    A quick check needs little of it: only what a child before has needed.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in _LATE[:1] if quick else _LATE:
+        for name in sorted(_wanted) if quick else _LATE:
             importlib.import_module(name)
 
 
@@ -69,7 +75,7 @@ def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:
     """
     deadline = time.monotonic() + limit
     known: set[str] = set()
-    start = 0
+    start, at = 0, ("", "")
     for _ in range(_DEATHS):
         child = _Child(prepare, start, known)
         for kind, item in child.messages(deadline):
@@ -89,7 +95,8 @@ def isolated(prepare: Prepare, limit: float, note: Note) -> Iterator[Finding]:
             yield last
         if child.hung or not child.planned:
             return
-        start = child.number + 1
+        start, at = child.number + 1, child.at()
+    note(f"{_DEATHS} processes ended: nothing was looked at beyond the probe {at[0]} on the sample {at[1]}")
 
 
 class _Child:
@@ -118,6 +125,8 @@ class _Child:
                 kind, item = self._read.recv()
                 if kind == "plan":
                     self._plan = item
+                if kind == "late":
+                    _wanted.update(item)
                 self.finished = kind == "end"
                 if kind in ("finding", "note", "error"):
                     yield kind, item
@@ -178,6 +187,7 @@ def _work(prepare: Prepare, start: int, known: set[str], write: Connection, shar
         trial = replace(trial, mark=mark)
         for finding in examine(trial, steps[start:], tell, known):
             write.send(("finding", finding))
+        write.send(("late", {name for name in _LATE if name in sys.modules}))
         write.send(("end", None))
         status = 0
     except (TypeError, ValueError) as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .engine import gradients
 from .sample import Sample
 from .settings import SEED, seed
 from .target import Target
@@ -60,17 +60,15 @@ def pull_back(
     leaves: dict[str, Tensor],
     live: Iterable[int],
     cotangent: Cotangent = random,
-    **options: Any,
+    **options: bool,
 ) -> dict[str, Tensor | None]:
     """The gradients of ``leaves`` for cotangents of the live outputs; None where there is no path."""
     used = [i for i in live if outputs[i].requires_grad]
     if not used or not leaves:
         return dict.fromkeys(leaves)
     cotangents = [cotangent(outputs[i].detach(), i) for i in used]
-    gradients = torch.autograd.grad(
-        [outputs[i] for i in used], tuple(leaves.values()), cotangents, allow_unused=True, **options
-    )
-    return dict(zip(leaves, gradients, strict=True))
+    found = gradients([outputs[i] for i in used], tuple(leaves.values()), cotangents, **options)
+    return dict(zip(leaves, found, strict=True))
 
 
 def run(

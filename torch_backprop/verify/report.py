@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -10,9 +9,10 @@ from textwrap import wrap
 
 from .faults import CAPABILITY
 from .finding import Finding
-from .table import counts, table
+from .page import COLUMNS, page, section
+from .table import counts, ranked, table
 
-_COLUMNS = ("verdict", "fault", "probe", "sample", "seen", "expected", "diagnosis")
+_NARROWEST = 72
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,23 @@ class Report:
         return all(finding.verdict == CAPABILITY for finding in self.findings)
 
     def __str__(self) -> str:
-        """The headline, the table of the findings, and the notes."""
+        """The headline, the table of the findings, and the notes, in a hundred columns."""
+        return self.text()
+
+    def text(self, width: int = 100) -> str:
+        """The same in so many columns, at least seventy-two."""
+        width = max(width, _NARROWEST)
         notes = [
-            line for note in self.notes for line in wrap(f"note: {note}", 100, subsequent_indent=" " * 6)
+            line for note in self.notes for line in wrap(f"note: {note}", width, subsequent_indent=" " * 6)
         ]
-        parts = [[self._headline()], table(self.findings), notes]
+        parts = [[self._headline()], table(self.findings, width), notes]
         return "\n\n".join("\n".join(part) for part in parts if part)
 
     def to_markdown(self) -> str:
         """A heading, a table of the findings, and their snippets."""
         lines = [f"### {self._headline()}", ""]
         if self.findings:
-            lines += [_row(_COLUMNS), _row("---" for _ in _COLUMNS)]
+            lines += [_row(COLUMNS), _row("---" for _ in COLUMNS)]
             lines += [_row(_cells(finding)) for finding in self.findings]
         for finding in self.findings:
             lines += ["", f"`{finding.fault}`:", "", "```python", finding.snippet, "```"]
@@ -60,16 +65,11 @@ class Report:
 
     def to_html(self) -> str:
         """A page of its own, with no style sheet to fetch."""
-        return page([self])
+        return page([self.section()])
 
     def section(self) -> str:
         """The report as a section of an HTML page."""
-        rows = "".join(_html_row(finding) for finding in self.findings)
-        head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
-        table = f"<table><tr>{head}</tr>{rows}</table>" if rows else ""
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        mark = "ok" if self.ok else "bad"
-        return f'<section><h2 class="{mark}">{html.escape(self._headline())}</h2>{table}{notes}</section>'
+        return section(self._headline(), self.ok, ranked(self.findings), self.notes)
 
     def _headline(self) -> str:
         verdict = "ok" if self.ok else "not ok"
@@ -77,30 +77,9 @@ class Report:
         return f"{self.candidate}: {verdict}, {found}, {self.seconds:.2f} s"
 
 
-def page(reports: list[Report]) -> str:
-    """An HTML page of several reports."""
-    style = (
-        "body{font:15px system-ui;margin:2em;max-width:90em}table{border-collapse:collapse}"
-        "td,th{border:1px solid #ccc;padding:.3em .6em;text-align:left;vertical-align:top}"
-        ".ok{color:#176617}.bad{color:#a11}pre{background:#f5f5f5;padding:.6em}"
-    )
-    body = "".join(report.section() for report in reports)
-    title = "torch_backprop.verify"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{style}</style><h1>{title}</h1>{body}</html>\n"
-    )
-
-
 def _cells(finding: Finding) -> list[str]:
-    return [getattr(finding, column) for column in _COLUMNS]
+    return [getattr(finding, column) for column in COLUMNS]
 
 
 def _row(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
-def _html_row(finding: Finding) -> str:
-    cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in _cells(finding))
-    snippet = f"<details><summary>reproduce</summary><pre>{html.escape(finding.snippet)}</pre></details>"
-    return f'<tr>{cells}</tr><tr><td colspan="{len(_COLUMNS)}">{snippet}</td></tr>'

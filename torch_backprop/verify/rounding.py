@@ -21,6 +21,11 @@ class RandomRounding(TorchDispatchMode):
         super().__init__()
         self._seed, self._calls = seed, 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # what torch wraps its modes in imports Dynamo, a second's work in every process of a check
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         results = func(*args, **(kwargs or {}))
         aliases = [result.alias_info for result in func._schema.returns]

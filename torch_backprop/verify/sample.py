@@ -12,6 +12,10 @@ from torch.utils import _pytree as pytree
 
 Change = Callable[[str, Tensor], Tensor]
 Layout = Callable[[Tensor], Tensor]
+CUT = ", cut down"
+"""Ends the name of a sample that was made smaller."""
+TINY = 1e-6
+"""Inputs below this are small on purpose, and rounding is measured against them alone."""
 
 
 class Call(NamedTuple):
@@ -60,6 +64,17 @@ class Sample:
     def dtype(self) -> torch.dtype:
         """The dtype of the first leaf."""
         return self.tensors[self.leaves[0]].dtype
+
+    @property
+    def finite(self) -> bool:
+        """Whether no number is infinite or not a number."""
+        return all(bool(x.isfinite().all()) for x in self.tensors.values())
+
+    @property
+    def tiny(self) -> bool:
+        """Whether a leaf is small on purpose, and not all zero."""
+        sizes = [float(self.tensors[name].abs().max()) for name in self.leaves if self.tensors[name].numel()]
+        return any(0 < size < TINY for size in sizes)
 
     def constants(self) -> list[Any]:
         """The arguments that are no tensors."""

@@ -8,19 +8,20 @@ from dataclasses import replace
 from .faults import CAPABILITY, FAULTS
 from .outcome import random, run
 from .probe import Probe
-from .sample import Sample
+from .sample import CUT, Sample
 from .samples import derived, resized
 from .trial import Evidence, Trial
 
 _SIZES = (1, 2)
-_CUT = ", cut down"
+_SIZED = ("size-factor",)
+"""Of these the sizes are the evidence: where two of them are equal, nobody could tell which."""
 _MANY = 1000
 """Elements of samples that are large on purpose, and stay so."""
 
 
 def smallest(trial: Trial, probe: Probe, evidence: Evidence) -> tuple[Trial, Evidence]:
     """The trial on the smallest sample on which the probe sees the same fault, and what it sees there."""
-    if probe.compiles or FAULTS[evidence.fault].verdict == CAPABILITY:
+    if evidence.fault in _SIZED or probe.compiles or FAULTS[evidence.fault].verdict == CAPABILITY:
         return trial, evidence
     for length in _lengths(trial):
         for size in _SIZES:
@@ -43,7 +44,7 @@ def _seen(trial: Trial, probe: Probe, fault: str, length: int, size: int) -> tup
         return None
     # cut and derived again, not derived and cut: so can whoever has the given sample alone
     for sample in _named(trial, given):
-        label = sample.name if sample.name.endswith(_CUT) else f"{sample.name}{_CUT}"
+        label = sample.name if sample.name.endswith(CUT) else f"{sample.name}{CUT}"
         smaller = replace(trial.on(replace(sample, name=label)), given=given)
         if sample is given:
             smaller = replace(smaller, given=smaller.sample)
@@ -62,5 +63,5 @@ def _named(trial: Trial, given: Sample) -> Iterator[Sample]:
     """The samples of the trial's name, from another given one."""
     if trial.sample is trial.given:
         return iter([given])
-    name = trial.sample.name.removesuffix(_CUT)
+    name = trial.sample.name.removesuffix(CUT)
     return (sample for sample in derived(given, trial.candidate.module, quick=False) if sample.name == name)

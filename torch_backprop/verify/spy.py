@@ -46,13 +46,13 @@ class Pass:
 
 
 @contextlib.contextmanager
-def watching() -> Iterator[list[Pass]]:
-    """Within, every call of a hand-written backward is noted."""
+def watching(writes: bool = False) -> Iterator[list[Pass]]:
+    """Within, every call of a hand-written backward is noted; ``writes``: and what it writes into."""
     seen: list[Pass] = []
     original = BackwardCFunction.apply
 
     def apply(node: Any, *cotangents: Any) -> Any:
-        watched = {"grad_output": cotangents, "saved tensor": _saved(node)}
+        watched = {"grad_output": cotangents, "saved tensor": _saved(node)} if writes else {}
         before = {name: _copies(tensors) for name, tensors in watched.items()}
         returned = original(node, *cotangents)
         written = tuple(name for name, tensors in watched.items() if not _same(before[name], tensors))

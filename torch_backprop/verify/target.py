@@ -20,7 +20,8 @@ class Target:
     """Something to call: a function, or a module whose parameters and buffers are handed to it.
 
     ``around``: the contexts in which it is called. ``spare``: it works in place, and must be handed copies
-    of leaves. ``compiled``: it is compiled whole, as AOTAutograd traces it.
+    of leaves. ``compiled``: it is compiled whole, as AOTAutograd traces it. ``tied``: a tensor of the module
+    may stand there under two names, for which torch searches all of it at each call.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Target:
     around: tuple[Around, ...] = ()
     spare: bool = False
     compiled: bool = False
+    tied: bool = False
 
     @property
     def module(self) -> torch.nn.Module | None:
@@ -59,7 +61,7 @@ class Target:
         if self.module is None:
             return self.function(*args)
         with _mode(self.module, training):
-            return torch.func.functional_call(self.module, dict(state), args)
+            return torch.func.functional_call(self.module, dict(state), args, tie_weights=self.tied)
 
 
 def _anew(function: Any) -> Any:
@@ -86,7 +88,7 @@ def target(thing: Any, role: str = "candidate") -> Target:
         raise TypeError(f"{role}: a class of modules was passed; pass a module, {thing.__name__}(...)")
     if not callable(thing):
         raise TypeError(f"{role}: {thing!r} cannot be called; pass a function, a Function or a module")
-    return Target(name_of(thing), thing)
+    return Target(name_of(thing), thing, tied=_ties(thing))
 
 
 def name_of(candidate: Any) -> str:
@@ -97,6 +99,16 @@ def name_of(candidate: Any) -> str:
     if isinstance(candidate, torch.nn.Module):
         return type(candidate).__name__
     return getattr(candidate, "__name__", type(candidate).__name__)
+
+
+def _ties(thing: Any) -> bool:
+    if not isinstance(thing, torch.nn.Module):
+        return False
+    each, once = (
+        [*thing.named_parameters(remove_duplicate=merged), *thing.named_buffers(remove_duplicate=merged)]
+        for merged in (False, True)
+    )
+    return len(each) > len(once)
 
 
 @contextlib.contextmanager

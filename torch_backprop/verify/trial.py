@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from .outcome import Cotangent, Outcome, random, run
+from .outcome import Cotangent, Outcome, forward, random, run
 from .rounding import RandomRounding, nudged
-from .sample import Sample
+from .sample import TINY, Sample
+from .spy import Pass, watching
 from .target import Target
 from .truth import Truth
 
 K = 16
 """Units of rounding (or of the reference's own uncertainty) by which two right gradients may differ."""
 _TEN_DIGITS = 1e-10
-_TINY = 1e-6
-"""Inputs below this are small on purpose, and rounding is measured against them alone."""
 _UNDERFLOW = 1e-100
 DISCONTINUOUS = 1e-3
 """A relative change by a jitter of the last bit which is no rounding: the sample stands on a kink."""
-_ROUNDINGS = range(3)
+_ROUNDINGS = 4
+"""Ways of rounding: once the inputs alone, then every operation."""
 
 
+T = TypeVar("T")
+Needs = tuple[str, ...] | None
+"""The leaves that need a gradient; None: all."""
+Pick = Callable[[Outcome], Tensor | None]
+"""Takes one tensor out of an outcome."""
 Note = Callable[[str], None]
 """Hears what could not be judged, or is to be known about a judgement."""
 
@@ -72,26 +78,50 @@ class Trial:
         """The same targets on another sample."""
         return replace(self, sample=sample, _known={})
 
-    def truth(self, cotangent: Cotangent = random, needs: Iterable[str] | None = None) -> Outcome:
+    def with_seen(self, outcome: Outcome) -> Trial:
+        """The same, with that for the candidate's outcome."""
+        return replace(self, _known={**self._known, ("watched", self.sample.leaves): (outcome, [])})
+
+    def truth(self, cotangent: Cotangent = random, needs: Needs = None) -> Outcome:
         """The truth's outcome."""
-        key = ("truth", cotangent, None if needs is None else tuple(needs))
+        return self.once(("truth", cotangent, needs), lambda: self._truth(cotangent, needs))
+
+    def _truth(self, cotangent: Cotangent, needs: Needs) -> Outcome:
+        self.mark("reference")
+        found = self.truth_of.outcome(self.sample, cotangent, needs)
+        self.mark("candidate")
+        return found
+
+    def seen(self, cotangent: Cotangent = random, needs: Needs = None) -> Outcome:
+        """The candidate's outcome."""
+        if cotangent is random and needs is None:
+            return self.watched(self.sample.leaves)[0]
+        live = self.truth().live
+        return self.once(
+            ("seen", cotangent, needs), lambda: run(self.candidate, self.sample, cotangent, needs, live)
+        )
+
+    def watched(self, needs: tuple[str, ...]) -> tuple[Outcome, list[Pass]]:
+        """The candidate's outcome where those leaves need a gradient, and the backward passes behind it."""
+
+        def work() -> tuple[Outcome, list[Pass]]:
+            live = self.truth().live
+            with watching() as passes:
+                return run(self.candidate, self.sample, needs=needs, live=live), passes
+
+        return self.once(("watched", needs), work)
+
+    def graph(self) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Outputs and leaves of a call of the candidate, to be looked at and not to be differentiated."""
+        return self.once("graph", lambda: forward(self.candidate, self.sample)[:2])
+
+    def once(self, key: Hashable, work: Callable[[], T]) -> T:
+        """What ``work`` gives on this sample: what one probe has run, the next need not run again."""
         if key not in self._known:
-            self.mark("reference")
-            self._known[key] = self.truth_of.outcome(self.sample, cotangent, needs)
-            self.mark("candidate")
+            self._known[key] = work()
         return self._known[key]
 
-    def seen(self, cotangent: Cotangent = random, needs: Iterable[str] | None = None) -> Outcome:
-        """The candidate's outcome; that with the plain random cotangent is kept."""
-        key = ("seen", cotangent, None if needs is None else tuple(needs))
-        if key not in self._known:
-            live = self.truth(cotangent, needs).live
-            self._known[key] = run(self.candidate, self.sample, cotangent, needs, live)
-        return self._known[key]
-
-    def differences(
-        self, cotangent: Cotangent = random, needs: Iterable[str] | None = None
-    ) -> Iterator[Difference]:
+    def differences(self, cotangent: Cotangent = random, needs: Needs = None) -> Iterator[Difference]:
         """Where outputs and gradients of the candidate are not the truth's."""
         seen, truth = self.seen(cotangent, needs), self.truth(cotangent, needs)
         for i, (ours, theirs) in enumerate(zip(seen.outputs, truth.outputs, strict=False)):
@@ -99,7 +129,6 @@ class Trial:
         for name, theirs in truth.gradients.items():
             if theirs is not None:
                 ours = seen.gradients.get(name)
-                theirs = _where_defined(theirs, self.sample.tensors[name])
                 yield from self._judge(
                     f"gradient of {name}", name, ours, theirs, lambda o, n=name: o.gradients[n], cotangent
                 )
@@ -108,6 +137,8 @@ class Trial:
         """Whether two outcomes of the candidate itself are the same up to rounding."""
         if expected is None or seen is None:
             return _is_nothing(seen) and _is_nothing(expected)
+        if torch.equal(seen, expected):
+            return True
         error, scale = distance(seen, expected)
         return error <= K * self._eps(expected) * scale
 
@@ -116,14 +147,14 @@ class Trial:
         if expected is None or seen is None:
             return _is_nothing(seen) and _is_nothing(expected)
         error, scale = distance(seen, expected)
-        return error <= max(_TEN_DIGITS, K * self.truth_of.uncertainty) * max(scale, 1e-3)
+        return error <= max(_TEN_DIGITS, K * self._eps(expected)) * max(scale, 1e-3)
 
     def close(self, name: str, seen: Tensor | None, expected: Tensor | None) -> bool:
         """Whether two gradients of ``name`` differ by no more than the truth's moves by rounding."""
         if expected is None or seen is None or self.near(seen, expected):
             return self.near(seen, expected)
         error, scale = distance(seen, expected)
-        return error <= K * self._jitter(lambda o: o.gradients.get(name), expected, scale, random)
+        return self._is_rounding(error, lambda o: o.gradients.get(name), expected, scale, random)
 
     def excused(self, leaf: str) -> bool:
         """Whether the gradient differs on the sample already, at a kink where it may."""
@@ -135,16 +166,19 @@ class Trial:
         leaf: str | None,
         seen: Tensor | None,
         expected: Tensor,
-        pick: Callable[[Outcome], Tensor | None],
+        pick: Pick,
         cotangent: Cotangent,
     ) -> Iterator[Difference]:
+        found = torch.zeros_like(expected) if seen is None else seen
+        if self.agree(found, expected):
+            return
         expected = self._saturated(seen, expected)
-        error, scale = distance(torch.zeros_like(expected) if seen is None else seen, expected)
-        if error <= K * self._eps(expected) * scale:
+        if leaf is not None:
+            expected = _where_defined(expected, self.sample.tensors[leaf])
+        error, scale = distance(found, expected)
+        if error <= max(K * self._eps(expected) * scale, self._floor(seen, cotangent)):
             return
-        if error <= self._floor(seen, cotangent):
-            return
-        if error > K * max(self._eps(expected) * scale, self._jitter(pick, expected, scale, cotangent)):
+        if not self._is_rounding(error, pick, expected, scale, cotangent):
             yield Difference(what, leaf, seen, expected, error, scale)
 
     def _floor(self, seen: Tensor | None, cotangent: Cotangent) -> float:
@@ -153,7 +187,7 @@ class Trial:
             return 0.0
         largest = max((float(x.abs().max()) for x in self._leaves() if x.numel()), default=1.0)
         zero = seen is None or not seen.any()
-        if largest < _TINY or (zero and self.sample.fault == "untaken-branch"):
+        if largest < TINY or (zero and self.sample.fault == "untaken-branch"):
             return _UNDERFLOW
         unit = cotangent(torch.ones(1, dtype=self.sample.dtype), 0).abs().max().item()
         return 4 * torch.finfo(self.sample.dtype).eps * min(1.0, unit)
@@ -173,23 +207,31 @@ class Trial:
             return 0.0
         return max(torch.finfo(tensor.dtype).eps, self.truth_of.uncertainty)
 
-    def _jitter(
-        self, pick: Callable[[Outcome], Any], expected: Tensor, scale: float, cotangent: Cotangent
-    ) -> float:
-        """By how much the truth moves when inputs and cotangent, or all between, move by their last bit."""
-        changes = [distance(x, expected)[0] for x in map(pick, self._moved(cotangent)) if x is not None]
-        return max((x for x in changes if x < DISCONTINUOUS * max(scale, 1e-9)), default=0.0)
+    def _is_rounding(
+        self, error: float, pick: Pick, expected: Tensor, scale: float, cotangent: Cotangent
+    ) -> bool:
+        """Whether the truth moves as much when inputs and cotangent, or all between, move by their last bit.
 
-    def _moved(self, cotangent: Cotangent) -> list[Outcome]:
-        key = ("moved", cotangent)
-        if key not in self._known:
+        The first way of rounding that explains the error is enough; a large error none explains.
+        """
+        most = DISCONTINUOUS * max(scale, 1e-9)
+        for number in range(1 if self.truth_of.numeric else _ROUNDINGS) if error < K * most else ():
+            moved = self.once(("moved", cotangent, number), partial(self._moved, cotangent, number))
+            found = None if moved.error is not None else pick(moved)
+            if found is None:
+                continue
+            change = distance(found, expected)[0]
+            if error <= K * change and change < most:
+                return True
+        return False
+
+    def _moved(self, cotangent: Cotangent, number: int) -> Outcome:
+        """The truth, rounded in another way."""
+        if not number:
             nudge = self.sample.changed("", "", lambda _, x: nudged(x))
-            outcomes = [self.truth_of.outcome(nudge, _nudged(cotangent), None)]
-            for seed in () if self.truth_of.numeric else _ROUNDINGS:
-                with RandomRounding(seed):
-                    outcomes.append(self.truth_of.outcome(self.sample, cotangent, None))
-            self._known[key] = [found for found in outcomes if found.error is None]
-        return self._known[key]
+            return self.truth_of.outcome(nudge, _nudged(cotangent), None)
+        with RandomRounding(number - 1):
+            return self.truth_of.outcome(self.sample, cotangent, None)
 
 
 def distance(seen: Tensor, expected: Tensor) -> tuple[float, float]:

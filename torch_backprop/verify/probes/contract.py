@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..outcome import forward, pull_back, random, run
+from ..engine import accumulate, gradients
+from ..outcome import pull_back, random
 from ..probe import probe
 from ..sample import Call, describe
-from ..settings import restore, seed, settings
+from ..settings import seed
 from ..spy import address, same_numbers, watching
 from ..target import Target
 from ..trial import Evidence, Trial
@@ -32,13 +33,7 @@ def repairs(trial: Trial) -> Iterator[Evidence]:
 
 
 def _raw(trial: Trial) -> Iterator[tuple[int, Tensor, Any]]:
-    with watching() as passes:
-        try:
-            outputs, leaves, _ = forward(trial.candidate, trial.sample)
-            pull_back(outputs, leaves, trial.truth().live)
-        except Exception:
-            return
-    for seen in passes:
+    for seen in trial.watched(trial.sample.leaves)[1]:
         yield from seen.repaired()
 
 
@@ -49,7 +44,8 @@ def written(trial: Trial) -> Iterator[Evidence]:
         return
     seen = _written(trial, trial.candidate)
     # the candidate's own forward, run as truth, writes into its inputs too
-    allowed = _written(trial, trial.truth_of.target) if trial.truth_of.judges_forward else set()
+    judged = seen and trial.truth_of.judges_forward
+    allowed = _written(trial, trial.truth_of.target) if judged else set()
     for fault, what in sorted(seen - allowed):
         yield Evidence(fault, "other numbers afterwards", "left as it was", f"{what} is written into")
 
@@ -70,8 +66,8 @@ def _written(trial: Trial, target: Target) -> set[tuple[str, str]]:
     live = [y for y in outputs if y.requires_grad]
     if not live:
         return found
-    with watching() as passes:
-        torch.autograd.grad(live, tuple(call.leaves.values()), cotangents, allow_unused=True)
+    with watching(writes=True) as passes:
+        gradients(live, tuple(call.leaves.values()), cotangents)
     found |= {("input-mutated", f"{n}, in backward,") for n in _changed(before, given)}
     if not all(map(same_numbers, results, outputs)):
         found.add(("saved-tensor-overwritten", "the output, in backward,"))
@@ -100,7 +96,8 @@ def aliases(trial: Trial) -> Iterator[Evidence]:
     """Outputs and .grad have memory of their own, where the reference's have."""
     if trial.seen().error is not None:
         return
-    truth, seen = (_shared(trial, target) for target in (trial.truth_of.target, trial.candidate))
+    seen = _shared(trial, trial.candidate)
+    truth = _shared(trial, trial.truth_of.target) if seen else set()
     for fault, what in sorted(seen - truth):
         yield Evidence(fault, "shared memory", "memory of its own", what)
 
@@ -117,7 +114,7 @@ def _shared(trial: Trial, target: Target) -> set[tuple[str, str]]:
     live = [y for y in outputs if y.requires_grad]
     cotangents = [random(y.detach(), i) for i, y in enumerate(live)]
     if live:
-        torch.autograd.backward(live, cotangents)
+        accumulate(live, cotangents)
     others = (
         {address(g): "grad_output" for g in cotangents} | inputs | {address(y): "an output" for y in outputs}
     )
@@ -151,18 +148,18 @@ def _changed_between(trial: Trial, target: Target, name: str) -> str | None:
             place = list(trial.sample.inputs).index(name)
             tensor = _tensors(call.args)[place]
             tensor.copy_(tensor.flip(0) * 3 if tensor.is_floating_point() and tensor.dim() else tensor * 0)
-        gradients = pull_back(outputs, call.leaves, trial.truth().live)
+        found = pull_back(outputs, call.leaves, trial.truth().live)
     except Exception:
         return None
     own = trial.seen().gradients if target is trial.candidate else trial.truth().gradients
-    return next((n for n, g in gradients.items() if not trial.agree(g, own.get(n))), None)
+    return next((n for n, g in found.items() if not trial.agree(g, own.get(n))), None)
 
 
 @probe()
 def unmarked(trial: Trial) -> Iterator[Evidence]:
     """A mask or an index is no differentiable output."""
     try:
-        outputs, _, _ = forward(trial.candidate, trial.sample)
+        outputs, _ = trial.graph()
     except Exception:
         return
     for i, y in enumerate(outputs):
@@ -171,15 +168,3 @@ def unmarked(trial: Trial) -> Iterator[Evidence]:
                 f"output {i} ({describe(y)}) is no function of the inputs: mark_non_differentiable is missing"
             )
             yield Evidence("unmarked-output", "requires grad", "does not", words)
-
-
-@probe()
-def globals_kept(trial: Trial) -> Iterator[Evidence]:
-    """A call leaves torch's settings as it found them."""
-    before = settings()
-    outcome = run(trial.candidate, trial.sample)
-    after = settings()
-    restore(before)
-    for name, value in before.items() if outcome.error is None else ():
-        if after[name] != value:
-            yield Evidence("global-state", f"{name} = {after[name]}", f"{name} = {value}", "is left changed")

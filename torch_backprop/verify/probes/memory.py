@@ -17,7 +17,7 @@ from ..trial import Evidence, Trial
 def on_ctx(trial: Trial) -> Iterator[Evidence]:
     """A tensor on ctx is not freed by backward, not seen by hooks, not followed by a second gradient."""
     try:
-        outputs, leaves, _ = forward(trial.candidate, trial.sample)
+        outputs, leaves = trial.graph()
     except Exception:
         return
     ends = {address(x) for x in (*outputs, *leaves.values())}
@@ -41,7 +41,8 @@ def leaks(trial: Trial) -> Iterator[Evidence]:
             yield Evidence("leak", "requires grad", "does not", words)
     for after in (False, True):
         seen = _survivors(trial, trial.candidate, after)
-        for what in seen - _survivors(trial, trial.truth_of.target, after):
+        truth = _survivors(trial, trial.truth_of.target, after) if seen else set()
+        for what in sorted(seen - truth):
             when = "after backward" if after else "without backward"
             words = f"{what} outlives its last reference {when}: it is on ctx, in a cache, or in a cycle"
             yield Evidence("leak", "alive", "freed", words)

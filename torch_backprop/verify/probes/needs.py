@@ -3,52 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
+from math import comb
 
 from ..diagnosis import excerpt
-from ..outcome import forward, pull_back
 from ..probe import probe
-from ..spy import watching
 from ..trial import Evidence, Trial
+
+_FEW = 4
+"""Leaves of which every subset is tried: fourteen; of more there are too many."""
+_NAMES = 3
+
+Subset = tuple[str, ...]
 
 
 @probe(sound=True)
 def subsets(trial: Trial) -> Iterator[Evidence]:
-    """Each leaf alone, and all but one."""
-    for needs in _subsets(trial):
-        seen, truth = trial.seen(needs=needs), trial.truth(needs=needs)
-        frozen = ", ".join(sorted(set(trial.sample.leaves) - set(needs)))
-        if truth.error is not None:
-            continue
-        if seen.error is not None:
-            yield Evidence("frozen-input", seen.words, "the reference returns", f"with {frozen} frozen")
-            return
-        for name, gradient in seen.gradients.items():
-            whole = trial.seen().gradients.get(name)
-            if not trial.agree(gradient, whole):
-                words = f"gradient of {name} with {frozen} frozen"
-                yield Evidence("frozen-input", excerpt(gradient), excerpt(whole), words)
+    """Every subset of a few leaves; of many, such that of every two each is frozen once without the other."""
+    yield from _frozen(trial, _subsets(trial.sample.leaves))
+
+
+@probe(sound=True, quick=False)
+def each_leaf(trial: Trial) -> Iterator[Evidence]:
+    """Of many leaves, each alone, and all but one."""
+    yield from _frozen(trial, _each(trial.sample.leaves))
 
 
 @probe()
 def wasted(trial: Trial) -> Iterator[Evidence]:
     """A gradient that nobody needs is not computed."""
-    for needs in [(name,) for name in trial.sample.leaves]:
-        with watching() as passes:
-            try:
-                outputs, leaves, _ = forward(trial.candidate, trial.sample, needs)
-                pull_back(outputs, leaves, trial.truth(needs=needs).live)
-            except Exception:
-                continue
-        for seen in passes:
-            for i in seen.unneeded():
-                words = f"gradient {i} is computed where only {needs[0]} needs one: ask ctx.needs_input_grad"
-                yield Evidence("wasted-work", "a tensor", "None", words)
-                return
-
-
-def _subsets(trial: Trial) -> list[tuple[str, ...]]:
     leaves = trial.sample.leaves
-    if len(leaves) < 2:
+    for needs in [leaves, *_subsets(leaves)]:
+        for i in (i for each in trial.watched(needs)[1] for i in each.unneeded()):
+            alone = f"gradient {i} is computed where only {_listed(needs)} needs one"
+            yield Evidence("wasted-work", "a tensor", "None", f"{alone}: ask ctx.needs_input_grad")
+            return
+
+
+def _frozen(trial: Trial, each: list[Subset]) -> Iterator[Evidence]:
+    for needs in each:
+        seen, _ = trial.watched(needs)
+        frozen = _listed(tuple(name for name in trial.sample.leaves if name not in needs))
+        if seen.error is not None:
+            if trial.truth(needs=needs).error is None:
+                yield Evidence("frozen-input", seen.words, "the reference returns", f"with {frozen} frozen")
+                return
+            continue
+        for name, gradient in seen.gradients.items():
+            whole = trial.seen().gradients.get(name)
+            if not trial.agree(gradient, whole) and trial.truth(needs=needs).error is None:
+                words = f"gradient of {name} with {frozen} frozen"
+                yield Evidence("frozen-input", excerpt(gradient), excerpt(whole), words)
+
+
+def _subsets(leaves: Subset) -> list[Subset]:
+    """Every proper subset of a few; of many, no more than it takes to part every two.
+
+    Each leaf is needed in half of the subsets, no two in the same half: of every two, each is needed once
+    where the other is frozen. Sperner (1928), Mathematische Zeitschrift 27, 544-548.
+    """
+    count = len(leaves)
+    if count <= _FEW:
+        return [subset for size in range(1, count) for subset in combinations(leaves, size)]
+    runs = next(n for n in range(count) if comb(n, n // 2) >= count)
+    halves = list(zip(leaves, combinations(range(runs), runs // 2), strict=False))
+    return [tuple(leaf for leaf, half in halves if run in half) for run in range(runs)]
+
+
+def _each(leaves: Subset) -> list[Subset]:
+    if len(leaves) <= _FEW:
         return []
-    alone = [(name,) for name in leaves]
-    return alone + [tuple(n for n in leaves if n != name) for name in leaves if len(leaves) > 2]
+    return [(name,) for name in leaves] + [tuple(x for x in leaves if x != name) for name in leaves]
+
+
+def _listed(names: Subset) -> str:
+    more = len(names) - _NAMES
+    return ", ".join(names[:_NAMES]) + (f" and {more} more" if more > 0 else "")

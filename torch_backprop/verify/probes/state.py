@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,29 +15,74 @@ from ..diagnosis import excerpt
 from ..outcome import Outcome, forward, pull_back, run
 from ..probe import probe
 from ..sample import Sample
-from ..settings import seed
+from ..settings import restore, seed, settings
 from ..spy import same_numbers
 from ..trial import Evidence, Trial
+
+
+class _Again(NamedTuple):
+    """Another call: its outcome, and torch's settings before and after."""
+
+    outcome: Outcome
+    before: dict[str, object]
+    after: dict[str, object]
 
 
 @probe()
 def repeated(trial: Trial) -> Iterator[Evidence]:
     """The same call with the same random numbers gives the same."""
     if trial.seen().error is None:
-        again = run(trial.candidate, trial.sample, live=trial.truth().live)
+        again = _again(trial).outcome
         yield from _unequal(trial, again, "nondeterministic", "the same call again gives another {}")
+
+
+@probe()
+def globals_kept(trial: Trial) -> Iterator[Evidence]:
+    """A call leaves torch's settings as it found them."""
+    again = _again(trial)
+    for name, value in again.before.items() if again.outcome.error is None else ():
+        if again.after[name] != value:
+            seen, expected = f"{name} = {again.after[name]}", f"{name} = {value}"
+            yield Evidence("global-state", seen, expected, "is left changed")
+
+
+def _again(trial: Trial) -> _Again:
+    def work() -> _Again:
+        before = settings()
+        outcome = run(trial.candidate, trial.sample, live=trial.truth().live)
+        again = _Again(outcome, before, settings())
+        restore(before)
+        return again
+
+    return trial.once("again", work)
+
+
+class _Passes(NamedTuple):
+    """Two backward passes of one call, and whether the first drew random numbers."""
+
+    first: dict[str, Tensor | None]
+    second: dict[str, Tensor | None] | Exception
+    drew: bool
+
+
+def _passes(trial: Trial) -> _Passes:
+    def work() -> _Passes:
+        outputs, leaves, _ = forward(trial.candidate, trial.sample)
+        before = torch.get_rng_state()
+        first = pull_back(outputs, leaves, trial.truth().live, retain_graph=True)
+        drew = not torch.equal(before, torch.get_rng_state())
+        try:
+            return _Passes(first, pull_back(outputs, leaves, trial.truth().live), drew)
+        except Exception as error:
+            return _Passes(first, error, drew)
+
+    return trial.once("passes", work)
 
 
 @probe()
 def random_numbers(trial: Trial) -> Iterator[Evidence]:
     """Random numbers are drawn in forward alone."""
-    try:
-        outputs, leaves, _ = forward(trial.candidate, trial.sample)
-        before = torch.get_rng_state()
-        pull_back(outputs, leaves, trial.truth().live)
-    except Exception:
-        return
-    if not torch.equal(before, torch.get_rng_state()):
+    if trial.seen().error is None and _passes(trial).drew:
         words = "backward draws random numbers: save the mask, or the state of the generator"
         yield Evidence("redrawn-randomness", "the generator moved on", "it stands still", words)
 
@@ -47,12 +92,9 @@ def second_backward(trial: Trial) -> Iterator[Evidence]:
     """With retain_graph, backward may be called again."""
     if trial.seen().error is not None:
         return
-    outputs, leaves, _ = forward(trial.candidate, trial.sample)
-    first = pull_back(outputs, leaves, trial.truth().live, retain_graph=True)
-    try:
-        second = pull_back(outputs, leaves, trial.truth().live)
-    except Exception as error:
-        seen = f"{type(error).__name__}: {error}"
+    first, second, _ = _passes(trial)
+    if isinstance(second, Exception):
+        seen = f"{type(second).__name__}: {second}"
         yield Evidence("second-backward", seen, "the same gradients", "a second backward raises")
         return
     for name, gradient in second.items():
@@ -75,8 +117,10 @@ def interleaved(trial: Trial) -> Iterator[Evidence]:
         seen = f"{type(error).__name__}: {error}"
         yield Evidence("state-outside-ctx", seen, "two gradients", "two calls, then two backward passes")
         return
-    alone = run(trial.candidate, other.sample, live=live)
-    for wanted, found in ((trial.seen(), gradients[0]), (alone, gradients[1])):
+    mixed = other.with_seen(Outcome(tuple(y.detach() for y in second[0]), live, gradients[1]))
+    if not any(True for _ in mixed.differences()):
+        other = mixed
+    for wanted, found in ((trial.seen(), gradients[0]), (other.seen(), gradients[1])):
         for name, gradient in found.items():
             if not trial.agree(gradient, wanted.gradients.get(name)):
                 words = f"gradient of {name} when two calls interleave: kept on self, module or a global"
@@ -135,7 +179,7 @@ def _elsewhere(work: Callable[[], Any]) -> Any:
 def buffers(trial: Trial) -> Iterator[Evidence]:
     """A module's buffers are those of the reference after forward, and backward leaves them alone."""
     ours, theirs = trial.candidate.module, trial.truth_of.target.module
-    if ours is None or theirs is None or trial.seen().error is not None:
+    if ours is None or theirs is None or trial.seen().error is not None or next(ours.buffers(), None) is None:
         return
     seen, expected = (_buffers(trial, module) for module in (ours, theirs))
     pairs = [("in forward", seen[0], expected[0]), ("in backward", seen[1], seen[0])]
