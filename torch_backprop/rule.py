@@ -136,12 +136,19 @@ def first_order(*tensors: Tensor) -> bool:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether ``tensor`` is an ordinary one in eager mode: no subclass, no functorch wrapper, not meta."""
-    if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
+    if is_traced() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
     if tensor.is_neg():  # the imaginary part of a conjugate: its memory holds other numbers
         return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
+
+
+def is_traced() -> bool:
+    """Whether operators are recorded as a program: by torch.compile, torch.export, make_fx or linearize."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def tracked(x: Tensor) -> bool:
