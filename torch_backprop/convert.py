@@ -46,7 +46,8 @@ def convert(model: Module, only: Choice | None = None, except_: Choice = ()) -> 
     state dict stay the objects they are, so that an optimizer made before goes on working. A subclass of a
     torch layer, say with another constructor, stays that subclass, over the twin; it is left alone if it has
     a ``forward`` of its own, or another method from which torch's ``forward`` may compute something else.
-    ``torch.fx`` and ``torch.jit`` do not see through our layers: trace first, then convert.
+    ``torch.fx`` and ``torch.jit.script`` do not see through our layers: use them first, then convert.
+    ``torch.jit.trace`` does, and its script differentiates the operators that it finds by itself.
 
     Args:
         model: of any modules; a model wrapped for data-parallel training is converted within its wrapper.
@@ -96,7 +97,8 @@ def revert(model: Module) -> None:
     """
     modules = _modules(model)
     for module in modules.values():
-        if module.__dict__.pop(_CONVERTED, False):
+        # what has become another class since is no longer ours to undo
+        if module.__dict__.pop(_CONVERTED, False) and is_ours(layer_class(module)):
             become(module, original_of(layer_class(module)))
 
 

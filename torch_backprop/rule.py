@@ -37,6 +37,7 @@ RECORDERS: dict[int, Any] = {}
 """The tapes that record, by the thread whose operations they record; most of the time there is none."""
 
 NO_JVP = torch.autograd.Function.jvp
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
 class Rule(torch.autograd.Function):
@@ -92,6 +93,9 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
             return forward(*args) if blind else compiled.apply(*args)
+        if _is_jit_traced():
+            # a script cannot hold a Function: it gets its operators, and differentiates them itself
+            return forward(*args)
         if transformed:
             return rule.apply(*args)
         return direct(*unwrap_dead_wrappers(args))
@@ -145,10 +149,14 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def is_traced() -> bool:
-    """Whether operators are recorded as a program: by torch.compile, torch.export, make_fx or linearize."""
+    """Whether operators are recorded as a program: compiled, exported, by make_fx, linearize or jit.trace."""
     if torch.compiler.is_compiling():
         return True
-    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+    return _is_jit_traced() or torch._C._get_dispatch_mode(_PROXY) is not None
+
+
+def _is_jit_traced() -> bool:
+    return torch._C._get_tracing_state() is not None
 
 
 def tracked(x: Tensor) -> bool:

@@ -125,10 +125,10 @@ def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry
     device = x.device.type if x.device.type in AUTOCAST else "cpu"
     with torch.autocast(device, enabled=False):
         (x_real, x_imag), (w_real, w_imag) = _parts(x), _parts(w)
-        b_real, b_imag = (None, None) if b is None else _parts(b)
-        real = _applied(x_real, w_real, b_real, geometry)
+        biases = () if b is None else _parts(b)
+        real = _applied(x_real, w_real, biases[0] if biases else None, geometry)
         imaginary = _applied(x_imag, w_imag, None, geometry)
-        bias = None if b_real is None else b_real + b_imag
+        bias = biases[0] + biases[1] if biases else None
         both = _applied(x_real + x_imag, w_real + w_imag, bias, geometry)
     return torch.complex(real - imaginary, both - real - imaginary)
 
