@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.elementwise import activate, elementwise, never, select, steps
-from torch_backprop.rule import LOWER, Rule, save, widen
+from torch_backprop.rule import LOWER, Rule, is_batched, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -71,8 +71,15 @@ def _mean_slope(lower: float, upper: float) -> float:
     return (lower + upper) / 2
 
 
+def _mean_rrelu(x: Tensor, lower: float, upper: float, inplace: bool = False) -> Tensor:
+    # vmap knows the one of the two that draws nothing
+    if is_batched(x):
+        return F.leaky_relu(x, _mean_slope(lower, upper), inplace)
+    return F.rrelu(x, lower, upper, inplace=inplace)
+
+
 mean_rrelu_rule = elementwise(
-    F.rrelu,
+    _mean_rrelu,
     never,
     lambda g, x, lower, upper: select(g, g * _mean_slope(lower, upper), torch.gt, x, 0),
     lambda out, g, x, lower, upper: steps(out, x, _mean_slope(lower, upper)).mul_(g),
