@@ -92,6 +92,7 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         if torch.compiler.is_compiling():
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
+            args = _compilable(args)
             return forward(*args) if blind else compiled.apply(*args)
         if _is_jit_traced():
             # a script cannot hold a Function: it gets its operators, and differentiates them itself
@@ -101,6 +102,21 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         return direct(*unwrap_dead_wrappers(args))
 
     return call
+
+
+def _compilable(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments as Dynamo needs them.
+
+    A number that may change becomes a symbol of the graph in which it is met first. That should be the whole
+    graph, for a Function's own is closed to the next Function. And one tensor cannot be two arguments.
+    """
+    found: list[Any] = []
+    for arg in args:
+        if isinstance(arg, Tensor):
+            found.append(arg.view_as(arg) if any(arg is other for other in found) else arg)
+        else:
+            found.append(arg * 1.0 if isinstance(arg, float) else arg)
+    return tuple(found)
 
 
 def _cast(policy: Mapping[str, str], args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from torch_backprop.spec import Case, LayerSpec
 
 from .agreement import Probe, Raised, agree, outcome
 from .comparison import equal
+from .gradients import FEW
 from .trial import SEED, Trial, differentiable, draw_like, draws, trials
 
 BATCH = 3
@@ -45,7 +46,9 @@ def shared(spec: LayerSpec, case: Case) -> None:
     """vmap of the gradient over each leaf alone, while all others are one for the whole batch."""
     names = tuple(trials(spec, case)[0].leaves)
     mode = "same" if draws(trials(spec, case)[1]) else "error"
-    for name in names if len(names) > 1 else ():
+    # of many an input and a parameter will do
+    alone = names if len(names) <= FEW else (names[0], names[-1])
+    for name in alone if len(names) > 1 else ():
         dims = tuple(0 if other == name else None for other in names)
         mapped, looped = partial(_vmap_alone, mode, dims), partial(_loop_alone, dims)
         _batched(spec, case, mapped, looped, f"vmap over {name} alone")
