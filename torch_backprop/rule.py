@@ -37,7 +37,10 @@ RECORDERS: dict[int, Any] = {}
 """The tapes that record, by the thread whose operations they record; most of the time there is none."""
 
 NO_JVP = torch.autograd.Function.jvp
-_PROXY = torch._C._TorchDispatchModeKey.PROXY
+
+# asked at every call, and so without a search for the name
+_jit_trace = torch._C._get_tracing_state
+_modes = torch._C._len_torch_dispatch_stack
 
 
 class Rule(torch.autograd.Function):
@@ -94,7 +97,7 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
             args = _compilable(args)
             return forward(*args) if blind else compiled.apply(*args)
-        if _is_jit_traced():
+        if _jit_trace() is not None:
             # a script cannot hold a Function: it gets its operators, and differentiates them itself
             return forward(*args)
         if transformed:
@@ -166,13 +169,9 @@ def is_plain(tensor: Tensor) -> bool:
 
 def is_traced() -> bool:
     """Whether operators are recorded as a program: compiled, exported, by make_fx, linearize or jit.trace."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or _jit_trace() is not None:
         return True
-    return _is_jit_traced() or torch._C._get_dispatch_mode(_PROXY) is not None
-
-
-def _is_jit_traced() -> bool:
-    return torch._C._get_tracing_state() is not None
+    return _modes() > 0 and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def tracked(x: Tensor) -> bool:
