@@ -237,6 +237,40 @@ def test_a_model_wrapped_for_data_parallel_training_is_converted_within(tmp_path
         torch.distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_model_has_the_gradients_of_the_built_in(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    norms = nn.BatchNorm1d(3), nn.RMSNorm(5), nn.GroupNorm(3, 3)
+    ours = nn.Sequential(
+        nn.Conv1d(2, 3, 2, padding=1), *norms, nn.GELU(), nn.Flatten(), nn.Linear(15, 2)
+    ).double()
+    builtin = copy.deepcopy(ours)
+    torch_backprop.convert(ours)
+    x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
+    torch.jit.save(torch.jit.trace(ours, x), tmp_path / "model.pt")
+    seen, expected = (
+        torch.autograd.grad(model(x).square().sum(), (x, *model.parameters()))
+        for model in (torch.jit.load(tmp_path / "model.pt"), builtin)
+    )
+    torch.testing.assert_close(seen, expected)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
+def test_a_script_is_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
+    torch_backprop.convert(model)
+    with pytest.raises(RuntimeError, match=r"cannot compile .* of Linear: script the model before"):
+        torch.jit.script(model)
+
+
+def test_what_has_become_another_class_since_is_left_as_it_is() -> None:
+    layer = nn.Linear(2, 2)
+    torch_backprop.convert(layer)
+    layer.__class__ = nn.Linear
+    torch_backprop.revert(layer)
+    assert type(layer) is nn.Linear
+
+
 def compiled_in_place() -> nn.Module:
     model = nn.Linear(2, 2)
     model.compile()

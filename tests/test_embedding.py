@@ -202,3 +202,10 @@ def test_torch_forgets_the_frequencies_in_the_second_derivative() -> None:
         # the sum of J g against that of J's transpose applied to ones, times g
         (transposed,) = torch.autograd.grad(gradient_of(f, g).sum(), g)
         assert torch.isclose((transposed * g).sum(), known.sum()).item() is right
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4)])
+def test_a_weight_that_is_no_table_is_refused_in_the_words_of_torch(shape: tuple[int, ...]) -> None:
+    for function in (torch.nn.functional.embedding, functional.embedding):
+        with pytest.raises(RuntimeError, match="'weight' must be 2-D"):
+            function(torch.tensor([0]), torch.zeros(shape))

@@ -77,6 +77,34 @@ def test_every_layer_stands_against_the_built_in_of_its_name() -> None:
         assert spec.cases
 
 
+NO_FUNCTIONS_OF_THEIR_OWN = {f"{name}_" for name in FUNCTIONS} | {
+    *("upsample", "upsample_bilinear", "upsample_nearest", "native_channel_shuffle"),
+    *("assert_int_or_pair", "boolean_dispatch"),
+}
+NO_GRADIENT = {"one_hot"}
+OF_NO_LAYER = {"conv_tbc", "grouped_mm", "scaled_grouped_mm", "scaled_mm"}
+CONTAINERS = {
+    "DataParallel",
+    "Module",
+    "ModuleDict",
+    "ModuleList",
+    "ParameterDict",
+    "ParameterList",
+    "Sequential",
+}
+BASES = {"Container", "RNNBase", "RNNCellBase"}
+
+
+def test_nothing_of_torch_is_left_out() -> None:
+    modules = {name for name, kind in vars(torch.nn).items() if inspect.isclass(kind)}
+    modules = {name for name in modules if issubclass(getattr(torch.nn, name), torch.nn.Module)}
+    assert modules - set(nn.__all__) == CONTAINERS | BASES
+    given = {name for name, value in vars(torch.nn.functional).items() if callable(value) and name[0] != "_"}
+    given = {name for name in given if "torch_function" not in name and name[0].islower()}
+    left_out = given - set(functional.__all__)
+    assert left_out <= NO_FUNCTIONS_OF_THEIR_OWN | NO_GRADIENT | OF_NO_LAYER, left_out
+
+
 def test_public_names_are_listed() -> None:
     assert set(nn.__all__) == set(LAYERS)
     assert set(functional.__all__) == set(FUNCTIONS)

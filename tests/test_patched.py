@@ -1,5 +1,8 @@
 """patched, which swaps calls of functions."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,3 +62,38 @@ def test_patched_ends_and_nests_and_every_function_is_replaced() -> None:
     with torch_backprop.patched(), torch_backprop.patched():
         assert torch.func.grad(lambda x: F.gelu(x).sum())(x.detach()).shape == x.shape
     assert rules(F.gelu(x)) == {"GeluBackward0", "torch::autograd::AccumulateGrad"}
+
+
+CALLS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "Tensor.softmax": ("SoftmaxRule", lambda x: x.softmax(-1)),
+    "torch.softmax": ("SoftmaxRule", lambda x: torch.softmax(x, dim=1, dtype=torch.float64)),
+    "torch.log_softmax": ("LogSoftmaxRule", lambda x: torch.log_softmax(x, 0)),
+    "gumbel_softmax": ("SoftmaxRule", lambda x: F.gumbel_softmax(x, tau=0.5, hard=True, dim=0)),
+    "Tensor.relu_": ("relu_rule", lambda x: x.clone().relu_()),
+    "F.elu_": ("elu_rule", lambda x: F.elu_(x.clone(), 2.0)),
+    "F.hardtanh_": ("hardtanh_rule", lambda x: F.hardtanh_(x.clone(), -0.2, 2.0)),
+    "F.normalize": ("NormalizeRule", lambda x: F.normalize(x)),
+    "torch.conv1d": ("ConvolutionRule", lambda x: torch.conv1d(x, x.detach().unsqueeze(2))),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_other_ways_to_call_a_function_are_patched_too(name: str) -> None:
+    rule, call = CALLS[name]
+    x = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
+    torch.manual_seed(1)
+    expected = call(x)
+    torch.manual_seed(1)
+    with torch_backprop.patched():
+        seen = call(x)
+    assert f"{rule}Backward" in rules(seen)
+    torch.testing.assert_close(seen, expected)
+    gradients = (torch.autograd.grad(y.square().sum(), x) for y in (seen, expected))
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_tensor_to_write_into_is_for_torch() -> None:
+    x, out = torch.randn(3), torch.empty(3)
+    with torch_backprop.patched():
+        assert torch.sigmoid(x, out=out) is out
+    torch.testing.assert_close(out, x.sigmoid())

@@ -50,3 +50,14 @@ def test_a_merged_change_is_the_change_and_can_be_taken_out() -> None:
     for _ in range(2):
         layer.unmerge()
     torch.testing.assert_close(layer.weight.data, weight)
+
+
+def test_functions_run_again_in_the_dtypes_in_which_they_ran() -> None:
+    ran: list[torch.dtype] = []
+    block = ReversibleBlock(nn.Linear(4, 4), nn.Linear(4, 4))
+    for function in (block.f, block.g):
+        function.register_forward_hook(lambda *given: ran.append(given[2].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = block(torch.randn(3, 8))
+    y.sum().backward()
+    assert ran == [torch.bfloat16] * 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 
+from torch_backprop import functional
 from torch_backprop.functional import linear, relu
 from torch_backprop.rule import FLOAT32, LOWER, WIDEST, Rule, first_order, save, widen
 
@@ -181,3 +183,25 @@ def test_half_precision_is_widened() -> None:
     assert set(widened.values()) == {torch.float32}
     for dtype in (torch.float32, torch.float64, torch.complex64):
         assert widen(torch.ones(1, dtype=dtype)).dtype is dtype
+
+
+@pytest.mark.slow
+def test_numbers_and_tensors_serve_several_rules_in_a_graph_of_changing_sizes() -> None:
+    """Options and constants, which are symbols there, and one tensor as several arguments."""
+
+    def cost(x: Tensor) -> Tensor:
+        p = x.sigmoid()
+        costs = [functional.binary_cross_entropy(q, p.detach()) for q in (p, (x + 1).sigmoid())]
+        leaky = partial(functional.leaky_relu, negative_slope=0.2)
+        for activation in (functional.selu, functional.gelu, leaky):
+            x = activation(activation(x))
+        for _ in range(2):
+            x = functional.gelu(
+                functional.scaled_dot_product_attention(x, x, x, scale=0.3), approximate="tanh"
+            )
+        return torch.stack([*costs, x.sum()]).sum()
+
+    compiled = torch.compile(cost, fullgraph=True, backend="aot_eager", dynamic=True)
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    seen, expected = (torch.autograd.grad(function(x), x) for function in (compiled, cost))
+    torch.testing.assert_close(seen, expected)

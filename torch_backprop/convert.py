@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
@@ -46,7 +47,8 @@ def convert(model: Module, only: Choice | None = None, except_: Choice = ()) -> 
     state dict stay the objects they are, so that an optimizer made before goes on working. A subclass of a
     torch layer, say with another constructor, stays that subclass, over the twin; it is left alone if it has
     a ``forward`` of its own, or another method from which torch's ``forward`` may compute something else.
-    ``torch.fx`` and ``torch.jit`` do not see through our layers: trace first, then convert.
+    ``torch.fx`` and ``torch.jit.script`` do not see through our layers: use them first, then convert.
+    ``torch.jit.trace`` does, and its script differentiates the operators that it finds by itself.
 
     Args:
         model: of any modules; a model wrapped for data-parallel training is converted within its wrapper.
@@ -96,7 +98,8 @@ def revert(model: Module) -> None:
     """
     modules = _modules(model)
     for module in modules.values():
-        if module.__dict__.pop(_CONVERTED, False):
+        # what has become another class since is no longer ours to undo
+        if module.__dict__.pop(_CONVERTED, False) and is_ours(layer_class(module)):
             become(module, original_of(layer_class(module)))
 
 
@@ -104,7 +107,8 @@ class patched(TorchFunctionMode):
     """Within, every call of a ``torch.nn.functional`` function that has a twin calls the twin.
 
     It serves models that call ``F.gelu`` and the like in their own ``forward``, which :func:`convert` leaves
-    alone. The backward pass of what was called within may run outside.
+    alone; and ``x.softmax(-1)``, ``torch.sigmoid(x)`` and the like. The backward pass of what was called
+    within may run outside.
 
     >>> import torch
     >>> with patched():
@@ -116,20 +120,40 @@ class patched(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Calls the twin of ``func`` if it has one."""
-        return _FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
+        """Calls the twin of ``func`` if it has one, and no tensor is given to write into."""
+        named = dict(kwargs or {})
+        called = func if named.get("out") is not None else _FUNCTIONS.get(func, func)
+        return called(*args, **named)
 
 
-_METHODS = ("relu", "sigmoid", "tanh")
+def _softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    return functional.softmax(input, dim, dtype=dtype)
+
+
+def _log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    return functional.log_softmax(input, dim, dtype=dtype)
+
+
+_METHODS = {
+    "relu": functional.relu,
+    "sigmoid": functional.sigmoid,
+    "tanh": functional.tanh,
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+}
 """Functions that models call as those of ``torch`` and as methods too."""
+_OVERWRITING = ("celu", "elu", "hardtanh", "leaky_relu", "relu", "rrelu", "selu", "threshold")
+"""Functions that torch.nn.functional has a second time, with a final underscore."""
 
 
 def _replaced() -> dict[Any, Callable[..., Any]]:
     twins = {name: getattr(functional, name) for name in functional.__all__}
     # what torch.nn.functional does not have, torch has
     found = {getattr(torch.nn.functional, name, getattr(torch, name, None)): twins[name] for name in twins}
-    found |= {getattr(owner, name): twins[name] for owner in (torch, Tensor) for name in _METHODS}
-    return found
+    found |= {getattr(owner, name): twin for owner in (torch, Tensor) for name, twin in _METHODS.items()}
+    in_place = {name: partial(twins[name], inplace=True) for name in _OVERWRITING}
+    found |= {getattr(torch.nn.functional, f"{name}_"): twin for name, twin in in_place.items()}
+    return found | {Tensor.relu_: in_place["relu"]}
 
 
 _FUNCTIONS = _replaced()

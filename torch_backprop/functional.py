@@ -1,4 +1,8 @@
-"""The functions: drop-ins for those of ``torch.nn.functional``, by the same names and signatures."""
+"""The functions: drop-ins for those of ``torch.nn.functional``, by the same names and signatures.
+
+Without a twin is what is no function of its own (``relu_`` is ``relu`` with ``inplace=True``, ``upsample`` is
+``interpolate``), has no gradient (``one_hot``), or is in no layer (``conv_tbc``, ``grouped_mm``).
+"""
 
 import torch
 
@@ -97,7 +101,7 @@ from torch_backprop.layers.pooling.unpool import max_unpool1d, max_unpool2d, max
 from torch_backprop.layers.resample.grid import affine_grid, grid_sample
 from torch_backprop.layers.resample.interpolate import interpolate
 from torch_backprop.layers.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
-from torch_backprop.layers.softmax import log_softmax, softmax, softmin
+from torch_backprop.layers.softmax import gumbel_softmax, log_softmax, softmax, softmin
 
 __all__ = [
     "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool1d",
@@ -110,7 +114,8 @@ __all__ = [
     "dropout3d", "elu", "embedding", "embedding_bag", "feature_alpha_dropout", "fold",
     "fractional_max_pool2d", "fractional_max_pool2d_with_indices", "fractional_max_pool3d",
     "fractional_max_pool3d_with_indices", "gaussian_nll_loss", "gelu", "glu", "grid_sample",
-    "group_norm", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "hinge_embedding_loss",
+    "group_norm", "gumbel_softmax", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
+    "hinge_embedding_loss",
     "huber_loss", "instance_norm", "interpolate", "kl_div", "l1_loss", "layer_norm", "leaky_relu",
     "linear", "local_response_norm", "log_softmax", "logsigmoid",
     "lp_pool1d", "lp_pool2d", "lp_pool3d", "margin_ranking_loss", "max_pool1d",

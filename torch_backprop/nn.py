@@ -1,5 +1,7 @@
 """The layers: drop-ins for those of ``torch.nn``, by the same names, and ``SPECS``, the only list of them."""
 
+import typing
+
 import torch
 
 from torch_backprop.layers import (
@@ -268,3 +270,22 @@ if hasattr(torch.nn, "LinearCrossEntropyLoss"):
 
     __all__ += ["LinearCrossEntropyLoss"]
     SPECS += linear_cross_entropy.SPECS
+
+
+def _refuse_scripts() -> None:
+    """Answers torch.jit.script, which would end in words about our annotations, with a sentence."""
+
+    def refuse(layer: torch.nn.Module) -> typing.NoReturn:
+        raise RuntimeError(
+            f"torch.jit.script cannot compile the hand-written backward pass of {type(layer).__name__}: "
+            "script the model before it is converted, or use torch.export, torch.compile or torch.jit.trace"
+        )
+
+    for spec in SPECS:
+        layer: typing.Any = spec.layer
+        if "forward" in vars(layer):
+            # what torch.jit.script asks of a module first
+            layer.__prepare_scriptable__ = refuse
+
+
+_refuse_scripts()

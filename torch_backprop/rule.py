@@ -39,6 +39,10 @@ RECORDERS: dict[int, Any] = {}
 
 NO_JVP = torch.autograd.Function.jvp
 
+# asked at every call, and so without a search for the name
+_jit_trace = torch._C._get_tracing_state
+_modes = torch._C._len_torch_dispatch_stack
+
 
 class Rule(torch.autograd.Function):
     """A hand-derived vector-Jacobian product, usable under every transform of PyTorch.
@@ -92,12 +96,31 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         if torch.compiler.is_compiling():
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
+            args = _compilable(args)
             return forward(*args) if blind else compiled.apply(*args)
+        if _jit_trace() is not None:
+            # a script cannot hold a Function: it gets its operators, and differentiates them itself
+            return forward(*args)
         if transformed:
             return rule.apply(*args)
         return direct(*unwrap_dead_wrappers(args))
 
     return call
+
+
+def _compilable(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments as Dynamo needs them.
+
+    A number that may change becomes a symbol of the graph in which it is met first. That should be the whole
+    graph, for a Function's own is closed to the next Function. And one tensor cannot be two arguments.
+    """
+    found: list[Any] = []
+    for arg in args:
+        if isinstance(arg, Tensor):
+            found.append(arg.view_as(arg) if any(arg is other for other in found) else arg)
+        else:
+            found.append(arg * 1.0 if isinstance(arg, float) else arg)
+    return tuple(found)
 
 
 def _cast(policy: Mapping[str, str], args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -148,12 +171,19 @@ def first_order(*tensors: Tensor) -> bool:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether ``tensor`` is an ordinary one in eager mode: no subclass, no functorch wrapper, not meta."""
-    if torch.compiler.is_compiling() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
+    if is_traced() or type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
         return False
     if tensor.is_neg():  # the imaginary part of a conjugate: its memory holds other numbers
         return False
     functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
     return not (functorch.is_functorch_wrapped_tensor(tensor) or functorch.is_legacy_batchedtensor(tensor))
+
+
+def is_traced() -> bool:
+    """Whether operators are recorded as a program: compiled, exported, by make_fx, linearize or jit.trace."""
+    if torch.compiler.is_compiling() or _jit_trace() is not None:
+        return True
+    return _modes() > 0 and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
 
 
 def tracked(x: Tensor) -> bool:

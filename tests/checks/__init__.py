@@ -34,6 +34,7 @@ CHECKS = (
     second_order.hessians,
     transforms.tangents,
     transforms.batched,
+    transforms.shared,
     transforms.batched_cotangents,
     numerics.extremes,
     numerics.low_precision,

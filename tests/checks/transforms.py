@@ -18,6 +18,7 @@ from torch_backprop.spec import Case, LayerSpec
 
 from .agreement import Probe, Raised, agree, outcome
 from .comparison import equal
+from .gradients import FEW
 from .trial import SEED, Trial, differentiable, draw_like, draws, trials
 
 BATCH = 3
@@ -39,6 +40,18 @@ def batched(spec: LayerSpec, case: Case) -> None:
     ):
         name = f"vmap of {transform.__name__[1:]}, randomness={mode}, dimensions {dims}"
         _batched(spec, case, partial(_vmap, transform, mode, dims), partial(_loop, transform, dims), name)
+
+
+def shared(spec: LayerSpec, case: Case) -> None:
+    """vmap of the gradient over each leaf alone, while all others are one for the whole batch."""
+    names = tuple(trials(spec, case)[0].leaves)
+    mode = "same" if draws(trials(spec, case)[1]) else "error"
+    # of many an input and a parameter will do
+    alone = names if len(names) <= FEW else (names[0], names[-1])
+    for name in alone if len(names) > 1 else ():
+        dims = tuple(0 if other == name else None for other in names)
+        mapped, looped = partial(_vmap_alone, mode, dims), partial(_loop_alone, dims)
+        _batched(spec, case, mapped, looped, f"vmap over {name} alone")
 
 
 def _batched(spec: LayerSpec, case: Case, mapped: Probe, looped: Probe, name: str) -> None:
@@ -111,6 +124,30 @@ def _stack(tensors: tuple[Tensor, ...], dim: int | None) -> tuple[Tensor, ...]:
         return tensors
     # rolled, not drawn, so that every example of the batch keeps to the kind of its input
     return tuple(torch.stack([x.roll(i) for i in range(BATCH)], dim) for x in tensors)
+
+
+def _vmap_alone(mode: str, dims: tuple[int | None, ...], trial: Trial) -> Any:
+    gradient, leaves = _gradient(trial)
+    torch.manual_seed(SEED)
+    stacked = (
+        leaf if dim is None else _stack((leaf,), dim)[0] for leaf, dim in zip(leaves, dims, strict=True)
+    )
+    return vmap(gradient, dims, randomness=mode)(*stacked)
+
+
+def _loop_alone(dims: tuple[int | None, ...], trial: Trial) -> Any:
+    gradient, leaves = _gradient(trial)
+    results = [
+        gradient(*(x if dim is None else x.roll(i) for x, dim in zip(leaves, dims, strict=True)))
+        for i in range(BATCH)
+    ]
+    return pytree.tree_map(lambda *parts: torch.stack(parts), *results)
+
+
+def _gradient(trial: Trial) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    trial.need(())
+    function, leaves = trial.function()
+    return _gradients(function, len(leaves)), leaves
 
 
 def _values(function: Callable[..., Any], count: int) -> Callable[..., Any]:

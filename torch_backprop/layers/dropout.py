@@ -21,10 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.bits import pack, unpack
+from torch_backprop.layers.constants import selu_limit
 from torch_backprop.rule import Rule, is_plain, save
 from torch_backprop.spec import LayerSpec, case
-
-SELU_LIMIT = 1.7580993408473766
 
 
 class DropoutRule(Rule):
@@ -221,12 +220,12 @@ def _draws(x: Tensor, p: float, training: bool) -> bool:
 
 
 def _scale(p: float) -> float:
-    return 1 / math.sqrt((SELU_LIMIT**2 * p + 1) * (1 - p))
+    return 1 / math.sqrt((selu_limit() ** 2 * p + 1) * (1 - p))
 
 
 def _alpha_shift(noise: Tensor, p: float) -> Tensor:
     a = _scale(p)
-    return noise.add(-1).mul_(SELU_LIMIT * a).add_(SELU_LIMIT * a * p)
+    return noise.add(-1).mul_(selu_limit() * a).add_(selu_limit() * a * p)
 
 
 def _alpha_dropped(x: Tensor, noise: Tensor, p: float) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.constants import root_two_pi
 from torch_backprop.layers.elementwise import TILE, tiles
 from torch_backprop.layers.linear import linear
 from torch_backprop.rule import LOWER, Rule, first_order, owned, tracked, widen
@@ -35,7 +36,7 @@ def _silu(a: Tensor) -> tuple[Tensor, Tensor]:
 
 def _gelu(a: Tensor) -> tuple[Tensor, Tensor]:
     law = 0.5 * (1 + torch.erf(a * math.sqrt(0.5)))
-    return a * law, law + a * torch.exp(-0.5 * a * a) / math.sqrt(2 * math.pi)
+    return a * law, law + a * torch.exp(-0.5 * a * a) / root_two_pi()
 
 
 FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Slope]] = {

@@ -54,6 +54,8 @@ class ReversibleRule(Rule):
         # where g alone is to learn, y_1 is enough
         ctx.ends_at_g = not (needs_x or any(needs[: ctx.count]))
         kept = y.chunk(2, ctx.block.dim)[0].clone() if ctx.ends_at_g else y
+        device = y.device.type
+        ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.save_for_backward(kept, *states, *parameters)
 
     @staticmethod
@@ -63,11 +65,14 @@ class ReversibleRule(Rule):
         first, second = (y, y) if ctx.ends_at_g else y.chunk(2, block.dim)
         grad_first, grad_second = grad_y.chunk(2, block.dim)
         of_f, of_g = slice(ctx.count), slice(ctx.count, None)
-        pulled, grad, g_grads = _pull(block.g, first, grad_second, parameters[of_g], needs[of_g], between)
+        # in the dtypes in which they ran, wherever the backward pass is run
+        with torch.autocast(*ctx.autocast, cache_enabled=False):
+            pulled, grad, g_grads = _pull(block.g, first, grad_second, parameters[of_g], needs[of_g], between)
         if ctx.ends_at_g:
             return None, None, *(None for _ in needs[of_f]), *g_grads
         grad_first, second = grad_first + grad, second - pulled
-        _, grad, f_grads = _pull(block.f, second, grad_first, parameters[of_f], needs[of_f], start)
+        with torch.autocast(*ctx.autocast, cache_enabled=False):
+            _, grad, f_grads = _pull(block.f, second, grad_first, parameters[of_f], needs[of_f], start)
         grad_x = torch.cat((grad_first, grad_second + grad), block.dim) if needs_x else None
         return grad_x, None, *f_grads, *g_grads
 

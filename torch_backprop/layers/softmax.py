@@ -11,6 +11,7 @@ its backward rule; that of log_softmax is t_c - sum_k exp(y_k) t_k.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -102,6 +103,32 @@ def log_softmax(
     """log(softmax(x)), without its underflow; as :func:`torch.nn.functional.log_softmax`."""
     dim = _get_softmax_dim("log_softmax", input.dim(), _stacklevel) if dim is None else dim
     return LogSoftmaxRule.call(input if dtype is None else input.to(dtype), dim)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """A softmax of noisy logits, which is a relaxed sample; as :func:`torch.nn.functional.gumbel_softmax`.
+
+    Jang, Gu & Poole (2017), arXiv:1611.01144, eqs. 1 and 2. With noise a = -log(-log u), u uniform in (0, 1),
+    y = softmax((x + a) / tau).
+
+    Args:
+        logits: ``(*)``, logarithms of probabilities that need not be normalized.
+        tau: the temperature.
+        hard: whether the largest is returned as 1 and the others as 0, with the gradient of y all the same.
+        eps: without effect, with a warning.
+        dim: the dimension of the classes.
+    """
+    if eps != 1e-10:
+        warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=2)
+    # -log u has an exponential distribution
+    noise = torch.empty_like(logits, memory_format=torch.legacy_contiguous_format).exponential_().log()
+    y = softmax((logits - noise) / tau, dim)
+    if not hard:
+        return y
+    one_hot = torch.zeros_like(logits, memory_format=torch.legacy_contiguous_format)
+    return one_hot.scatter_(dim, y.max(dim, keepdim=True)[1], 1.0) - y.detach() + y
 
 
 class Softmax(torch.nn.Softmax):

@@ -21,11 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.constants import gelu_polynomial, root_two_pi
 from torch_backprop.layers.elementwise import activate, elementwise, exp_, never
 from torch_backprop.spec import LayerSpec, case
-
-GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
-GELU_CUBE = 0.044715 * GELU_SLOPE
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -71,28 +69,30 @@ def _normal_law(x: Tensor) -> Tensor:
 
 
 def _normal_density(x: Tensor) -> Tensor:
-    return torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    return torch.exp(-0.5 * x * x) / root_two_pi()
 
 
 def _gelu_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
     # P(x) = gelu(x) / x, away from 0, for gelu is vectorized and erf is not
     shifted = x + 1e-30
     law = F.gelu(shifted).div_(shifted).nan_to_num_(0.5)
-    density = exp_(torch.mul(x, x, out=out).mul_(-0.5)).mul_(1 / math.sqrt(2 * math.pi))
+    density = exp_(torch.mul(x, x, out=out).mul_(-0.5)).mul_(1 / root_two_pi())
     return density.mul_(x).add_(law).mul_(g)
 
 
 def _gelu_tanh(g: Tensor, x: Tensor, square: Tensor) -> Tensor:
-    u = x * (GELU_SLOPE + GELU_CUBE * square)
+    slope, cube = gelu_polynomial()
+    u = x * (slope + cube * square)
     # s(-u), for 1 - s(u) has few digits left where the slope is steep
-    return g * (torch.sigmoid(u) * (1 + x * torch.sigmoid(-u) * (GELU_SLOPE + 3 * GELU_CUBE * square)))
+    return g * (torch.sigmoid(u) * (1 + x * torch.sigmoid(-u) * (slope + 3 * cube * square)))
 
 
 def _gelu_tanh_into(out: Tensor, g: Tensor, x: Tensor, square: Tensor) -> Tensor:
-    u = torch.mul(square, GELU_CUBE, out=out).add_(GELU_SLOPE).mul_(x)
+    slope, cube = gelu_polynomial()
+    u = torch.mul(square, cube, out=out).add_(slope).mul_(x)
     s = torch.sigmoid(u)
-    slope = square.mul_(3 * GELU_CUBE).add_(GELU_SLOPE).mul_(x)
-    return u.neg_().sigmoid_().mul_(slope).add_(1).mul_(s).mul_(g)
+    x_slope = square.mul_(3 * cube).add_(slope).mul_(x)
+    return u.neg_().sigmoid_().mul_(x_slope).add_(1).mul_(s).mul_(g)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from torch_backprop.layers.elementwise import select
 from torch_backprop.layers.pieces import bend, pieces
-from torch_backprop.rule import LOWER, Rule, save, widen
+from torch_backprop.rule import LOWER, Rule, is_batched, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -68,11 +68,22 @@ class PReLURule(Rule):
         return torch.as_tensor(by_x + by_w)
 
 
+def _mean_slope(lower: float, upper: float) -> float:
+    return (lower + upper) / 2
+
+
+def _mean_rrelu(x: Tensor, lower: float, upper: float, inplace: bool = False) -> Tensor:
+    # vmap knows the one of the two that draws nothing
+    if is_batched(x):
+        return F.leaky_relu(x, _mean_slope(lower, upper), inplace)
+    return F.rrelu(x, lower, upper, inplace=inplace)
+
+
 mean_rrelu_rule = pieces(
-    F.rrelu,
+    _mean_rrelu,
     lambda x, lower, upper: x > 0,
     lambda out, x, lower, upper: torch.gt(x, 0, out=out),
-    lambda lower, upper: ((lower + upper) / 2, 1),
+    lambda lower, upper: (_mean_slope(lower, upper), 1),
 )
 
 

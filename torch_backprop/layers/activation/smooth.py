@@ -26,11 +26,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.constants import selu_slopes
 from torch_backprop.layers.elementwise import activate, always, elementwise, exp_, never, select, steps
 from torch_backprop.rule import FLOAT32, private
 from torch_backprop.spec import LayerSpec, case
-
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
 
 # from the output, no exponential is taken a second time
 sigmoid_rule = elementwise(
@@ -61,8 +60,8 @@ elu_rule = elementwise(
 selu_rule = elementwise(
     F.selu,
     never,
-    lambda g, x: _elu(g, x, SELU_SCALE, SELU_ALPHA, 1),
-    lambda out, g, x: _elu_into(out, g, x, SELU_SCALE, SELU_ALPHA, 1),
+    lambda g, x: _elu(g, x, *selu_slopes(), 1),
+    lambda out, g, x: _elu_into(out, g, x, *selu_slopes(), 1),
 )
 celu_rule = elementwise(
     F.celu,

@@ -125,8 +125,16 @@ def _product(x: Tensor, w: Tensor, steps: Steps) -> Tensor:
 def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tensor:
     # torch's autocast leaves complex numbers alone
     with uncast(x.device.type):
-        real = _applied(x.real, w.real, None if b is None else b.real, geometry)
-        imaginary = _applied(x.imag, w.imag, None, geometry)
-        bias = None if b is None else b.real + b.imag
-        both = _applied(x.real + x.imag, w.real + w.imag, bias, geometry)
+        (x_real, x_imag), (w_real, w_imag) = _parts(x), _parts(w)
+        biases = () if b is None else _parts(b)
+        real = _applied(x_real, w_real, biases[0] if biases else None, geometry)
+        imaginary = _applied(x_imag, w_imag, None, geometry)
+        bias = biases[0] + biases[1] if biases else None
+        both = _applied(x_real + x_imag, w_real + w_imag, bias, geometry)
     return torch.complex(real - imaginary, both - real - imaginary)
+
+
+def _parts(z: Tensor) -> tuple[Tensor, Tensor]:
+    """The real and the imaginary part, as views whose gradients are stacked, where z.real's fills zeros."""
+    real, imaginary = torch.view_as_real(z.resolve_conj()).unbind(-1)
+    return real, imaginary

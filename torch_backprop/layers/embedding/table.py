@@ -114,12 +114,15 @@ def embedding(
 
     Raises:
         IndexError: a row that is not there, in torch's words.
+        RuntimeError: a weight that is no table, in torch's words.
         AssertionError: ``padding_idx`` is no row, in torch's words.
 
     >>> embedding(torch.tensor([2, 0]), torch.eye(3))
     tensor([[0., 0., 1.],
             [1., 0., 0.]])
     """
+    if weight.dim() != 2:
+        return F.embedding(input, weight)  # raises
     rows = weight.shape[0]
     if padding_idx is not None and not (-rows <= padding_idx < rows or padding_idx == 0):
         raise AssertionError("Padding_idx must be within num_embeddings")

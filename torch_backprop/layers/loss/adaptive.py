@@ -23,7 +23,7 @@ from torch.nn.modules.adaptive import _ASMoutput as _Output
 from torch_backprop.layers.linear import linear
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.layers.softmax import log_softmax
-from torch_backprop.rule import Rule, autocasts, is_plain, save
+from torch_backprop.rule import Rule, autocasts, is_plain, is_traced, save
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -79,11 +79,11 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
 
     def forward(self, input_: Tensor, target_: Tensor) -> Any:
         """Maps ``(N, in_features)`` and ``(N)`` to the log-probabilities ``(N)`` and the loss ``()``."""
-        # what torch refuses, it refuses itself, in its own words; under autocast it mixes dtypes of its own
-        if not self._fits(input_, target_) or autocasts(input_.device.type):
+        # what torch refuses, it refuses itself, in its own words
+        if not self._fits(input_, target_) or self._mixes(input_, target_):
             return super().forward(input_, target_)
         input, target = (input_, target_) if target_.dim() else (input_.unsqueeze(0), target_.unsqueeze(0))
-        dense = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        dense = _cannot_branch()
         in_head, output = target, 0
         for k, (low, high) in enumerate(pairwise(self.cutoffs)):
             within = (target >= low) & (target < high)
@@ -97,7 +97,7 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
                     losses = self._losses(k, TakeRule.call(input, rows), target[rows] - low)
                     output = output - PutRule.call(losses, rows, len(target))
         head = linear(input, self.head.weight, self.head.bias)
-        output = output - cross_entropy(head, in_head, reduction="none")
+        output = (output - cross_entropy(head, in_head, reduction="none")).to(input.dtype)
         return _Output(output if target_.dim() else output.squeeze(0), (-output).mean())
 
     def log_prob(self, input: Tensor) -> Tensor:
@@ -117,18 +117,23 @@ class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
         return cross_entropy(self._logits(k, x), place, reduction="none")
 
     def _fits(self, x: Tensor, t: Tensor) -> bool:
-        if (
-            t.dim() > 1
-            or x.dim() != t.dim() + 1
-            or (t.dim() and len(x) != len(t))
-            or not t.numel()
-            or t.is_meta
-        ):
+        if t.dim() > 1 or x.dim() != t.dim() + 1 or (t.dim() and len(x) != len(t)) or t.is_meta:
             return False
-        # a program that is compiled cannot branch on a number
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        if _cannot_branch():
             return True
         return is_plain(t) and t.dtype == torch.int64 and bool(((t >= 0) & (t < self.n_classes)).all())
+
+    def _mixes(self, x: Tensor, t: Tensor) -> bool:
+        """Whether torch would write what autocast made of a cluster into a tensor of the input's dtype."""
+        device = x.device.type
+        if not autocasts(device) or x.dtype in (torch.float64, torch.get_autocast_dtype(device)):
+            return False
+        return _cannot_branch() or bool((t >= self.cutoffs[0]).any())
+
+
+def _cannot_branch() -> bool:
+    """Whether no target may be looked at: in a program that is recorded, and under a transform."""
+    return is_traced() or torch._C._are_functorch_transforms_active()
 
 
 SPECS = (

@@ -20,11 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.constants import least
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to
 from torch_backprop.rule import FLOAT32, Rule, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
-
-LEAST_VARIANCE = 9.999999960041972e-13
 
 
 class BinaryLossRule(Rule):
@@ -183,7 +182,7 @@ def _push(ctx: Any, tangents: tuple[Tensor | None, ...], saved: tuple[Any, ...],
 def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> Slopes:
     p, t = widen(p), widen(t)
     return (
-        lambda: _weighted((p - t) / (p * (1 - p)).clamp(min=LEAST_VARIANCE), w),
+        lambda: _weighted((p - t) / (p * (1 - p)).clamp(min=least()), w),
         # not bounded by -100 as in forward: neither is torch's
         lambda: _weighted(torch.log1p(-p) - torch.log(p), w),
     )

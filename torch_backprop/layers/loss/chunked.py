@@ -77,7 +77,8 @@ class LinearCrossEntropyRule(Rule):
     ) -> tuple[Tensor, ...]:
         samples = Samples.like(2, widen(x).dtype, t, v, ignore_index)
         total = samples.weights.sum()
-        early = reduction != "none" and chunks.needs > 0 and is_plain(x)
+        plain = is_plain(x) and is_plain(w) and (b is None or is_plain(b))
+        early = reduction != "none" and chunks.needs > 0 and plain
         u = samples.upstream(torch.ones_like(total), reduction) if early else None
         needs = [early and bool(chunks.needs >> i & 1) for i in range(3)]
         losses, grads = _by_chunks(x, w, b, samples, u, chunks, needs)

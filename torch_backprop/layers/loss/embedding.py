@@ -18,12 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.constants import least
 from torch_backprop.layers.loss.pointwise import CAST
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to
 from torch_backprop.rule import Rule, private, save, widen
 from torch_backprop.spec import Draw, LayerSpec, case
-
-LEAST_SQUARE = 9.999999960041972e-13
 
 
 class CosineEmbeddingRule(Rule):
@@ -113,7 +112,7 @@ class CosineEmbeddingLoss(torch.nn.CosineEmbeddingLoss):
 
 def _cosines(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """c ``(N)``, and as ``(N, 1)`` c / a1, c / a2 and 1 / sqrt(a1 a2); in differentiable operators."""
-    a1, a2 = ((x * x).sum(-1) + LEAST_SQUARE for x in (x1, x2))
+    a1, a2 = ((x * x).sum(-1) + least() for x in (x1, x2))
     c = (x1 * x2).sum(-1) / (a1 * a2).sqrt()
     return c, (c / a1).unsqueeze(-1), (c / a2).unsqueeze(-1), (a1 * a2).rsqrt().unsqueeze(-1)
 

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.constants import root_two_pi
 from torch_backprop.layers.loss.pointwise import pointwise
 from torch_backprop.layers.loss.reduction import whole
 from torch_backprop.rule import bare, private
@@ -28,7 +29,7 @@ NEGATIVE = "var has negative entry/entries"
 def _gaussian(d: Tensor, v: Tensor, full: bool, eps: float, reduction: str) -> Tensor:
     v = _clamped(v, eps)
     loss = 0.5 * (torch.log(v) + d.square() / v)
-    return whole(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    return whole(loss + math.log(root_two_pi()) if full else loss, reduction)
 
 
 def _clamped(v: Tensor, eps: float) -> Tensor:

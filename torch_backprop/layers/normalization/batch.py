@@ -197,6 +197,9 @@ class BatchNorm3d(torch.nn.BatchNorm3d):
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    if torch._C._get_tracing_state() is not None:
+        # a trace holds tensors alone, and the operator below returns a number too
+        return torch.native_batch_norm(*arguments)
     # what torch.batch_norm itself calls: it checks shapes, and returns the statistics with y
     y, m, r, *_ = torch.ops.aten._batch_norm_impl_index(*arguments, torch.backends.cudnn.enabled)
     return y, m, r

@@ -32,7 +32,8 @@ class RMSNormRule(Rule):
     @staticmethod
     def forward(x: Tensor, w: Tensor | None, dimensions: int, eps: float) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=suggest_memory_format(x)) if is_plain(x) else x.contiguous()
-        if is_plain(x) and x.numel() and x.is_contiguous() and x.is_floating_point():
+        plain = is_plain(x) and (w is None or is_plain(w))
+        if plain and x.numel() and x.is_contiguous() and x.is_floating_point():
             return _by_tiles(x, w, x.shape[-dimensions:].numel(), eps)
         h, r = standardized(widen(x), tuple(range(-dimensions, 0)), eps, centered=False)
         return (h if w is None else h * w).to(x.dtype), r

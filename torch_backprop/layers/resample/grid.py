@@ -27,10 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.constants import cubic
 from torch_backprop.rule import Rule, first_order, save, widen
-
-A = -0.75
-"""The slope of Keys's kernel at 1."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +131,9 @@ def _tap(place: Tensor, weight: Tensor, slope: Tensor, size: int) -> Tap:
 
 def _keys(t: Tensor) -> tuple[Tensor, Tensor]:
     """Keys's kernel at the distance t, of at most 2, and its derivative."""
-    s = t.abs()
-    near, far = ((A + 2) * s - (A + 3)) * s * s + 1, ((s - 5) * s + 8) * s * A - 4 * A
-    near_slope, far_slope = (3 * (A + 2) * s - 2 * (A + 3)) * s, ((3 * s - 10) * s + 8) * A
+    s, a = t.abs(), cubic()
+    near, far = ((a + 2) * s - (a + 3)) * s * s + 1, ((s - 5) * s + 8) * s * a - 4 * a
+    near_slope, far_slope = (3 * (a + 2) * s - 2 * (a + 3)) * s, ((3 * s - 10) * s + 8) * a
     is_near = s <= 1
     return torch.where(is_near, near, far), torch.sign(t) * torch.where(is_near, near_slope, far_slope)
 
