@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 BUILT = (Compiled, Unrolled)
 """The paths that have to be built first, from the fastest on."""
 BUILT_NAMES = tuple(kind.name for kind in BUILT)
-PATHS = (*BUILT_NAMES, "vectors", "tape")
-STRETCH = {"compiled": 4096, "unrolled": 1024, "vectors": 1024, "tape": 256}
+PATHS = (*BUILT_NAMES, "vectors", "autograd", "tape")
+STRETCH = {"compiled": 4096, "unrolled": 1024, "vectors": 1024, "autograd": 256, "tape": 256}
 """Examples of one call of a path, between which the clock is looked at."""
 NOT_FINITE = (
     "The cost of example {} is not finite: look at this example, or lower lr."
@@ -58,6 +58,10 @@ class Descending:
         self.what = (optimizer, model, loss, inputs, targets)
         self.inputs, self.targets, self.count, self.done = inputs, targets, len(inputs), 0
         self.taped = Taped(optimizer, model, loss)
+        # Of many examples a group's tape takes twice and thrice autograd's time.
+        inference = torch.is_inference_mode_enabled() or inputs.is_inference()
+        many = path is None and optimizer.group_size > 1 and not inference
+        self.step = "autograd" if path == "autograd" or many else "tape"
         self.vectors: Vectors | None = None
         self.built: dict[type[Compiled], Compiled] = {}
         self.keys: dict[type[Compiled], Hashable] = {}
@@ -85,10 +89,10 @@ class Descending:
         limit = TRIAL if self.path is None and not self.pace else self.count
         if runner is None:
             # A momentum that is to be compiled begins by one example.
-            self._by_tape(1 if self.path in BUILT_NAMES else min(limit, STRETCH["tape"]))
+            self._by_step(1 if self.path in BUILT_NAMES else min(limit, STRETCH[self.step]))
         else:
             self._by(runner, min(limit, STRETCH[runner.name]))
-        path = runner.name if runner else "tape"
+        path = runner.name if runner else self.step
         seconds = time.perf_counter() - begun
         if path not in BUILT_NAMES and self.done > start:
             self.pace = seconds / (self.done - start)
@@ -96,7 +100,7 @@ class Descending:
         return path
 
     def _runner(self) -> Compiled | Vectors | None:
-        """Return what descends over the next examples; None for the tape."""
+        """Return what descends over the next examples; None for a step of the optimizer."""
         for kind in BUILT:
             if self.path in (None, kind.name) and kind.name not in self.refused:
                 runner = self._unless_refused(kind.name, partial(self._compiled, kind))
@@ -158,7 +162,7 @@ class Descending:
         )
 
     def _by(self, runner: Compiled | Vectors, limit: int) -> None:
-        """Descend over at most `limit` examples; the first that a runner cannot do is left to the tape."""
+        """Descend over at most `limit` examples; the first that a runner cannot do is left to a step."""
         start, stop = self.done, min(self.count, self.done + limit)
         table = rates(self.optimizer, stop - start)
         try:
@@ -171,16 +175,17 @@ class Descending:
             self.optimizer._passed(table[:count], cost := costs.sum(dtype=torch.float64).item())
             self._count(runner.name, cost, count)
         if count < stop - start:
-            self._by_tape(1)
+            self._by_step(1)
 
-    def _by_tape(self, limit: int) -> None:
+    def _by_step(self, limit: int) -> None:
         """Descend over at most `limit` examples by `Descent.step`, at most a group at a time."""
         end = min(self.count, self.done + limit)
+        function = self.taped if self.step == "tape" else self.taped.recorded
         while self.done < end:
             start = self.done
             stop = int(min(end, start + self.optimizer._room()))
             try:
-                cost = self.optimizer.step(self.taped, self.inputs[start:stop], self.targets[start:stop])
+                cost = self.optimizer.step(function, self.inputs[start:stop], self.targets[start:stop])
             except ValueError as error:
                 blamed = self._not_finite(start, stop)
                 if blamed is None:
@@ -188,7 +193,7 @@ class Descending:
                 raise ValueError(NOT_FINITE.format(blamed)) from error
             examples = stop - start
             share = examples if self.optimizer.reduction == "mean" else 1
-            self._count("tape", 0.0 if cost is None else cost.item() * share, examples)
+            self._count(self.step, 0.0 if cost is None else cost.item() * share, examples)
 
     def _count(self, path: str, cost: float, examples: int) -> None:
         self.costs.append((cost, examples))
