@@ -14,7 +14,7 @@ from tests.test_optim_descend import LR, PATHS, N, data, needs_compiler, ordinar
 from torch_backprop import nn
 from torch_backprop.functional import cross_entropy
 from torch_backprop.optim import MiniBatchGD, StochasticGD, bar
-from torch_backprop.optim.descend import Descending, compiled
+from torch_backprop.optim.descend import compiled
 from torch_backprop.optim.descend.loops import library
 
 
@@ -33,23 +33,23 @@ def taken(model: torch.nn.Module, x: Tensor, t: Tensor, passes: int = 1, **setti
 @needs_compiler
 @pytest.mark.slow
 def test_compiling_has_to_repay_itself(monkeypatch):
-    monkeypatch.setattr(Descending, "building", math.inf)
+    monkeypatch.setattr(compiled.Compiled, "building", math.inf)
     assert taken(perceptron(), *many()) == {"vectors": 5 * N}
-    monkeypatch.setattr(Descending, "building", 0.0)
+    monkeypatch.setattr(compiled.Compiled, "building", 0.0)
     model = perceptron()
     assert taken(model, *many()) == {"vectors": 64, "compiled": 5 * N - 64}
     # It took some time, and is known; so a later pass takes it from the start.
-    assert 0 < Descending.building < math.inf
+    assert 0 < compiled.Compiled.building < math.inf
     assert taken(model, *many()) == {"compiled": 5 * N}
     # What was spent on slower passes counts.
-    monkeypatch.setattr(Descending, "building", 0.005)
+    monkeypatch.setattr(compiled.Compiled, "building", 0.005)
     assert taken(perceptron(), *data(), passes=30) == {"compiled": N}
 
 
 @needs_compiler
 @pytest.mark.slow
 def test_a_momentum_begins_by_the_tape(monkeypatch):
-    monkeypatch.setattr(Descending, "building", 0.0)
+    monkeypatch.setattr(compiled.Compiled, "building", 0.0)
     assert taken(perceptron(), *many(), momentum=0.9) == {"tape": 64, "compiled": 5 * N - 64}
     model, (x, t) = perceptron(), data()
     optimizer = StochasticGD(model.parameters(), LR, momentum=0.9)
@@ -75,7 +75,7 @@ def test_a_step_is_compiled_once_for_a_model_and_its_options(monkeypatch):
 
 def test_without_a_compiler_there_are_other_paths(monkeypatch):
     monkeypatch.setattr("torch_backprop.optim.descend.compiled.compiler", lambda: None)
-    monkeypatch.setattr(Descending, "building", 0.0)
+    monkeypatch.setattr(compiled.Compiled, "building", 0.0)
     assert taken(perceptron(), *many()) == {"vectors": 5 * N}
     model = perceptron()
     with pytest.raises(ValueError, match=r"it needs a C compiler, and found none: install one, or set CC"):

@@ -42,6 +42,7 @@ def small(*layers: Any) -> Any:
 MODELS: dict[str, tuple[Any, tuple[int, ...], Any]] = {
     "residual": (Residual, (6,), nn.MSELoss()),
     "recurrent": (Recurrent, (), nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]).double())),
+    "margins": (small(nn.Linear(6, 3)), (6,), nn.MultiMarginLoss()),
     "images": (
         small(
             nn.Conv2d(2, 4, 3, padding=1, stride=2),
@@ -83,7 +84,7 @@ def test_models_of_all_kinds_are_compiled(name):
     x = torch.randn(N, *shape).double() if shape else torch.randint(7, (N, 5))
     t = (
         torch.randint(3, (N,))
-        if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
+        if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss))
         else torch.randn(N, 3).double()
     )
     model = make().double().eval()

@@ -97,7 +97,7 @@ def measure(name: str, repetitions: int) -> list[dict[str, Any]]:
             "us": round(micro, 3),
             "ratio": round(best["plain loop"] / micro, 2),
             "floors": round(micro / bottom, 2) if bottom else "",
-            "seconds before": f"{before[way]:.2g}" if "compiled" in way else "",
+            "seconds before": f"{before[way]:.2g}" if way.endswith(("compiled", "unrolled")) else "",
         }
         for way, micro in best.items()
     ]
@@ -113,7 +113,7 @@ def _ways(name: str, digits: Digits) -> Any:
     yield "torch.func.grad", (functional(make(), digits), few)
     yield "scikit-learn", (scikit(name, digits), all_ if name == "linear" else few)
     for path in reversed(PATHS):
-        yield f"descend, {path}", (ours(make(), digits, path), few if path == "tape" else all_)
+        yield f"descend, {path}", (ours(make(), digits, path), few if path in ("autograd", "tape") else all_)
     if not floor.why_not() and name != "convolution":
         yield (
             FLOOR,

@@ -160,8 +160,6 @@ def cost(loss: Loss, output: Any, targets: Any, inputs: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
         what = f"shape {tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else repr(value)
         raise ValueError(NOT_SCALAR.format(what))
-    if value.requires_grad:
-        raise ValueError(FOREIGN)
     if is_plain(value) and not value.isfinite():
         raise ValueError(
             f"the cost is {value.item()}{_blame(inputs, output)}: the parameters are as they were."

@@ -124,6 +124,8 @@ class Backpropagation:
             output = arguments.predicted(model, inputs)
             # cost
             cost = arguments.cost(loss, output, targets, inputs)
+            if cost.requires_grad:
+                raise ValueError(arguments.FOREIGN)
         del output
         with torch.no_grad(), updating(optimizer, parameters, gradients, inputs) as update:
             # backward pass: each operation's pullback, in reverse

@@ -138,11 +138,12 @@ def _unseen() -> Iterator[None]:
 def _settings(optimizer: torch.optim.Optimizer, learning: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     """The settings of each parameter."""
     name = type(optimizer).__name__
-    check: Any = getattr(optimizer, "check_one_by_one", None)
-    if check is None and not isinstance(optimizer, torch.optim.SGD):
+    why: Any = getattr(optimizer, "why_not_one_by_one", None)
+    if why is None and not isinstance(optimizer, torch.optim.SGD):
         raise ValueError(REFUSED.format(name, "only gradient descent can, as torch.optim.SGD does it"))
-    if check is not None:
-        check()
+    if why is not None:
+        if reason := why():
+            raise ValueError(REFUSED.format(name, reason))
         if optimizer.scheduled or any(optimizer._rates):  # pyright: ignore[reportAttributeAccessIssue]
             raise ValueError(REFUSED.format(name, "its lr changes with the updates: give it a number"))
     found = {}

@@ -27,18 +27,21 @@ class OneByOne(Updater):
     examples_seen: int
     _group: OpenGroup
 
+    def why_not_one_by_one(self) -> str:
+        """Return what needs all gradients at once; nothing if nothing does."""
+        if self.max_norm is not None:
+            return f"max_norm={self.max_norm} bounds the norm of all gradients together"
+        if self._update_pre_hooks:
+            return "its update pre-hooks expect all gradients"
+        return self._needs_all()
+
     def check_one_by_one(self) -> None:
         """Refuse what needs all gradients at once.
 
         Raises:
             ValueError: naming the setting that does.
         """
-        why = self._needs_all()
-        if self.max_norm is not None:
-            why = f"max_norm={self.max_norm} bounds the norm of all gradients together"
-        elif self._update_pre_hooks:
-            why = "its update pre-hooks expect all gradients"
-        if why:
+        if why := self.why_not_one_by_one():
             raise ValueError(REFUSED.format(type(self).__name__, why))
 
     @contextmanager

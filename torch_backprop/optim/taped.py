@@ -32,6 +32,10 @@ class Taped:
         """Return the cost alone."""
         return self.loss(self.model(inputs), targets)
 
+    def recorded(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the cost as autograd records it, refused in the same words as the tape refuses it."""
+        return arguments.cost(self.loss, arguments.predicted(self.model, inputs), targets, inputs)
+
     def gradients(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[Tensor, Tensor]]:
         """Return the cost, and the gradient of each parameter that it depends on."""
         cost, gradients = self.backpropagation(inputs, targets)

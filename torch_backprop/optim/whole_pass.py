@@ -31,10 +31,12 @@ class WholePass(OneByOne):
     ) -> Tensor | None:
         """Make one whole pass over tensors in memory, by the fastest path that ends in the same parameters.
 
-        "compiled" runs a stretch of examples in one call of compiled code, "vectors" takes one example at a
-        time through Linear and elementwise layers by vectors, and "tape" takes any model by
-        `Backpropagation`. The first two are for `StochasticGD`; the first is compiled once for a model, its
-        options and the shapes, where a C compiler is found and the work ahead repays the seconds it takes.
+        "compiled" runs a stretch of examples in one call of compiled code, as loops in C on the CPU;
+        "unrolled" does so by Inductor, on CUDA, and where there is no translation into C; "vectors" takes one
+        example at a time through Linear and elementwise layers by vectors. These are for `StochasticGD`; the
+        first two are compiled once for a model, its options and the shapes, where a compiler is found and the
+        work ahead repays the seconds. Else "tape" takes any model by `Backpropagation`; and "autograd", where
+        an update is of many examples, by autograd and the model's own layers, which is then faster.
 
         Args:
             model: any module of this package's layers, or converted to them, and ordinary operations.

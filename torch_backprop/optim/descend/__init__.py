@@ -1,4 +1,4 @@
-"""One pass over tensors in memory by the fastest exact path: compiled, by vectors, or by the tape."""
+"""One pass over tensors in memory by the fastest exact path, or by the one that is asked for."""
 
 from torch_backprop.optim.descend.descending import PATHS, Descending
 

@@ -22,7 +22,9 @@ PROOF = 4
 """Examples by which compiled code is held to PyTorch's."""
 PLAIN = (bool, int, float, str, tuple, type(None))
 # By model, for a step is of no use when its model is gone.
-_steps: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Compiled]] = weakref.WeakKeyDictionary()
+_steps: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Compiled | Refused, Any]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 class Compiled:
@@ -39,12 +41,31 @@ class Compiled:
     """
 
     name = "compiled"
+    # Seconds: a guess before the first step is built, which then tells.
+    building = 6.0
+    author = "the C compiler"
 
     def __init__(
         self, optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor
     ) -> None:
         x, t = inputs[:1].contiguous(), targets[:1].contiguous()
         step = trace_step(optimizer, model, loss, x, t)
+        self.state, self.fixed = step.state, step.fixed
+        self._build(step, x, t)
+        self._prove(step, inputs[:PROOF], targets[:PROOF])
+
+    @classmethod
+    def check_device(cls, tensors: list[Tensor]) -> None:
+        """Refuse without a compiler, and tensors that are elsewhere.
+
+        Raises:
+            Refused: with the reason.
+        """
+        found = compiler() is not None
+        allow(found, "it needs a C compiler, and found none: install one, or set CC to its path")
+        allow(all(each.device.type == "cpu" for each in tensors), "it is for tensors on the CPU")
+
+    def _build(self, step: StepGraph, x: Tensor, t: Tensor) -> None:
         try:
             source = write(step.module.graph, step.state, step.fixed, step.constants, x, t, step.groups)
         except Unknown as error:
@@ -53,11 +74,8 @@ class Compiled:
             self.function = load(source.text)
         except (OSError, RuntimeError) as error:
             raise Refused(f"it needs a C compiler that works ({error})") from error
-        self.state, self.fixed = step.state, [*step.fixed, *source.read]
+        self.fixed = [*step.fixed, *source.read]
         self.scratch = torch.empty(source.scratch + ALIGNMENT, dtype=torch.uint8)
-        # Kept, since the cache knows it by its id.
-        self.loss = loss
-        self._prove(step, inputs[:PROOF], targets[:PROOF])
 
     def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
         """Descend over some examples at their rates.
@@ -98,9 +116,9 @@ class Compiled:
         for example, cost in enumerate(costs):
             row = slice(example, example + 1)
             true, *expected = step.module(*expected, *step.fixed, inputs[row], targets[row], *rates[example])
-            allow(_agree(cost, true), "the C compiler's code computes another cost than PyTorch")
+            allow(_agree(cost, true), f"{self.author}'s code computes another cost than PyTorch")
         same = all(map(_agree, found, expected))
-        allow(same, "the C compiler's code computes another update than PyTorch")
+        allow(same, f"{self.author}'s code computes another update than PyTorch")
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:
@@ -110,13 +128,15 @@ def _agree(found: Tensor, expected: Tensor) -> bool:
     return torch.allclose(found.to(expected.dtype), expected, 0, scale * tolerance, equal_nan=True)
 
 
-def key(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> Hashable:
-    """Return what a compiled step depends on: options of modules, settings, shapes and tensors.
+def key(
+    kind: type[Compiled], optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor
+) -> Hashable:
+    """Return what a step of this kind depends on: options of modules, settings, shapes and tensors.
 
     Raises:
         Refused: if it can be seen without tracing that there can be none.
     """
-    check(optimizer, model, loss, inputs, targets)
+    check(kind, optimizer, model, loss, inputs, targets)
     rows = tuple((each.shape[1:], each.dtype) for each in (inputs, targets))
     names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
     settings = tuple(
@@ -129,20 +149,30 @@ def key(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets
     momenta = tuple(
         id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters()
     )
-    return rows, settings, optimizer.max_norm, tensors, _options(model), _options(loss), momenta
+    return kind, rows, settings, optimizer.max_norm, tensors, _options(model), _options(loss), momenta
 
 
 def known(model: nn.Module, key: Hashable) -> Compiled | None:
-    """Return the compiled step that there is already."""
-    return _steps.get(model, {}).get(key)
+    """Return the compiled step that there is already.
+
+    Raises:
+        Refused: if it was tried, and there can be none.
+    """
+    found, _ = _steps.get(model, {}).get(key, (None, None))
+    if isinstance(found, Refused):
+        raise found
+    return found
 
 
-def keep(model: nn.Module, key: Hashable, step: Compiled) -> None:
-    """Remember a compiled step, as long as there is the model."""
-    _steps.setdefault(model, {})[key] = step
+def keep(model: nn.Module, key: Hashable, loss: Any, step: Compiled | Refused) -> None:
+    """Remember a compiled step, or that there can be none, as long as there is the model."""
+    # With the loss, since the key knows it by its id.
+    _steps.setdefault(model, {})[key] = step, loss
 
 
-def check(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor) -> None:
+def check(
+    kind: type[Compiled], optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targets: Tensor
+) -> None:
     """Refuse what can be seen without tracing.
 
     Raises:
@@ -150,9 +180,8 @@ def check(optimizer: Descent, model: nn.Module, loss: Any, inputs: Tensor, targe
     """
     check_settings(optimizer, momentum=True)
     check_modules(model, loss)
-    allow(compiler() is not None, "it needs a C compiler, and found none: install one, or set CC to its path")
     tensors = [*_tensors(model, loss), inputs, targets]
-    allow(all(each.device.type == "cpu" for each in tensors), "it is for tensors on the CPU")
+    kind.check_device(tensors)
     allow(all(type(each) in (Tensor, nn.Parameter) for each in tensors), "it is for plain tensors")
     owned = {theta for theta in optimizer._parameters() if theta.requires_grad}
     allow(owned <= set(tensors), "a parameter that learns belongs to neither the model nor the loss")

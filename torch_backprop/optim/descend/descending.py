@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ from torch_backprop.optim.arguments import check_choice
 from torch_backprop.optim.bar import Bar
 from torch_backprop.optim.descend.compiled import Compiled, keep, key, known
 from torch_backprop.optim.descend.settings import Refused, rates
+from torch_backprop.optim.descend.unrolled import Unrolled
 from torch_backprop.optim.descend.vectors import Vectors
 from torch_backprop.optim.open_group import mean_cost
 from torch_backprop.optim.taped import Taped
@@ -21,8 +23,11 @@ from torch_backprop.optim.taped import Taped
 if TYPE_CHECKING:
     from torch_backprop.optim.descent import Descent
 
-PATHS = ("compiled", "vectors", "tape")
-STRETCH = {"compiled": 4096, "vectors": 1024, "tape": 256}
+BUILT = (Compiled, Unrolled)
+"""The paths that have to be built first, from the fastest on."""
+BUILT_NAMES = tuple(kind.name for kind in BUILT)
+PATHS = (*BUILT_NAMES, "vectors", "autograd", "tape")
+STRETCH = {"compiled": 4096, "unrolled": 1024, "vectors": 1024, "autograd": 256, "tape": 256}
 """Examples of one call of a path, between which the clock is looked at."""
 NOT_FINITE = (
     "The cost of example {} is not finite: look at this example, or lower lr."
@@ -43,9 +48,6 @@ class Descending:
         TypeError, ValueError: if they are of a wrong kind or length.
     """
 
-    # Seconds: a guess before the first step is built, which then tells.
-    building = 6.0
-
     def __init__(
         self, optimizer: Descent, model: Any, loss: Any, inputs: Any, targets: Any, path: str | None
     ) -> None:
@@ -56,9 +58,13 @@ class Descending:
         self.what = (optimizer, model, loss, inputs, targets)
         self.inputs, self.targets, self.count, self.done = inputs, targets, len(inputs), 0
         self.taped = Taped(optimizer, model, loss)
+        # Of many examples a group's tape takes twice and thrice autograd's time.
+        inference = torch.is_inference_mode_enabled() or inputs.is_inference()
+        many = path is None and optimizer.group_size > 1 and not inference
+        self.step = "autograd" if path == "autograd" or many else "tape"
         self.vectors: Vectors | None = None
-        self.compiled: Compiled | None = None
-        self.key: Hashable = None
+        self.built: dict[type[Compiled], Compiled] = {}
+        self.keys: dict[type[Compiled], Hashable] = {}
         self.costs: list[tuple[float, float]] = []
         self.refused: set[str] = set()
         # By the slower paths: seconds of an example.
@@ -83,23 +89,27 @@ class Descending:
         limit = TRIAL if self.path is None and not self.pace else self.count
         if runner is None:
             # A momentum that is to be compiled begins by one example.
-            self._by_tape(1 if self.path == "compiled" else min(limit, STRETCH["tape"]))
+            self._by_step(1 if self.path in BUILT_NAMES else min(limit, STRETCH[self.step]))
         else:
             self._by(runner, min(limit, STRETCH[runner.name]))
-        path = runner.name if runner else "tape"
+        path = runner.name if runner else self.step
         seconds = time.perf_counter() - begun
-        if path != "compiled" and self.done > start:
+        if path not in BUILT_NAMES and self.done > start:
             self.pace = seconds / (self.done - start)
             self.optimizer._spent += seconds
         return path
 
     def _runner(self) -> Compiled | Vectors | None:
-        """Return what descends over the next examples; None for the tape."""
-        if self.path in (None, "compiled") and "compiled" not in self.refused:
-            runner = self._unless_refused("compiled", self._compiled)
-            # A momentum begins with its first gradient, and no graph is made for that alone.
-            if runner or self.path == "compiled":
-                return runner
+        """Return what descends over the next examples; None for a step of the optimizer."""
+        for kind in BUILT:
+            if self.path in (None, kind.name) and kind.name not in self.refused:
+                runner = self._unless_refused(kind.name, partial(self._compiled, kind))
+                # A momentum begins with its first gradient, and no graph is made for that alone.
+                if runner or self.path == kind.name:
+                    return runner
+                if kind.name not in self.refused:
+                    # It may yet be built, and a slower one is not built meanwhile.
+                    break
         if self.path in (None, "vectors") and "vectors" not in self.refused:
             self.vectors = self.vectors or self._unless_refused("vectors", lambda: Vectors(*self.what))
             return self.vectors
@@ -117,23 +127,31 @@ class Descending:
             raise ValueError(f"path={path!r} is not possible: {reason}.") from reason
         self.refused.add(path)
 
-    def _compiled(self) -> Compiled | None:
-        if self.compiled or not self._has_momenta():
-            return self.compiled
-        self.key, model = self.key or key(*self.what), self.taped.model
-        self.compiled = known(model, self.key)
-        if self.compiled is None and (self.path == "compiled" or self._repays_building()):
+    def _compiled(self, kind: type[Compiled]) -> Compiled | None:
+        if kind in self.built or not self._has_momenta():
+            return self.built.get(kind)
+        if kind not in self.keys:
+            self.keys[kind] = key(kind, *self.what)
+        model, loss, own = self.taped.model, self.taped.loss, self.keys[kind]
+        step = known(model, own)
+        if step is None and (self.path == kind.name or self._repays_building(kind)):
             begun = time.perf_counter()
-            self.compiled = Compiled(*self.what)
-            keep(model, self.key, self.compiled)
-            type(self).building = time.perf_counter() - begun
-        return self.compiled
+            try:
+                step = kind(*self.what)
+            except Refused as reason:
+                keep(model, own, loss, reason)
+                raise
+            keep(model, own, loss, step)
+            kind.building = time.perf_counter() - begun
+        if step is not None:
+            self.built[kind] = step
+        return step
 
-    def _repays_building(self) -> bool:
+    def _repays_building(self, kind: type[Compiled]) -> bool:
         """Whether the examples ahead, and those that were slower than they might have been, take as long."""
         # With those before, it is never much more than twice the time of who knows the future.
         spent, ahead = self.optimizer._spent, (self.count - self.done) * self.pace
-        return bool(spent or self.pace) and spent + ahead >= self.building
+        return bool(spent or self.pace) and spent + ahead >= kind.building
 
     def _has_momenta(self) -> bool:
         return all(
@@ -144,7 +162,7 @@ class Descending:
         )
 
     def _by(self, runner: Compiled | Vectors, limit: int) -> None:
-        """Descend over at most `limit` examples; the first that a runner cannot do is left to the tape."""
+        """Descend over at most `limit` examples; the first that a runner cannot do is left to a step."""
         start, stop = self.done, min(self.count, self.done + limit)
         table = rates(self.optimizer, stop - start)
         try:
@@ -157,16 +175,17 @@ class Descending:
             self.optimizer._passed(table[:count], cost := costs.sum(dtype=torch.float64).item())
             self._count(runner.name, cost, count)
         if count < stop - start:
-            self._by_tape(1)
+            self._by_step(1)
 
-    def _by_tape(self, limit: int) -> None:
+    def _by_step(self, limit: int) -> None:
         """Descend over at most `limit` examples by `Descent.step`, at most a group at a time."""
         end = min(self.count, self.done + limit)
+        function = self.taped if self.step == "tape" else self.taped.recorded
         while self.done < end:
             start = self.done
             stop = int(min(end, start + self.optimizer._room()))
             try:
-                cost = self.optimizer.step(self.taped, self.inputs[start:stop], self.targets[start:stop])
+                cost = self.optimizer.step(function, self.inputs[start:stop], self.targets[start:stop])
             except ValueError as error:
                 blamed = self._not_finite(start, stop)
                 if blamed is None:
@@ -174,7 +193,7 @@ class Descending:
                 raise ValueError(NOT_FINITE.format(blamed)) from error
             examples = stop - start
             share = examples if self.optimizer.reduction == "mean" else 1
-            self._count("tape", 0.0 if cost is None else cost.item() * share, examples)
+            self._count(self.step, 0.0 if cost is None else cost.item() * share, examples)
 
     def _count(self, path: str, cost: float, examples: int) -> None:
         self.costs.append((cost, examples))

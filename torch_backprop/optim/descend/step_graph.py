@@ -80,7 +80,7 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
         Refused: if something in it cannot be traced, draws random numbers or changes a buffer.
     """
     step, state, fixed = pure_step(optimizer, model, loss)
-    rates = [torch.zeros((), dtype=torch.float64)] * len(optimizer.param_groups)
+    rates = [torch.zeros((), dtype=torch.float64, device=x.device)] * len(optimizer.param_groups)
     given = [each.detach() for each in (*state, *fixed, x, t, *rates)]
     # Whatever a model does that a graph cannot hold, another path can do.
     try:

@@ -204,6 +204,10 @@ OPERATORS: dict[Any, Operator] = {
     aten.select_scatter.default: lambda program, _, *args: indexing.select_scatter(program, *args),
     aten.scatter_add.default: lambda program, _, *args: indexing.scatter(program, *args, sign="+="),
     aten.scatter.src: lambda program, _, *args: indexing.scatter(program, *args, sign="="),
+    aten.scatter.value: lambda program, meta, x, dim, index, number: indexing.scatter(
+        program, x, dim, index, constant(number, meta.dtype, index.shape), sign="="
+    ),
+    aten.isnan.default: lambda program, _, x: elementwise(program, "({0} != {0})", torch.bool, [x]),
     operator.getitem: lambda program, _, values, place: values[place],
 }
 
