@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torch_backprop.rule import LOWER, Rule, save
+from torch_backprop.rule import LOWER, Rule, private, save
 
 Pair = tuple[Tensor, Tensor]
 
@@ -50,7 +50,8 @@ class Right(Rule):
 
 class RightLayer(BuiltIn):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return Right.call(x, t)
+        # of an x without a gradient the built-in keeps the square alone
+        return Right.call(x if x.requires_grad else private(x, t), t)
 
 
 class FactorForgotten(Right):

@@ -121,8 +121,8 @@ def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:
         return
     exact, _ = outcome(values_and_gradients, truth)
     found, known, right = map(_by_name, (seen, expected, exact))
-    # through the layers of a network errors spread, and one tensor's own may be small by luck
-    network = next(ours.layer.children(), None) is not None
+    # through layers, or steps in time, errors spread, and one tensor's own may be small by luck
+    network = next(ours.layer.children(), None) is not None or isinstance(ours.layer, torch.nn.RNNBase)
     usual = max(map(_relative_error, known.values(), right.values())) if network else 0.0
     for name, *compared in zip(found, found.values(), known.values(), right.values(), strict=True):
         if isinstance(compared[0], Tensor) and compared[0].is_floating_point():

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from torch_backprop.layers.attention import blockwise, formula
 from torch_backprop.layers.attention.formula import Options, Saved, is_grouped
-from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, owned, uncast
+from torch_backprop.rule import LOWER, Rule, first_order, is_batched, is_plain, owned, private, uncast
 
 
 class AttentionRule(Rule):
@@ -133,10 +134,25 @@ def scaled_dot_product_attention(
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
+    given = (query, key, value, attn_mask)
+    if is_plain(query) and _by_operators(*given, dropout_p, is_causal, enable_gqa):
+        # there torch keeps products of these, not what a caller can write into
+        query, key = private(query, *given), private(key, *given)
+        attn_mask = None if attn_mask is None else private(attn_mask, *given)
     c = query.shape[-1] ** -0.5 if scale is None else scale
     # one for all queries is a matrix of one row to the rule
     mask = None if attn_mask is None else torch.atleast_2d(attn_mask)
     return AttentionRule.call(query, key, value, mask, dropout_p, is_causal, c, False)[0]
+
+
+def _by_operators(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, p: float, causal: bool, grouped: bool
+) -> bool:
+    """Whether torch itself has no kernel for all of it in one."""
+    chosen = torch._fused_sdp_choice(  # pyright: ignore[reportPrivateImportUsage]
+        q, k, v, mask, p, causal, enable_gqa=grouped
+    )
+    return chosen == SDPBackend.MATH.value
 
 
 def _has_tiles(q: Tensor, k: Tensor, v: Tensor) -> bool:

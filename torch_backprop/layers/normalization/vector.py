@@ -96,7 +96,7 @@ def _slopes(x: Tensor, p: float, eps: float, *dims: int) -> tuple[Tensor, Tensor
         u = x / (n + (n == 0))
     elif p in (0, 1):
         u = torch.sgn(x) * p
-    elif p == math.inf:
+    elif abs(p) == math.inf:
         largest = x.abs() == n
         u = torch.sgn(x) * largest / largest.sum(dims, keepdim=True)
     else:

@@ -159,7 +159,7 @@ _RULES = {1: LPPoolRule, 2: LPPoolRule, 3: Float32LPPoolRule}
 
 
 def _lp_pool(dims: int, x: Tensor, p: float, kernel: Numbers, stride: Numbers, ceil_mode: bool) -> Tensor:
-    if p == math.inf:
+    if abs(p) == math.inf:
         sign = 1 if p > 0 else -1
         # the smallest absolute value is the largest of its negative
         return sign * _MAXIMA[dims](sign * AbsoluteRule.call(x), kernel, stride, 0, 1, ceil_mode)
