@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from .agreement import Raised, agree, outcome
 from .comparison import equal
 from .corrected import CORRECTED_SECOND_ORDER
 from .trial import Gradients, Trial, differentiable, draw_like, trials
+
+MOST = 576
+"""Elements of the leaves that the matrices of second derivatives are asked of, the smallest leaves first."""
 
 
 def double_backward(spec: LayerSpec, case: Case) -> None:
@@ -40,7 +44,7 @@ def directional(spec: LayerSpec, case: Case) -> None:
 
 
 def hessians(spec: LayerSpec, case: Case) -> None:
-    """The matrices of second derivatives, as users ask for them."""
+    """The matrices of second derivatives, as users ask for them; `directional` alone asks of many elements."""
     ours, builtin = trials(spec, case, corrected=CORRECTED_SECOND_ORDER)
     # torch.func stacks the rows of a matrix, and refuses if there are none
     if not all(leaf.numel() for leaf in ours.leaves.values()):
@@ -52,11 +56,13 @@ def hessians(spec: LayerSpec, case: Case) -> None:
             return _matrices(trial, outer, inner)
 
         seen, _ = outcome(probe, ours, may_raise=True)
-        plain, _ = outcome(probe, trials(spec, case, corrected={})[1], may_raise=True)
         # where the built-in has no such derivative, the layer may have none either
-        if not (isinstance(seen, Raised) and isinstance(plain, Raised)):
-            name = f"{outer.__name__}({inner.__name__})".replace("_", "")
-            equal(seen, expected, f"{ours.title}: second derivative, {name}")
+        if isinstance(seen, Raised):
+            plain, _ = outcome(probe, trials(spec, case, corrected={})[1], may_raise=True)
+            if isinstance(plain, Raised):
+                continue
+        name = f"{outer.__name__}({inner.__name__})".replace("_", "")
+        equal(seen, expected, f"{ours.title}: second derivative, {name}")
 
 
 def gradients_of_order(trial: Trial, order: int) -> Gradients:
@@ -121,4 +127,8 @@ def _jacfwd(function: Any, every: Any) -> Any:
 
 def _matrices(trial: Trial, outer: Any, inner: Any) -> Any:
     cost, leaves, every, *_ = _prepare(trial)
-    return outer(inner(cost, every), every)(*leaves)
+    # a matrix has the square of their elements
+    counts = [leaf.numel() for leaf in leaves]
+    ranked = sorted(every, key=counts.__getitem__)
+    few = tuple(i for i, total in zip(ranked, accumulate(sorted(counts)), strict=True) if total <= MOST)
+    return outer(inner(cost, few), few)(*leaves)
