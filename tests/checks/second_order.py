@@ -44,7 +44,7 @@ def directional(spec: LayerSpec, case: Case) -> None:
 
 
 def hessians(spec: LayerSpec, case: Case) -> None:
-    """The matrices of second derivatives, as users ask for them; `directional` alone asks of many elements."""
+    """The matrices of second derivatives, as users ask for them: of at most `MOST` elements."""
     ours, builtin = trials(spec, case, corrected=CORRECTED_SECOND_ORDER)
     # torch.func stacks the rows of a matrix, and refuses if there are none
     if not all(leaf.numel() for leaf in ours.leaves.values()):
