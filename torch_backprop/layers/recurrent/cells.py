@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.linear import linear
-from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, by_autograd
+from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights
 from torch_backprop.layers.recurrent.elman import CELLS
 from torch_backprop.layers.recurrent.gru import Gru
 from torch_backprop.layers.recurrent.layer import in_layout, is_by_columns
 from torch_backprop.layers.recurrent.lstm import Lstm
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, is_batched, private, wanted, widen
+from torch_backprop.rule import Rule, by_autograd, is_batched, private, wanted, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -192,6 +192,7 @@ def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[
 
 
 def _direction(cell: type[Cell], saved: list[Any]) -> Direction:
+    y: Any
     x, y, h, c, *weights, a = saved
     # what h adds may be in a already
     h = torch.zeros_like(c) if h is None and c is not None else h
