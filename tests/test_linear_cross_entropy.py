@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from checks.agreement import Trial, agree
+from checks.comparison import equal
 from checks.numerics import as_precise, widened
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
@@ -78,3 +80,34 @@ def test_of_chunks_only_the_input_is_held() -> None:
     assert held_bytes(trial.call, trial.module.parameters()) == x.nbytes + t.nbytes
     builtin.need()
     assert held_bytes(builtin.call, builtin.module.parameters()) > x.nbytes + t.nbytes
+
+
+def test_no_subset_of_what_learns_holds_more_than_in_torch() -> None:
+    for dtype, reduction in product((torch.float32, torch.bfloat16), ("none", "mean", "sum")):
+        for needs in product((False, True), repeat=3):
+            held = []
+            for trial in trials(dtype, {"batch_chunk_size": 3}, reduction=reduction):
+                leaves = (trial.inputs[0], *trial.module.parameters())
+                for leaf, needed in zip(leaves, needs, strict=True):
+                    leaf.requires_grad_(needed)
+                held.append(held_bytes(trial.call, trial.module.parameters()))
+            assert held[0] <= held[1], f"{dtype}, {reduction}, {needs}"
+
+
+def test_gradients_that_alone_are_held_are_right_and_have_no_derivatives() -> None:
+    ours, builtin = trials(torch.float32, {"batch_chunk_size": 3})
+    for trial in (ours, builtin):
+        for weight in (trial.module.linear.weight, trial.inputs[0]):
+            weight.requires_grad_(False)
+    bias = ours.module.linear.bias
+    value = ours.call()
+    with pytest.raises(RuntimeError, match="leave options out"):
+        torch.autograd.grad(value, bias, create_graph=True)
+    # nothing of what a caller may write into is held
+    with torch.no_grad():
+        for x in (*ours.module.parameters(), ours.inputs[0]):
+            x.zero_()
+    for _ in range(2):
+        (seen,) = torch.autograd.grad(2 * value, bias, retain_graph=True)
+        (expected,) = torch.autograd.grad(2 * builtin.call(), builtin.module.linear.bias)
+        equal(seen, expected, "the bias alone")

@@ -180,7 +180,15 @@ HELD: tuple[tuple[str, dict[str, Any], tuple[Any, ...]], ...] = (
     ("GRU", {}, (ones(3, 2, 64), ones(1, 2, 4))),
     ("LSTM", {}, (ones(3, 2, 64), (ones(1, 2, 4), ones(1, 2, 4)))),
     ("GRUCell", {}, (ones(2, 64), ones(2, 4))),
-    ("LSTMCell", {}, (ones(2, 64),)),
+    ("LSTMCell", {}, (ones(2, 64), (ones(2, 4), ones(2, 4)))),
+    # together wider than the pre-activations
+    ("LSTMCell", {}, (ones(2, 16), (ones(2, 4), ones(2, 4)))),
+    ("LSTM", {}, (ones(2, 1, 16), (ones(1, 1, 4), ones(1, 1, 4)))),
+    # one step
+    ("LSTM", {"proj_size": 2}, (ones(1, 2, 64), (ones(1, 2, 2), ones(1, 2, 4)))),
+    ("LSTM", {"bidirectional": True}, (ones(1, 1, 3), (ones(2, 1, 4), ones(2, 1, 4)))),
+    ("GRU", {}, (ones(1, 1, 64), ones(1, 1, 4))),
+    ("RNN", {}, (ones(1, 1, 64), ones(1, 1, 4))),
 )
 
 

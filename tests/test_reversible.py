@@ -61,3 +61,15 @@ def test_functions_run_again_in_the_dtypes_in_which_they_ran() -> None:
         y = block(torch.randn(3, 8))
     y.sum().backward()
     assert ran == [torch.bfloat16] * 4
+
+
+def test_where_the_second_function_alone_learns_the_first_may_be_written_into() -> None:
+    f, g = nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 3)
+    gradients = []
+    for block in (ReversibleBlock(f, g), PlainReversibleBlock(copy.deepcopy(f), copy.deepcopy(g))):
+        y = block(torch.ones(2, 6))
+        with torch.no_grad():
+            for weight in block.f.parameters():
+                weight.zero_()
+        gradients.append(torch.autograd.grad(y.square().sum(), list(block.g.parameters())))
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -212,6 +212,14 @@ def wanted(x: Tensor | None) -> bool:
     return x is not None and (x.requires_grad if tape is None else tape.value(x) is not None)
 
 
+def by_autograd(*tensors: Tensor | None) -> bool:
+    """Whether autograd alone will ask for gradients of the tensors, so that it says now of which."""
+    given = [x for x in tensors if x is not None]
+    if not torch.is_grad_enabled() or forward_ad._current_level >= 0 or recorder() is not None:
+        return False
+    return all(map(is_plain, given)) and any(x.requires_grad for x in given)
+
+
 def is_batched(argument: Any) -> bool:
     """Whether vmap batches ``argument``, in eager mode: for operators that it cannot batch."""
     if torch.compiler.is_compiling() or not isinstance(argument, Tensor):

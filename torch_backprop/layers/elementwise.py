@@ -70,6 +70,7 @@ def elementwise(
         autocast = policy
 
         @staticmethod
+        @taking(pullback, but=1)
         def forward(x: Tensor, *options: Any) -> Tensor:
             return f(x, *options)
 
@@ -89,9 +90,6 @@ def elementwise(
             (kept,) = ctx.saved_tensors
             return pull(pullback, tangent_x, kept, *ctx.options, into=into)
 
-    # Dynamo tells by the number of parameters whether forward takes a context
-    _, kept, *options = inspect.signature(pullback).parameters.values()
-    vars(Elementwise)["forward"].__func__.__signature__ = inspect.Signature([kept, *options])
     named(Elementwise, f"{f.__name__.strip('_')}_rule")
     Elementwise.keeps_output = staticmethod(keeps_output)
     Elementwise.overwrite = _overwriting(Elementwise, f)
@@ -113,6 +111,19 @@ def _overwriting(rule: Any, f: Callable[..., Tensor]) -> Any:
 
     named(Overwriting, rule.__name__)
     return Overwriting
+
+
+def taking(other: Callable[..., Any], but: int = 0) -> Callable[..., Any]:
+    """Gives ``forward(x, *options)`` the parameters of ``other`` but the first few.
+
+    Dynamo tells by their number whether ``forward`` takes a context.
+    """
+
+    def declared(forward: Any) -> Any:
+        forward.__signature__ = inspect.Signature(list(inspect.signature(other).parameters.values())[but:])
+        return forward
+
+    return declared
 
 
 def named(rule: Any, name: str) -> None:

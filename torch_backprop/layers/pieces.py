@@ -7,20 +7,19 @@ of bytes.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from torch_backprop.layers.elementwise import INTEGERS, named, overwritable
+from torch_backprop.layers.elementwise import INTEGERS, named, overwritable, taking
 from torch_backprop.rule import Rule, first_order, is_plain, save, tracked, widen
 
 Mark = Callable[..., Any]
 
-TILE = 1 << 16
-"""Elements of a tile, of which three are in the cache at once."""
+TILE = 1 << 17
+"""Elements of a tile: large enough that what a call of an operator costs is little beside its work."""
 
 
 class PieceRule(Rule):
@@ -50,6 +49,7 @@ def pieces(
 
     class Pieces(PieceRule):
         @staticmethod
+        @taking(upper)
         def forward(x: Tensor, *options: Any) -> tuple[Tensor, Tensor, Tensor]:
             y = f(x, *options)
             sides = _packed(mark, x, options) if is_plain(x) else upper(x, *options).to(x.dtype)
@@ -64,15 +64,12 @@ def pieces(
 
         @staticmethod
         def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-            return _times_slopes(ctx, grad_y), *(None for _ in options)
+            return _times_slopes(ctx, grad_y), *(None for _ in ctx.needs_input_grad[1:])
 
         @staticmethod
         def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, None, Tensor]:
             return _times_slopes(ctx, tangent_x), None, torch.zeros_like(ctx.saved_tensors[1])
 
-    # Dynamo tells by the number of parameters whether forward takes a context
-    x, *options = inspect.signature(upper).parameters.values()
-    vars(Pieces)["forward"].__func__.__signature__ = inspect.Signature([x, *options])
     named(Pieces, f"{f.__name__.strip('_')}_rule")
     Pieces.f = staticmethod(f)
     Pieces.overwrite = _overwriting(Pieces, f, mark)

@@ -56,7 +56,9 @@ class ReversibleRule(Rule):
         kept = y.chunk(2, ctx.block.dim)[0].clone() if ctx.ends_at_g else y
         device = y.device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        ctx.save_for_backward(kept, *states, *parameters)
+        # and f, which is not run again, may be written into
+        read = [None if ctx.ends_at_g and i < ctx.count else p for i, p in enumerate(parameters)]
+        ctx.save_for_backward(kept, *states, *read)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, *no_grads: Tensor) -> tuple[Tensor | None, ...]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.constants import gelu_polynomial, root_two_pi
-from torch_backprop.layers.elementwise import activate, elementwise, exp_, never
+from torch_backprop.layers.elementwise import activate, elementwise, never
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -73,11 +73,10 @@ def _normal_density(x: Tensor) -> Tensor:
 
 
 def _gelu_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
-    # P(x) = gelu(x) / x, away from 0, for gelu is vectorized and erf is not
-    shifted = x + 1e-30
-    law = F.gelu(shifted).div_(shifted).nan_to_num_(0.5)
-    density = exp_(torch.mul(x, x, out=out).mul_(-0.5)).mul_(1 / root_two_pi())
-    return density.mul_(x).add_(law).mul_(g)
+    twice_law = torch.erf(x * math.sqrt(0.5))
+    # exp2 takes the same time everywhere, exp a hundred times as long where its value is tiny
+    density = torch.mul(x, x, out=out).mul_(-0.5 * math.log2(math.e)).exp2_()
+    return torch.addcmul(twice_law, density, x, value=2 / root_two_pi(), out=out).add_(1).mul_(0.5).mul_(g)
 
 
 def _gelu_tanh(g: Tensor, x: Tensor, square: Tensor) -> Tensor:

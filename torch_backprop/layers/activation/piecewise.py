@@ -74,7 +74,7 @@ softshrink_rule = pieces(
 hardsigmoid_rule = pieces(
     F.hardsigmoid,
     lambda x: x.abs() < 3,
-    lambda out, x: torch.lt(x.abs(), 3, out=out),
+    lambda out, x: torch.abs(x, out=out).lt_(3),
     lambda: (0, 1 / 6),
 )
 hardswish_rule = elementwise(
@@ -91,7 +91,7 @@ def _beyond(x: Tensor, low: float, high: float) -> Tensor:
 
 def _mark_beyond(out: Tensor, x: Tensor, low: float, high: float) -> Any:
     # what is at the lower bound or beyond is moved to the upper one, so that one comparison finds both
-    return torch.ge(F.threshold(x, low, high), high, out=out)
+    return F.threshold(out.copy_(x), low, high, inplace=True).ge_(high)
 
 
 def _between(x: Tensor, lambd: float) -> Tensor:
@@ -99,7 +99,7 @@ def _between(x: Tensor, lambd: float) -> Tensor:
 
 
 def _mark_between(out: Tensor, x: Tensor, lambd: float) -> Any:
-    return torch.eq(F.hardshrink(x, lambd), 0, out=out) if lambd >= 0 else out.zero_()
+    return torch.abs(x, out=out).le_(lambd)
 
 
 def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:

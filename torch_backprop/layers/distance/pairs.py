@@ -99,9 +99,11 @@ class PdistRule(Rule):
         if ctx.p in (1, torch.inf) and first_order(x, y, g) and _moderate(x):
             return _within(widen(x), y, g, ctx.p).to(x.dtype), None
         if ctx.p == 2 and x.dtype == torch.float32:
-            # in float64 the products of matrices lose nothing to the cancellation of near vectors
-            wide, w = x.double(), _full(_weights(y, g), n).double()
-            grad_x, _ = _by_products(wide, wide, w, True, False)
+            # each pair once, as one of two sets; in float64, where near vectors do not cancel
+            w = _weights(y, g)
+            w = _upper(w, n, 0) if first_order(w) else _full(w, n).triu(1)
+            as_first, as_second = _by_products(x.double(), x.double(), w.double(), True, True)
+            grad_x = as_first + as_second
         else:
             g_full = _full(g, n)
             # for p = 1 a stand-in that is not read
@@ -212,6 +214,8 @@ def _within(x: Tensor, y: Tensor, g: Tensor, p: float) -> Tensor:
 
 
 def _weights(y: Tensor, g: Tensor) -> Tensor:
+    if first_order(y, g) and y.numel() and y.amin() > 0:
+        return g / y
     return torch.where(y == 0, 0, g / torch.where(y == 0, 1, y))
 
 

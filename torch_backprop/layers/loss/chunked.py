@@ -9,8 +9,8 @@ g / sum_i v_t; 0 for ignored samples:
 
 A few samples at a time, dL/dz takes the place of z in one buffer. For a sum or a mean all but the factor g is
 known in forward, where z is, and the three gradients are accumulated there; without a reduction, or where the
-options ask for chunks, z is computed again in backward. Source of the scheme: Hsu et al. (2024),
-arXiv:2410.10989, section 3.2.
+options ask for chunks and the gradients are larger than x, z is computed again in backward. Source of the
+scheme: Hsu et al. (2024), arXiv:2410.10989, section 3.2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.nn import LinearCrossEntropyOptions
 from torch_backprop.layers.linear import _times as times
 from torch_backprop.layers.loss.reduction import reduced
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import Rule, first_order, is_plain, save, wanted, widen
+from torch_backprop.rule import Rule, by_autograd, first_order, is_plain, save, wanted, widen
 
 CHUNK = 1 << 20
 """Logits of a chunk, where the options do not say."""
@@ -40,25 +40,38 @@ class Chunks:
         rows: the samples of a chunk.
         needs: whether x, w and b have their gradients computed in forward, a bit each.
         compact: whether w's gradient is summed in its own dtype; else half precision is summed in single.
+        alone: whether these gradients are all that is kept.
     """
 
     rows: int
     needs: int
     compact: bool
+    alone: bool = False
 
     @classmethod
-    def of(cls, x: Tensor, w: Tensor, b: Tensor | None, options: LinearCrossEntropyOptions | None) -> Chunks:
+    def of(
+        cls,
+        x: Tensor,
+        t: Tensor,
+        w: Tensor,
+        b: Tensor | None,
+        v: Tensor | None,
+        reduction: str,
+        options: LinearCrossEntropyOptions | None,
+    ) -> Chunks:
         """What adjusted ``options`` ask for; without any, chunks of about ``CHUNK`` logits."""
-        if options is not None:
-            compact = options.acc_policy == "compact" and (x.is_cuda or options.acc_dtype == x.dtype)
-            # who asks for chunks would hold little: x alone, and no gradient beside it
-            return cls(options.batch_chunk_size or len(x), 0, compact)
-        needs = sum(1 << i for i, y in enumerate((x, w, b)) if wanted(y) and torch.is_grad_enabled())
-        return cls(max(1, CHUNK // len(w)), needs, False)
+        learning = [y if wanted(y) and torch.is_grad_enabled() else None for y in (x, w, b)]
+        needs = sum(1 << i for i, y in enumerate(learning) if y is not None)
+        if options is None:
+            return cls(max(1, CHUNK // len(w)), needs, False)
+        compact = options.acc_policy == "compact" and (x.is_cuda or options.acc_dtype == x.dtype)
+        # who asks for chunks would hold little: gradients, as torch, or what they are computed from
+        alone = reduction != "none" and by_autograd(x, w, b) and _bytes(*learning) < _bytes(x, t, v)
+        return cls(options.batch_chunk_size or len(x), needs if alone else 0, compact, alone)
 
 
 class LinearCrossEntropyRule(Rule):
-    """Saves x, t, w, b and v, and for a sum or a mean their gradients.
+    """Saves x, t, w, b and v, and for a sum or a mean their gradients; or these alone.
 
     Returns ``(loss, grad_x, grad_w, grad_b)``. The gradients are those of the loss itself, for the
     first-order path; empty where they are not needed or not computed.
@@ -90,7 +103,7 @@ class LinearCrossEntropyRule(Rule):
         *residuals, ctx.reduction, ctx.ignore_index, ctx.chunks = inputs
         ctx.by_columns = inputs[0].stride() == (1, inputs[0].shape[0])
         ctx.mark_non_differentiable(*output[1:])
-        save(ctx, *residuals, *output[1:])
+        save(ctx, *(None if ctx.chunks.alone else y for y in residuals), *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -98,7 +111,13 @@ class LinearCrossEntropyRule(Rule):
         grads: list[Any]
         needs = [ctx.needs_input_grad[i] for i in (0, 2, 3)]
         pairs = list(zip(early, needs, strict=True))
-        if first_order(grad_y, x) and all(grad.numel() or not need for grad, need in pairs):
+        alone = ctx.chunks.alone
+        if alone and torch.is_grad_enabled():
+            raise RuntimeError(
+                "linear_cross_entropy: with these options gradients alone are kept, which have no "
+                "derivatives. For a second derivative (create_graph=True) leave options out."
+            )
+        if alone or (first_order(grad_y, x) and all(grad.numel() or not need for grad, need in pairs)):
             grads = [grad * grad_y if need else None for grad, need in pairs]
             if grads[0] is not None:
                 # chosen, not multiplied: an ignored sample's gradient is 0 even of an infinite one
@@ -128,6 +147,10 @@ class LinearCrossEntropyRule(Rule):
         slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(x.dtype))
         tangent = reduced((slopes * moved).sum(1), ctx.reduction, samples.weights.sum())
         return tangent, None, None, None
+
+
+def _bytes(*tensors: Tensor | None) -> int:
+    return sum(y.nbytes for y in tensors if y is not None)
 
 
 def _slopes(z: Tensor, samples: Samples, u: Tensor) -> Tensor:

@@ -46,14 +46,16 @@ def linear_cross_entropy(
         label_smoothing: the part of the target, in [0, 1], spread evenly over the classes.
         options: torch's. Chunks are of the size that they say, and sums are never in a narrower dtype than
             they say: half precision is summed in float32, but for the gradient of the weight where
-            ``acc_policy`` is ``"compact"``. The gradient may be asked for twice, and has derivatives,
-            whatever they say.
+            ``acc_policy`` is ``"compact"``. The gradient may be asked for twice, whatever they say. It
+            has derivatives where input and target are no larger than the gradients: else, as in torch, of a
+            sum or a mean these alone are held. For second derivatives in any case leave options out.
 
     Returns:
         ``()``, or ``(N, *)`` without a reduction; in nats.
 
     Raises:
-        RuntimeError: shapes or dtypes that do not fit, in torch's words.
+        RuntimeError: shapes or dtypes that do not fit, in torch's words; a backward pass with
+            ``create_graph`` where only gradients are held.
     """
     logits = (*input.shape[:-1], *linear_weight.shape[:-1])
     if not _fits(input, linear_weight, target, linear_bias, ignore_index):
@@ -67,10 +69,11 @@ def linear_cross_entropy(
     ignored = -100 if ignore_index is None else ignore_index
     tensors = (input, linear_weight, linear_bias)
     if label_smoothing == 0 and _is_chunked(*tensors, target, weight, reduction, ignored, options):
+        chunks = Chunks.of(input, target, linear_weight, linear_bias, weight, reduction, options)
         # torch keeps gradients, and not always x
-        x = private(input, linear_weight, linear_bias)
+        x = input if chunks.alone else private(input, linear_weight, linear_bias)
         arguments = (x, target, linear_weight, linear_bias, weight, reduction, ignored)
-        return LinearCrossEntropyRule.call(*arguments, Chunks.of(*tensors, options))[0]
+        return LinearCrossEntropyRule.call(*arguments, chunks)[0]
     flat = None if linear_bias is None else linear_bias.reshape(-1)
     z = linear(input, linear_weight.reshape(-1, input.shape[-1]), flat).reshape(logits)
     return cross_entropy(

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.linear import linear
-from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, by_autograd
+from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights
 from torch_backprop.layers.recurrent.elman import CELLS
 from torch_backprop.layers.recurrent.gru import Gru
 from torch_backprop.layers.recurrent.layer import in_layout, is_by_columns
 from torch_backprop.layers.recurrent.lstm import Lstm
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, is_batched, private, wanted, widen
+from torch_backprop.rule import Rule, by_autograd, is_batched, private, wanted, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -26,7 +26,10 @@ def cell_rule(cell: type[Cell]) -> Any:
     """The rule of one step of such a cell, of rows ``(B, *)``; returns the next states."""
 
     class CellRule(Rule):
-        """Saves x, or a if given, and the states; without gates h', and what weights' gradients multiply."""
+        """Saves x, or a if given, and the states; without gates h', and what weights' gradients multiply.
+
+        Of an LSTM whose weights do not learn, a given a has the part of h in it, and h is not saved.
+        """
 
         gated = cell.gated
 
@@ -125,13 +128,25 @@ def _applied(rule: Any, x: Tensor, h: Tensor, c: Tensor | None, weights: tuple[A
     a = None
     # in this order: Dynamo reads no attributes of a rule
     if by_autograd(x, h, c, *weights) and rule.gated:
-        h = h if wanted(hh) else private(h, x, c, *weights)
-        if not wanted(ih) and x.shape[-1] <= len(ih):
-            x = private(x, h, c, *weights)
-        elif not wanted(ih):
+        frozen, joined = not wanted(ih), _joined(c, ih, hh)
+        wide = x.shape[-1] + (h.shape[-1] if joined else 0) > len(ih)
+        if frozen and wide:
             a = linear(x, ih, bias_ih)
-            x, ih, bias_ih = x.detach(), ih.detach(), None if bias_ih is None else bias_ih.detach()
+            a = a + linear(h, hh) if joined else a
+            # their gradients come through a
+            x, bias_ih = x.detach(), None if bias_ih is None else bias_ih.detach()
+        elif frozen:
+            x = private(x, h, c, *weights)
+        if joined and wide:
+            h = h.detach()
+        elif not wanted(hh):
+            h = private(h, x, c, *weights)
     return rule.call(x, h, c, ih, hh, bias_ih, bias_hh, a)
+
+
+def _joined(c: Tensor | None, ih: Tensor, hh: Tensor) -> bool:
+    """Whether the part of h may be kept in that of x: the gates of an LSTM only add them."""
+    return c is not None and not wanted(ih) and not wanted(hh)
 
 
 def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
@@ -142,7 +157,7 @@ def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> Non
     # without gates the slopes follow from y, and with gates from all the rest
     kept_y = None if cell.gated else y
     kept_x = x if (cell.gated and a is None) or needs_ih else None
-    kept_h = h if cell.gated or needs_hh else None
+    kept_h = h if needs_hh or (cell.gated and not (a is not None and _joined(c, *weights[:2]))) else None
     ctx.save_for_backward(kept_x, kept_y, kept_h, c, *weights, a)
     ctx.save_for_forward(x, kept_y, h, c, *weights, a)
 
@@ -177,7 +192,10 @@ def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[
 
 
 def _direction(cell: type[Cell], saved: list[Any]) -> Direction:
+    y: Any
     x, y, h, c, *weights, a = saved
+    # what h adds may be in a already
+    h = torch.zeros_like(c) if h is None and c is not None else h
     # of one step nothing comes before y but h
     y = h if y is None else y
     return Direction(cell, Walk((y.shape[0],), False), x, y, (h, c), Weights._make((*weights, None)), a)

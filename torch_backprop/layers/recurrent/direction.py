@@ -20,11 +20,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from torch_backprop.layers.recurrent.product import product
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import is_plain, recorder
 
 
 class Weights(NamedTuple):
@@ -108,8 +106,8 @@ class Direction:
         # an ungated cell's slopes follow from y: neither x nor the weights are read
         b = None
         if cell.gated:
-            a = product(_known(x), w.ih, w.bias_ih) if a is None else a
-            b = product(_known(self.before), w.hh, w.bias_hh)
+            a = product(known(x), w.ih, w.bias_ih) if a is None else a
+            b = product(known(self.before), w.hh, w.bias_hh)
         self.slopes = cell.slopes(walk, y, self.before, c0, a, b)
 
     def pull(self, grad_y: Tensor, last: States, needs: Sequence[bool]) -> list[Tensor | None]:
@@ -121,8 +119,8 @@ class Direction:
         return [
             product(pulled.a, self.w.ih.mT) if needs_x else None,
             *(state if needed else None for state, needed in states),
-            product(pulled.a.mT, _known(self.x).mT) if ih else None,
-            product(pulled.b.mT, _known(self.before).mT) if hh else None,
+            product(pulled.a.mT, known(self.x).mT) if ih else None,
+            product(pulled.b.mT, known(self.before).mT) if hh else None,
             pulled.a.sum(0) if bias_ih else None,
             pulled.b.sum(0) if bias_hh else None,
             pulled.hr if hr else None,
@@ -131,20 +129,12 @@ class Direction:
 
     def push(self, tangent_x: Tensor | None, initial: States, tangent_w: Weights) -> tuple[Tensor, States]:
         """Tangents of y and of the last states."""
-        x, before = _known(self.x), _known(self.before)
+        x, before = known(self.x), known(self.before)
         # at fixed states: how they move is the walk's part
         a = _affine(x, tangent_w.ih, tangent_w.bias_ih, self.w.ih)
         b = _affine(before, tangent_w.hh, tangent_w.bias_hh, self.w.hh)
         a = a if tangent_x is None else a + F.linear(tangent_x, self.w.ih)
         return self.cell.push(self.walk, self.slopes, a, b, initial, self.w, tangent_w)
-
-
-def by_autograd(*tensors: Tensor | None) -> bool:
-    """Whether autograd alone will ask for gradients of the tensors, so that it says now of which."""
-    given = [x for x in tensors if x is not None]
-    if not torch.is_grad_enabled() or forward_ad._current_level >= 0 or recorder() is not None:
-        return False
-    return all(map(is_plain, given)) and any(x.requires_grad for x in given)
 
 
 def unrolled(cell: type[Cell], walk: Walk, x: Tensor, initial: States, w: Weights) -> tuple[Tensor, States]:
@@ -173,6 +163,7 @@ def _affine(rows: Tensor, w: Tensor | None, bias: Tensor | None, like: Tensor) -
     return product if bias is None else product + bias
 
 
-def _known(rows: Tensor | None) -> Tensor:
+def known(rows: Tensor | None) -> Tensor:
+    """What may have been left out, where it is used."""
     assert rows is not None, "kept whenever it is used"
     return rows

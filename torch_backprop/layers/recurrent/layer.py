@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_backprop.layers.linear import linear
-from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, by_autograd, unrolled
+from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, known, unrolled
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, is_batched, private, wanted, widen
+from torch_backprop.rule import Rule, is_batched, wanted, widen
 
 PARTS = len(Weights._fields)
 """Arguments of the rule for each direction."""
@@ -23,17 +22,17 @@ def layer_rule(cell: type[Cell]) -> Any:
 
     Its arguments are x ``(T, B, I)``, or the rows ``(N, I)`` of a packed batch with ``sizes`` at each step;
     h0 and c0 ``(directions, B, *)``; the weights of both directions, None for one that is not there; of
-    each its pre-activations of x, if they are to be kept; and what :func:`one_way` says of them.
+    each its pre-activations of x, if they are to be kept; and which of two directions alone is
+    differentiated, if one is.
     """
 
     class LayerRule(Rule):
         """Saves x, y and the initial states; without gates only what the weights' gradients multiply.
 
         Where only one direction is differentiated, its half of y is one more output, and is saved instead;
-        where the pre-activations of x are given, they are, and x is not.
+        where the pre-activations of x are given, they are, and x is not; nor h0, if they have its part.
         """
 
-        gated = cell.gated
         forward = staticmethod(_forward_of(cell))
 
         @staticmethod
@@ -48,6 +47,8 @@ def layer_rule(cell: type[Cell]) -> Any:
         def jvp(ctx: Any, tangent_x: Tensor | None, _: None, *tangents: Any) -> States:
             return _push(cell, ctx, tangent_x, tangents)
 
+    kind: Any = LayerRule
+    kind.cell = cell
     LayerRule.__name__ = LayerRule.__qualname__ = f"{cell.__name__}LayerRule"
     return LayerRule
 
@@ -85,7 +86,7 @@ def _forward(
     cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: tuple[Any, ...]
 ) -> Any:
     if any(map(is_batched, (x, *initial, *weights))):
-        return _unrolled(cell, x, sizes, initial, weights)
+        return stepped(cell, x, sizes, initial, weights)
     flat = [weight for weight in weights if weight is not None]
     states = initial if len(initial) == 2 else initial[0]
     # one layer; without dropout, which has a rule of its own
@@ -95,40 +96,9 @@ def _forward(
     return cell.layer(x, sizes, states, flat, *options)
 
 
-def applied(
-    rule: Any, x: Tensor, sizes: Tensor | None, h0: Tensor, c0: Tensor | None, weights: list[Tensor | None]
-) -> Any:
-    """Calls the rule, so that it keeps no input which the built-in does not keep."""
-    only = one_way(x, (h0, c0), weights)
-    given: list[Tensor | None] = [None, None]
-    # in this order: Dynamo reads no attributes of a rule
-    if by_autograd(x, h0, c0, *weights) and rule.gated:
-        if not any(map(wanted, weights[1::PARTS])):
-            h0 = private(h0, x, c0, *weights)
-        frozen = not any(map(wanted, weights[::PARTS]))
-        if frozen and x.shape[-1] <= len(Weights(*_part(weights, 0)).ih):
-            x = private(x, h0, c0, *weights)
-        elif frozen:
-            given = [_input_part(x, weights, i) if only in (None, i) else None for i in range(2)]
-            # their gradients come through that part
-            x, detached = x.detach(), {0, 2, PARTS, PARTS + 2}
-            weights = [w.detach() if w is not None and k in detached else w for k, w in enumerate(weights)]
-    return rule.call(x, sizes, h0, c0, *weights, *given, only)
-
-
-def _input_part(x: Tensor, weights: Sequence[Tensor | None], i: int) -> Tensor | None:
-    """The pre-activations of x in a direction."""
-    w = Weights(*_part(weights, i))
-    return None if w.ih is None else linear(x, w.ih, w.bias_ih)
-
-
-def one_way(x: Tensor, initial: Sequence[Tensor | None], weights: Sequence[Tensor | None]) -> int | None:
-    """Which of two directions alone is differentiated, or None where both are, or there is but one."""
-    # x and the states belong to both; a transform does not say what it differentiates
-    if weights[PARTS] is None or not by_autograd(x, *initial, *weights) or any(map(wanted, (x, *initial))):
-        return None
-    learning = [i for i in range(2) if any(map(wanted, _part(weights, i)))]
-    return learning[0] if len(learning) == 1 else None
+def is_joined(c0: Tensor | None, weights: Sequence[Tensor | None]) -> bool:
+    """Whether the part of h0 may be kept in that of x: the gates of an LSTM only add them."""
+    return c0 is not None and not any(map(wanted, (*weights[::PARTS], *weights[1::PARTS])))
 
 
 def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -139,8 +109,11 @@ def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], output: tuple[Ten
     ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
     needs = ctx.needs_input_grad[4:-3]
     kept_x = x if (cell.gated and a is a_back is None) or any(needs[0::PARTS]) else None
-    kept_h0 = h0 if cell.gated or any(needs[1::PARTS]) else None
-    ctx.save_for_backward(kept_x, y, kept_h0, c0, *weights, a, a_back)
+    joined = not (a is a_back is None) and is_joined(c0, weights)
+    kept_h0 = h0 if any(needs[1::PARTS]) or (cell.gated and not joined) else None
+    # before the first step there is no y
+    kept_y = None if cell.gated and (x.shape[0] if sizes is None else len(sizes)) == 1 else y
+    ctx.save_for_backward(kept_x, kept_y, kept_h0, c0, *weights, a, a_back)
     ctx.save_for_forward(x, y, h0, c0, *weights, a, a_back)
 
 
@@ -154,7 +127,7 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
         grads_y[ctx.only] = grads_y[ctx.only] + _rows(widen(grad_half))
     found = {}
     for i, direction in directions.items():
-        needs_w, needs_a = _part(ctx.needs_input_grad[4:], i), ctx.needs_input_grad[-3 + i]
+        needs_w, needs_a = part(ctx.needs_input_grad[4:], i), ctx.needs_input_grad[-3 + i]
         needs = (needs_x, *needs_states[: len(last)], *needs_w, needs_a)
         found[i] = direction.pull(grads_y[i], tuple(widen(state[i]) for state in last), needs)
     grads_x, *rest = zip(*found.values(), strict=True)
@@ -180,17 +153,17 @@ def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[
         if state is not None
     ]
     pushed = [
-        direction.push(rows, tuple(start[i] for start in starts), Weights(*_part(tangents[2:], i)))
+        direction.push(rows, tuple(start[i] for start in starts), Weights(*part(tangents[2:], i)))
         for i, direction in _directions(cell, ctx, lambda saved: saved).items()
     ]
     return tuple(tangent.to(y.dtype) for tangent in _joined(pushed, y.shape[:-1]))
 
 
-def _unrolled(
+def stepped(
     cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: tuple[Any, ...]
 ) -> Any:
     """The forward pass step by step, for vmap, which cannot batch torch's operator."""
-    steps = (x.shape[1],) * x.shape[0] if sizes is None else tuple(sizes.tolist())
+    steps = steps_of(x, sizes)
     ran = [
         unrolled(cell, Walk(steps, i == 1), _rows(x), tuple(state[i] for state in initial), w)
         for i, w in enumerate(_by_direction(weights))
@@ -202,8 +175,13 @@ def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) 
     saved: list[Any] = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
     x, y, h0, c0, *weights, a, a_back = saved
     every = _by_direction(weights)
-    sizes = ctx.sizes or (y.shape[1],) * y.shape[0]
+    sizes = ctx.sizes or (ctx.x_shape[1],) * ctx.x_shape[0]
     ways = range(len(every)) if ctx.only is None else [ctx.only]
+    if h0 is None and cell.gated:
+        # its part is in a
+        h0 = c0.new_zeros(*c0.shape[:2], every[0].hh.shape[1])
+    # of one step nothing comes before y but h0
+    after = [known(h0)[i] for i in ways] if y is None else _rows(y).chunk(len(ways), -1)
     return {
         i: Direction(
             cell,
@@ -214,17 +192,23 @@ def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) 
             every[i],
             None if given is None else _rows(given),
         )
-        for i, rows in zip(ways, _rows(y).chunk(len(ways), -1), strict=True)
+        for i, rows in zip(ways, after, strict=True)
         for given in [(a, a_back)[i]]
     }
 
 
+def steps_of(x: Tensor, sizes: Tensor | None) -> tuple[int, ...]:
+    """How many sequences there are at each step."""
+    return (x.shape[1],) * x.shape[0] if sizes is None else tuple(sizes.tolist())
+
+
 def _by_direction(weights: Sequence[Any]) -> list[Weights]:
-    found = [Weights(*_part(weights, i)) for i in range(2)]
+    found = [Weights(*part(weights, i)) for i in range(2)]
     return [w for w in found if w.ih is not None]
 
 
-def _part(weights: Sequence[Any], i: int) -> Sequence[Any]:
+def part(weights: Sequence[Any], i: int) -> Sequence[Any]:
+    """The weights of direction i, of those of both."""
     return weights[i * PARTS : (i + 1) * PARTS]
 
 

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from torch_backprop.layers.dropout import dropout
 from torch_backprop.layers.recurrent.direction import Weights
-from torch_backprop.layers.recurrent.layer import applied
+from torch_backprop.layers.recurrent.kept import applied
 from torch_backprop.layers.recurrent.walk import States
 from torch_backprop.rule import private
 
