@@ -88,6 +88,28 @@ def test_a_prediction_that_misses_is_told():
     timings = synthetic(2e-4, 1e-11, WIDTHS)
     timings[1] = complexity.Timing(**{**asdict(timings[1]), "forward": 3 * timings[1].forward})
     assert "11 of 12 predicted within 15 per cent" in words.headline({"width": timings})
+    assert "The line misses forward by up to 6" in words.uncovered("width", timings)
+
+
+def test_a_change_of_speed_is_told_where_the_line_misses():
+    timings = synthetic(2e-4, 1e-11, WIDTHS)
+    assert not words.uncovered("width", timings)
+    assert words.speeds(timings, "backward") == (pytest.approx(100), pytest.approx(100))
+    middle = timings[len(timings) // 2]
+    # Beyond the middle an operation takes five times as long, as beyond a cache.
+    slow = [
+        complexity.Timing(
+            **{**asdict(t), "backward": t.backward + 4e-11 * (t.backward_flops - middle.backward_flops)}
+        )
+        if t.backward_flops > middle.backward_flops
+        else t
+        for t in timings
+    ]
+    assert words.speeds(slow, "backward") == (pytest.approx(100), pytest.approx(20))
+    text = words.uncovered("width", slow)
+    assert "backward from 100.0 to 20.0 GFLOP/s" in text
+    assert "forward" not in text
+    assert "differ in depth" not in text
 
 
 def test_time_is_linear_in_operations(monkeypatch):
