@@ -42,6 +42,14 @@ def test_every_model_has_its_sizes_and_theory_counts_those_it_knows():
     assert passed(small, **{"data.name": "diabetes"}).expected is None
 
 
+@pytest.mark.parametrize("width", [96, 128])
+def test_products_of_every_kind_are_counted(width):
+    # From a width on, a rule of recurrent layers may multiply by another kernel.
+    timing = passed(complexity.Size(width, 1, 32, 32), **{"model.name": "recurrent", "data.name": "text"})
+    assert timing.backward_flops == pytest.approx(2 * timing.forward_flops, rel=0.5)
+    assert "compute again what the forward pass did not hold" in words.ratio({"width": [timing]})
+
+
 def test_sizes_are_multiples_of_what_is_given():
     options = build(Options, {"model.name": "transformer", "model.heads": 2, "model.width": 8})
     assert [size.width for size in complexity.sizes(options, "width")] == [2, 4, 6, 8, 10, 12, 16, 20, 24]

@@ -56,6 +56,8 @@ def ratio(sweeps: dict[str, list[Timing]]) -> str:
     largest = max((timing for each in sweeps.values() for timing in each), key=lambda timing: timing.forward)
     time, count = largest.backward / largest.forward, largest.backward_flops / largest.forward_flops
     but = ", but for the first layer's input" if count < 1.995 else ""
+    if count > 2.005:
+        but = ", and those that compute again what the forward pass did not hold"
     return (
         f"At the size that takes longest, backward takes {time:.2f} times as long as forward; it has"
         f" {count:.2f} times the operations: two products a layer for one{but}."
