@@ -5,7 +5,9 @@ import csv
 import json
 import os
 import re
+import shutil
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -57,18 +59,12 @@ class Run:
         names = [value for name, value, _ in flat(options) if chosen and name.endswith(".name")]
         # Of the data's name, which may hold a path, only what a folder can be called.
         own = "-".join([stamp, *(re.sub(r"\W+", "_", name) for name in names)])
-        run = None
+        config = yaml.safe_dump({"experiment": experiment, **plain(options)}, sort_keys=False)
         try:
-            run = cls(_new_folder(Path(out) / experiment, own), options, fresh=True)
-            run.write(
-                "config.yaml", yaml.safe_dump({"experiment": experiment, **plain(options)}, sort_keys=False)
-            )
+            return cls(_new_folder(Path(out) / experiment, own, config), options, fresh=True)
         except OSError as error:
-            if run:
-                run.discard()
             why = f"cannot be written ({error.strerror or error}); give a folder that can be"
             raise RunError(f"--out: {out!r} {why}") from error
-        return run
 
     @classmethod
     def reopen(cls, experiment: str, kind: type[Options], folder: str, settings: dict[str, Any]) -> "Run":
@@ -176,18 +172,34 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _new_folder(parent: Path, name: str) -> Path:
-    """Make a folder that no other run has, even one started in the same second."""
+def _new_folder(parent: Path, name: str, config: str) -> Path:
+    """Make a folder that no other run has, even one started in the same second.
+
+    It appears with its settings in it: a kill in between leaves nothing that looks like a run and is none.
+    """
+    partial = parent / f".{name}-{uuid.uuid4().hex}.partial"
+    try:
+        partial.mkdir(parents=True)
+        (partial / "config.yaml").write_text(config, encoding="utf-8")
+        return _rename(partial, name)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        # Other runs of the experiment may be beside it.
+        with suppress(OSError):
+            parent.rmdir()
+        raise
+
+
+def _rename(partial: Path, name: str) -> Path:
     for number in range(1, 1000):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
+        folder = partial.with_name(name if number == 1 else f"{name}-{number}")
         try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            # A file where the parent should be is no other run: let the caller say so.
+            os.replace(partial, folder)
+            return folder
+        except OSError:
+            # What is wrong with anything but the name would be wrong with the next one too.
             if not folder.exists():
                 raise
-            continue
-        return folder
     raise OSError(f"more than 999 runs named {name}")
 
 

@@ -47,7 +47,7 @@ def survive(
     """
     kills, folder = 0, out / name
     for seconds in [*moments, 600.0]:
-        runs = [path for path in folder.glob("*") if (path / "config.yaml").exists()]
+        runs = list(folder.glob("[!.]*"))
         resume = ["--resume", str(runs[0])] if runs else ["--out", str(out), *options]
         process = PROCESSES.Process(target=run_until, args=([name, *resume], seconds))
         process.start()
@@ -56,4 +56,4 @@ def survive(
         kills += process.exitcode != 0
         for run in runs:
             see(run)
-    return next(path for path in folder.iterdir() if (path / "config.yaml").exists()), kills
+    return next(folder.glob("[!.]*")), kills

@@ -42,6 +42,14 @@ def test_every_model_has_its_sizes_and_theory_counts_those_it_knows():
     assert passed(small, **{"data.name": "diabetes"}).expected is None
 
 
+@pytest.mark.parametrize("width", [96, 128])
+def test_products_of_every_kind_are_counted(width):
+    # From a width on, a rule of recurrent layers may multiply by another kernel.
+    timing = passed(complexity.Size(width, 1, 32, 32), **{"model.name": "recurrent", "data.name": "text"})
+    assert timing.backward_flops == pytest.approx(2 * timing.forward_flops, rel=0.5)
+    assert "compute again what the forward pass did not hold" in words.ratio({"width": [timing]})
+
+
 def test_sizes_are_multiples_of_what_is_given():
     options = build(Options, {"model.name": "transformer", "model.heads": 2, "model.width": 8})
     assert [size.width for size in complexity.sizes(options, "width")] == [2, 4, 6, 8, 10, 12, 16, 20, 24]
@@ -88,6 +96,28 @@ def test_a_prediction_that_misses_is_told():
     timings = synthetic(2e-4, 1e-11, WIDTHS)
     timings[1] = complexity.Timing(**{**asdict(timings[1]), "forward": 3 * timings[1].forward})
     assert "11 of 12 predicted within 15 per cent" in words.headline({"width": timings})
+    assert "The line misses forward by up to 6" in words.uncovered("width", timings)
+
+
+def test_a_change_of_speed_is_told_where_the_line_misses():
+    timings = synthetic(2e-4, 1e-11, WIDTHS)
+    assert not words.uncovered("width", timings)
+    assert words.speeds(timings, "backward") == (pytest.approx(100), pytest.approx(100))
+    middle = timings[len(timings) // 2]
+    # Beyond the middle an operation takes five times as long, as beyond a cache.
+    slow = [
+        complexity.Timing(
+            **{**asdict(t), "backward": t.backward + 4e-11 * (t.backward_flops - middle.backward_flops)}
+        )
+        if t.backward_flops > middle.backward_flops
+        else t
+        for t in timings
+    ]
+    assert words.speeds(slow, "backward") == (pytest.approx(100), pytest.approx(20))
+    text = words.uncovered("width", slow)
+    assert "backward from 100.0 to 20.0 GFLOP/s" in text
+    assert "forward" not in text
+    assert "differ in depth" not in text
 
 
 def test_time_is_linear_in_operations(monkeypatch):

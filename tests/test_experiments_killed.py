@@ -14,6 +14,7 @@ EXPERIMENTS = {
     "convergence": (["--fast", "--problems", "quadratic"], 0.1),
     "trajectory": (["--fast", "--problems", "quadratic"], 0.3),
     "trace": (["--epochs", "3"], 0.3),
+    "complexity": (["--fast", "--model.width", "32", "--sweeps", "batch,data"], 0.2),
 }
 """Small runs, by experiment, and the seconds within which each is killed: it goes on where it was stopped."""
 PIECES = {
@@ -21,19 +22,20 @@ PIECES = {
     "coverage": (["--only", "avgpool?d"], 0.4),
     "verifiers": (["--only", "cotangent [sv]*"], 1.0),
     "take_away": (["--epochs", "2"], 0.6),
+    "complexity": (["--fast", "--model.width", "32", "--sweeps", "batch,data"], 0.2),
 }
 """The same of those whose figures are the clock's, or take seconds all at once."""
-OF_THE_CLOCK = ("seconds",)
+OF_THE_CLOCK = {"complexity": ("forward", "backward")}
+"""Columns of an experiment's tables, beside `seconds`, that no second run has the same of."""
 
 
 def figures(run):
     """Return all that the run's tables say, times apart."""
-    found = {}
+    found, times = {}, ("seconds", *OF_THE_CLOCK.get(run.parent.name, ()))
     for path in sorted(run.glob("*.csv")):
         with path.open() as file:
             found[path.name] = [
-                {key: value for key, value in row.items() if key not in OF_THE_CLOCK}
-                for row in csv.DictReader(file)
+                {key: value for key, value in row.items() if key not in times} for row in csv.DictReader(file)
             ]
     return found
 

@@ -147,6 +147,18 @@ def test_a_full_disk_at_the_start_leaves_nothing(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_killed_before_its_settings_are_written_leaves_no_folder_that_is_none(tmp_path, monkeypatch):
+    def killed(source, target):
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.os, "replace", killed)
+        with pytest.raises(SystemExit):
+            run.Run.create("compare", str(tmp_path), Options())
+    assert not list(tmp_path.glob("compare/[!.]*"))
+    assert run.Run.create("compare", str(tmp_path), Options()).folder.is_dir()
+
+
 def test_a_run_of_before_is_not_taken_away(tmp_path, monkeypatch, capsys):
     made = run.Run.create("compare", str(tmp_path), Options())
 

@@ -7,8 +7,22 @@ the backward pass are the input, each layer's output once, and of the cost the i
     B (4 (features + depth width + classes) + 8) bytes
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def counter() -> FlopCounterMode:
+    """Return torch's counter of operations, which also knows the product of oneDNN that rules of ours use."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_linear: _linear})
+
+
+def _linear(x: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    return 2 * math.prod(out_shape) * x[-1]
 
 
 def flops(widths: Sequence[int], rows: int) -> tuple[int, int]:

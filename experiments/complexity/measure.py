@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.complexity import counts
 from experiments.complexity.options import BASES, LINEAR, Options
@@ -149,9 +148,9 @@ class Pass:
 
     def _flops(self) -> Iterator[tuple[int, int]]:
         for x, y in self.batches:
-            with FlopCounterMode(display=False) as forward:
+            with counts.counter() as forward:
                 cost = self.learner.mean_cost(x, y)
-            with FlopCounterMode(display=False) as backward:
+            with counts.counter() as backward:
                 torch.autograd.grad(cost, self.parameters)
             yield forward.get_total_flops(), backward.get_total_flops()
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from experiments.complexity.measure import Timing
 from experiments.complexity.predict import (
@@ -55,6 +56,8 @@ def ratio(sweeps: dict[str, list[Timing]]) -> str:
     largest = max((timing for each in sweeps.values() for timing in each), key=lambda timing: timing.forward)
     time, count = largest.backward / largest.forward, largest.backward_flops / largest.forward_flops
     but = ", but for the first layer's input" if count < 1.995 else ""
+    if count > 2.005:
+        but = ", and those that compute again what the forward pass did not hold"
     return (
         f"At the size that takes longest, backward takes {time:.2f} times as long as forward; it has"
         f" {count:.2f} times the operations: two products a layer for one{but}."
@@ -77,7 +80,41 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
         if all(map(math.isfinite, grows))
         else "The times are too noisy to give a power: more --rounds make them steadier."
     )
-    return f"{calls} {power} {_particular(sweep, timings)}".rstrip()
+    return " ".join(filter(None, (calls, power, _particular(sweep, timings), uncovered(sweep, timings))))
+
+
+def uncovered(sweep: str, timings: Sequence[Timing]) -> str:
+    """Say what one intercept and one speed do not cover, where the line misses by more than it should."""
+    off = {which: max(map(abs, misses(timings, which))) for which in PASSES}
+    missed = {which: worst for which, worst in off.items() if worst > WITHIN}
+    if not missed:
+        return ""
+    told = series([f"{which} by up to {100 * worst:.0f} per cent" for which, worst in missed.items()])
+    both = [(which, *speeds(timings, which)) for which in missed]
+    if any(min(grown) <= 0 for _, *grown in both):
+        return f"The line misses {told}. The times are too noisy for any: more --rounds make them steadier."
+    changes = series([f"{which} from {small:.1f} to {large:.1f} GFLOP/s" for which, small, large in both])
+    deeper = len({timing.size["depth"] for timing in timings}) > 1 and sweep == "parameters"
+    return (
+        f"The line misses {told}. It has one intercept and one speed; the speed measured goes {changes} from"
+        " the smaller half of the sizes to the larger. It leaves out that small matrices are multiplied more"
+        " slowly, that what leaves the cache takes longer, and that activations and pooling are not among the"
+        " operations counted."
+        + (" These sizes differ in depth too, and each layer makes calls of its own." if deeper else "")
+    )
+
+
+def speeds(timings: Sequence[Timing], which: str) -> tuple[float, float]:
+    """Return at how many GFLOP/s the operations are done by which the sizes of each half grow."""
+    ends = [timings[0], timings[len(timings) // 2], timings[-1]]
+    grown = pairwise(sorted(ends, key=lambda timing: counted(timing, which)))
+    small, large = (
+        1e-9
+        * (counted(more, which) - counted(less, which))
+        / ((getattr(more, which) - getattr(less, which)) or math.inf)
+        for less, more in grown
+    )
+    return small, large
 
 
 def growth(sweep: str, timings: Sequence[Timing], which: str, line: Fit) -> float:

@@ -30,7 +30,7 @@ class Options(ProblemOptions):
     batch_size: int = option(32, whole(1, 10**6), "Examples in one mini-batch.")
     repeats: int = option(3, whole(1, 1000), "Orders of the examples at each rate.", fast=1)
     sharpness_updates: int = option(
-        2000, whole(0, 10**6), "Updates along which the sharpness is followed; 0 leaves it out.", fast=60
+        2000, whole(0, 10**6), "Updates along which the sharpness is followed; 0 leaves it out.", fast=20
     )
 
     def check(self) -> None:
