@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, overrides
@@ -19,9 +19,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torch_backprop.algorithm import arguments
-
-if TYPE_CHECKING:
-    from torch_backprop.algorithm.backpropagation import Backpropagation
+from torch_backprop.algorithm.arguments import Loss
 
 Tensors = dict[str, Tensor]
 SETTINGS = {
@@ -30,6 +28,19 @@ SETTINGS = {
 }  # fmt: skip
 """Settings of a parameter group that are understood, or change no number."""
 REFUSED = "optimizer={} cannot become a pure function of tensors: {}."
+
+
+class Algorithm(Protocol):
+    """What a step asks of :class:`torch_backprop.Backpropagation`, which makes it."""
+
+    model: Module
+    loss: Loss
+
+    def pull_back(
+        self, parameters: Mapping[str, Tensor], buffers: Mapping[str, Tensor], inputs: Any, targets: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cost and gradients for these parameters."""
+        ...
 
 
 class TrainingStep(Module):
@@ -59,7 +70,7 @@ class TrainingStep(Module):
     >>> cost, parameters, state = exported.module()(parameters, state, *batch)
     """
 
-    def __init__(self, algorithm: Backpropagation, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, algorithm: Algorithm, optimizer: torch.optim.Optimizer) -> None:
         super().__init__()
         arguments.check_types(algorithm.model, algorithm.loss, optimizer)
         self._learning = arguments.learning(algorithm.model, algorithm.loss, optimizer)

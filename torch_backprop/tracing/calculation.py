@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from torch_backprop.tracing.formulas import ELEMENTWISE, LOSSES, name_of
-from torch_backprop.tracing.record import Comparison, Layer
+from torch_backprop.tracing.record import Comparison, Layer, Passes
 from torch_backprop.tracing.term import Term, number, total
-
-if TYPE_CHECKING:
-    from torch_backprop.tracing.trace import Trace
 
 MOST = 64
 """Numbers that a person would work through: activations and parameters together."""
@@ -22,14 +19,14 @@ RELATIVE = 1e-4
 """How far rounding may take a formula from what was computed."""
 
 
-def write(trace: Trace, digits: int) -> str:
+def write(trace: Passes, digits: int = 6) -> str:
     """The calculation as lines of text, or nothing where it is too large."""
     if not _is_small(trace):
         return ""
     return "\n".join(Paper(trace, digits).lines())
 
 
-def _is_small(trace: Trace) -> bool:
+def _is_small(trace: Passes) -> bool:
     x = trace.inputs
     if not isinstance(x, Tensor) or not x.is_floating_point() or (x.dim() > 1 and len(x) != 1):
         return False
@@ -45,7 +42,7 @@ class Paper:
     indices count from 1. A formula is written only if its numbers come to what was computed.
     """
 
-    def __init__(self, trace: Trace, digits: int) -> None:
+    def __init__(self, trace: Passes, digits: int) -> None:
         self.trace, self.digits = trace, digits
         cost = trace.cost.ours
         self.cost = number("L", 0.0 if cost is None else cost.item(), digits)

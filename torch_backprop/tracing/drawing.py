@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torch_backprop.tracing.formulas import name_of
 from torch_backprop.tracing.page import matrix
-from torch_backprop.tracing.record import Layer
+from torch_backprop.tracing.record import Layer, Passes
 from torch_backprop.tracing.table import shown
 
 try:
@@ -25,7 +25,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from torch_backprop.tracing.trace import Trace
 
 MOST = 16
 """Numbers of a layer that are drawn as circles; more are drawn as an image."""
@@ -38,7 +37,7 @@ UNIT = 0.9 * ROW / (HIGH - LOW)
 BLANK = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}
 
 
-def draw(trace: Trace, path: str | Path | None) -> Figure:
+def draw(trace: Passes, path: str | Path | None) -> Figure:
     """The drawing, saved to `path` if that is given."""
     count = len(trace.layers) + 1
     figure = Figure(figsize=(max(COLUMN * count, 5.0), 2 * ROW), layout="constrained")
@@ -58,7 +57,7 @@ def draw(trace: Trace, path: str | Path | None) -> Figure:
     return figure
 
 
-def _way(axes: Axes, trace: Trace, tensors: list[Tensor | None], back: bool) -> None:
+def _way(axes: Axes, trace: Passes, tensors: list[Tensor | None], back: bool) -> None:
     """The layers of one way from left to right, with arrows in its direction."""
     axes.set_xlim(-0.6, len(tensors) - 0.4)
     axes.set_ylim(LOW, HIGH)

@@ -6,17 +6,15 @@ import html
 import math
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from torch_backprop.tracing import calculation
 from torch_backprop.tracing.formulas import name_of
-from torch_backprop.tracing.record import Comparison, Layer
+from torch_backprop.tracing.record import Comparison, Layer, Passes
 from torch_backprop.tracing.table import difference, shown
-
-if TYPE_CHECKING:
-    from torch_backprop.tracing.trace import Trace
 
 MOST = 32
 """Squares along each side of a figure."""
@@ -27,9 +25,9 @@ SQUARE, WIDEST, HIGHEST = 2.0, 15.0, 11.0
 DIGITS = 4
 
 
-def write(trace: Trace) -> str:
+def write(trace: Passes) -> str:
     """The page."""
-    cost, calculation = trace.cost, trace.calculation()
+    cost, worked = trace.cost, calculation.write(trace)
     named = {name for layer in trace.layers for name in layer.gradients}
     left = {name: each for name, each in trace.gradients.items() if name not in named}
     parts = {
@@ -39,14 +37,14 @@ def write(trace: Trace) -> str:
         "forward": _input(trace.inputs) + "".join(map(_forward, trace.layers)),
         "cost": f"{shown(cost.ours, 6)} <span class='soft'>by autograd {shown(cost.autograd, 6)}</span>",
         "backward": "".join(map(_backward, reversed(trace.layers))) + (_rest(left) if left else ""),
-        "calculation": f"<h2>On paper</h2>{_paper(calculation)}" if calculation else "",
+        "calculation": f"<h2>On paper</h2>{_paper(worked)}" if worked else "",
     }
     return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(parts)
 
 
-def _paper(calculation: str) -> str:
+def _paper(worked: str) -> str:
     # With the keyboard, what is too wide for the page can be scrolled only if it can have the focus.
-    return f"<pre tabindex='0'>{html.escape(calculation)}</pre>"
+    return f"<pre tabindex='0'>{html.escape(worked)}</pre>"
 
 
 def _input(data: Any) -> str:

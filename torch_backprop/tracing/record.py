@@ -16,6 +16,8 @@ from torch.utils import _pytree as pytree
 See = Callable[[str, Tensor], None]
 """What is done to each output, under its layer's title, while the model runs."""
 
+Loss = Callable[[Any, Any], Tensor]
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -65,6 +67,37 @@ class Layer:
     def kind(self) -> str:
         """The name of its class."""
         return type(self.module).__name__
+
+
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """Forward pass, cost and backward pass of one call, layer by layer.
+
+    Attributes:
+        inputs: what the model was called with.
+        targets: what the loss compared its output with.
+        loss: the module or function that gave the cost.
+        cost: the cost, a scalar, by this package and by autograd.
+        layers: in the order of the forward pass.
+        gradients: of all parameters by name, those that belong to no layer and those of the loss among them.
+    """
+
+    inputs: Any
+    targets: Any
+    loss: Loss
+    cost: Comparison
+    layers: tuple[Layer, ...]
+    gradients: Mapping[str, Comparison]
+
+    @property
+    def difference(self) -> float:
+        """The largest difference to autograd, over the cost, all errors and all gradients.
+
+        Each is relative to the largest element of its tensor, but at least to a hundredth of the largest
+        of all: the gradient of a bias before a batch norm is nothing but rounding.
+        """
+        errors = [layer.error for layer in self.layers]
+        return max(each.difference for each in (self.cost, *errors, *self.gradients.values()))
 
 
 class Recording:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from torch_backprop.tracing.record import Comparison
-
-if TYPE_CHECKING:
-    from torch_backprop.tracing.trace import Trace
+from torch_backprop.tracing.record import Comparison, Passes
 
 FEW = 2
 """Numbers that are written out; of more the norm is."""
@@ -18,7 +15,7 @@ FORWARD = ("layer", "kind", "shape", "activation")
 BACKWARD = ("layer", "gradient of", "shape", "by hand", "by autograd", "difference")
 
 
-def write(trace: Trace, digits: int) -> str:
+def write(trace: Passes, digits: int) -> str:
     """The two tables, the cost between them."""
     cost = trace.cost
     between = f"Cost {shown(cost.ours, digits)}, by autograd {shown(cost.autograd, digits)}"
@@ -29,14 +26,14 @@ def write(trace: Trace, digits: int) -> str:
     )
 
 
-def forward_rows(trace: Trace, digits: int) -> list[tuple[str, ...]]:
+def forward_rows(trace: Passes, digits: int) -> list[tuple[str, ...]]:
     """A row for the input and each layer."""
     first = ("input", "", *_shape_and_value(trace.inputs, digits))
     layers = [(each.title, each.kind, *_shape_and_value(each.activation, digits)) for each in trace.layers]
     return [first, *layers]
 
 
-def backward_rows(trace: Trace, digits: int) -> list[tuple[str, ...]]:
+def backward_rows(trace: Passes, digits: int) -> list[tuple[str, ...]]:
     """In reverse, a row for the error of each layer and one for each of its parameters; then what is left."""
     rows, named = [], set()
     for layer in reversed(trace.layers):

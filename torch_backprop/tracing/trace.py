@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,46 +15,18 @@ from torch.utils import _pytree as pytree
 from torch_backprop.algorithm import Backpropagation, arguments, watch
 from torch_backprop.convert import convert, patched, revert
 from torch_backprop.tracing import calculation, page, table
-from torch_backprop.tracing.record import Comparison, Layer, Recording, largest
+from torch_backprop.tracing.record import Comparison, Layer, Loss, Passes, Recording, largest
 from torch_backprop.twins import ORIGINALS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Loss = Callable[[Any, Any], Tensor]
 SMALL = 1e-2
 """Share of the largest error or gradient of all below which differences are not relative any more."""
 
 
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """Forward pass, cost and backward pass of one call, layer by layer; see :func:`trace`.
-
-    Attributes:
-        inputs: what the model was called with.
-        targets: what the loss compared its output with.
-        loss: the module or function that gave the cost.
-        cost: the cost, a scalar, by this package and by autograd.
-        layers: in the order of the forward pass.
-        gradients: of all parameters by name, those that belong to no layer and those of the loss among them.
-    """
-
-    inputs: Any
-    targets: Any
-    loss: Loss
-    cost: Comparison
-    layers: tuple[Layer, ...]
-    gradients: Mapping[str, Comparison]
-
-    @property
-    def difference(self) -> float:
-        """The largest difference to autograd, over the cost, all errors and all gradients.
-
-        Each is relative to the largest element of its tensor, but at least to a hundredth of the largest
-        of all: the gradient of a bias before a batch norm is nothing but rounding.
-        """
-        errors = [layer.error for layer in self.layers]
-        return max(each.difference for each in (self.cost, *errors, *self.gradients.values()))
+class Trace(Passes):
+    """The passes of one call, with the attributes of :class:`Passes`, to be seen; see :func:`trace`."""
 
     def calculation(self, digits: int = 6) -> str:
         """Every number of the calculation with its formula, as a person would work it on paper.
