@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import _SingleLevelFunction
 
 from torch_backprop import nn
 from torch_backprop.verify import Report, check
@@ -41,6 +42,26 @@ class WrongSecond(torch.autograd.Function):
 
 def faults(report: Report) -> set[str]:
     return {finding.fault for finding in report.findings if finding.verdict != "capability"}
+
+
+class WrongBelow(torch.autograd.Function):
+    """|x|, whose gradient is right for positive numbers alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.abs()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+def test_backward_that_cannot_be_taken_out_is_no_truth_about_itself() -> None:
+    # as torch 2.14 binds it, so that no replaced Function.apply is in the way
+    kept: Any = super(_SingleLevelFunction, WrongBelow).apply  # pyright: ignore[reportAttributeAccessIssue]
+    report = check(lambda x: kept(x), torch.rand(3) + 0.5, compile=False)
+    assert not report.ok
+    assert "could not be taken out" in str(report)
 
 
 def test_wrong_reference_is_not_the_truth() -> None:
