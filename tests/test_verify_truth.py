@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.autograd.function import _SingleLevelFunction
 from torch_backprop import nn
 from torch_backprop.verify import Report, check
 from torch_backprop.verify.rounding import RandomRounding
+from torch_backprop.verify.sample import Sample
 
 
 class WrongCube(torch.autograd.Function):
@@ -111,3 +113,17 @@ def test_random_rounding_moves_what_cancels() -> None:
         same = x.view(2, 4).t()
     assert 1e-11 < (moved - exact).abs().max() < 1e-9
     assert torch.equal(same, x.view(2, 4).t())
+
+
+def test_autocast_is_that_of_the_device_of_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, autocast = set[str](), torch.autocast
+    x = torch.randn(3)
+
+    def noted(kind: str, dtype: torch.dtype) -> Any:
+        asked.add(kind)
+        return autocast("cpu", dtype)
+
+    monkeypatch.setattr(torch, "autocast", noted)
+    monkeypatch.setattr(Sample, "device", torch.device("cuda"))
+    assert check(torch.tanh, x, reference=torch.tanh, probes=("autocast",), isolate=False).ok
+    assert asked == {"cuda"}
