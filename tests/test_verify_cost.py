@@ -75,3 +75,13 @@ def test_of_every_two_leaves_each_is_frozen_without_the_other(count: int):
     assert all(set(subset) < set(leaves) for subset in subsets)
     pairs = {(a, b) for subset in subsets for a in subset for b in set(leaves) - set(subset)}
     assert len(pairs) == count * (count - 1)
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_it_is_said_where_not_every_subset_was_frozen(count: int):
+    inputs = torch.randn(count, 3).unbind()
+    report = check(
+        lambda *x: sum(x), *inputs, reference=lambda *x: sum(x), probes=("subsets",), isolate=False
+    )
+    assert report.ok
+    assert ("not every subset" in str(report)) == (count > 4)

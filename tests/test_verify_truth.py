@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import _SingleLevelFunction
 
 from torch_backprop import nn
 from torch_backprop.verify import Report, check
 from torch_backprop.verify.rounding import RandomRounding
+from torch_backprop.verify.sample import Sample
 
 
 class WrongCube(torch.autograd.Function):
@@ -41,6 +44,26 @@ class WrongSecond(torch.autograd.Function):
 
 def faults(report: Report) -> set[str]:
     return {finding.fault for finding in report.findings if finding.verdict != "capability"}
+
+
+class WrongBelow(torch.autograd.Function):
+    """|x|, whose gradient is right for positive numbers alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.abs()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0]
+
+
+def test_backward_that_cannot_be_taken_out_is_no_truth_about_itself() -> None:
+    # as torch 2.14 binds it, so that no replaced Function.apply is in the way
+    kept: Any = super(_SingleLevelFunction, WrongBelow).apply  # pyright: ignore[reportAttributeAccessIssue]
+    report = check(lambda x: kept(x), torch.rand(3) + 0.5, compile=False)
+    assert not report.ok
+    assert "could not be taken out" in str(report)
 
 
 def test_wrong_reference_is_not_the_truth() -> None:
@@ -90,3 +113,17 @@ def test_random_rounding_moves_what_cancels() -> None:
         same = x.view(2, 4).t()
     assert 1e-11 < (moved - exact).abs().max() < 1e-9
     assert torch.equal(same, x.view(2, 4).t())
+
+
+def test_autocast_is_that_of_the_device_of_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, autocast = set[str](), torch.autocast
+    x = torch.randn(3)
+
+    def noted(kind: str, dtype: torch.dtype) -> Any:
+        asked.add(kind)
+        return autocast("cpu", dtype)
+
+    monkeypatch.setattr(torch, "autocast", noted)
+    monkeypatch.setattr(Sample, "device", torch.device("cuda"))
+    assert check(torch.tanh, x, reference=torch.tanh, probes=("autocast",), isolate=False).ok
+    assert asked == {"cuda"}

@@ -133,7 +133,7 @@ def _trial(tested: Target, right: Target | None, sample: Sample, note: Note) -> 
         note(f"float64 is refused: numbers were judged in {taken.dtype}")
     tested, ours = in_place(tested, found[0], taken)
     if right is None:
-        return Trial(tested, own_forward(tested, ours, taken), taken, taken, note=note)
+        return Trial(tested, own_forward(tested, ours, taken, note), taken, taken, note=note)
     right, theirs = in_place(right, found[1], taken)
     same_structure(ours, theirs, right.name)
     return Trial(tested, Truth(right), taken, taken, note=note)

@@ -66,6 +66,11 @@ class Sample:
         return self.tensors[self.leaves[0]].dtype
 
     @property
+    def device(self) -> torch.device:
+        """The device of the first leaf."""
+        return self.tensors[self.leaves[0]].device
+
+    @property
     def finite(self) -> bool:
         """Whether no number is infinite or not a number."""
         return all(bool(x.isfinite().all()) for x in self.tensors.values())

@@ -208,6 +208,7 @@ def _indices(given: Sample, module: torch.nn.Module | None) -> Iterator[Sample]:
             for value in (True, False):
                 changed = torch.full_like(x, value)
                 yield given.changed(f"all {value} {name}", "all-masked", lambda *_, c=changed: c, (name,))
+        # on an accelerator an index that the target refuses would end all work of the process there
         elif not (x.is_floating_point() or x.is_complex()) and x.numel() and x.device.type == "cpu":
             yield from _special(given, name, x, module)
 

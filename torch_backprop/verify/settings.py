@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -21,13 +22,19 @@ def seed(number: int = SEED) -> None:
         torch.mps.manual_seed(number)
 
 
-def settings() -> dict[str, object]:
+def _autocast() -> dict[str, bool]:
+    """Whether each kind of device that this torch computes on casts."""
+    other = torch.accelerator.current_accelerator()
+    return {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", *([other.type] if other else []))}
+
+
+def settings() -> dict[str, Any]:
     """The settings that a call may not leave changed."""
     return {
         "grad mode": torch.is_grad_enabled(),
         "default dtype": torch.get_default_dtype(),
         "threads": torch.get_num_threads(),
-        "autocast": torch.is_autocast_enabled("cpu"),
+        "autocast": _autocast(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "anomaly mode": torch.is_anomaly_enabled(),
     }
@@ -37,7 +44,8 @@ def settings() -> dict[str, object]:
 def kept() -> Iterator[None]:
     """Settings, random numbers and warnings are the same afterwards."""
     before = settings()
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    with warnings.catch_warnings(), torch.random.fork_rng(devices):
         warnings.simplefilter("ignore")
         try:
             yield
@@ -45,13 +53,14 @@ def kept() -> Iterator[None]:
             restore(before)
 
 
-def restore(before: dict[str, object]) -> None:
+def restore(before: dict[str, Any]) -> None:
     """Puts back what :func:`settings` read, if anything changed: torch's setters import a lot."""
     if settings() == before:
         return
-    torch.set_grad_enabled(bool(before["grad mode"]))
-    torch.set_default_dtype(before["default dtype"])  # pyright: ignore[reportArgumentType]
-    torch.set_num_threads(int(str(before["threads"])))
-    torch.set_autocast_enabled("cpu", bool(before["autocast"]))
-    torch.use_deterministic_algorithms(bool(before["deterministic algorithms"]))
-    torch.autograd.set_detect_anomaly(bool(before["anomaly mode"]))
+    torch.set_grad_enabled(before["grad mode"])
+    torch.set_default_dtype(before["default dtype"])
+    torch.set_num_threads(before["threads"])
+    for kind, casts in before["autocast"].items():
+        torch.set_autocast_enabled(kind, casts)
+    torch.use_deterministic_algorithms(before["deterministic algorithms"])
+    torch.autograd.set_detect_anomaly(before["anomaly mode"])

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from .differences import EXTRAPOLATED, Jacobian, pairing, ridders
-from .outcome import Cotangent, Outcome, random, run
+from .outcome import Cotangent, Outcome, forward, random, run
 from .sample import Sample
+from .spy import nodes
 from .target import Target
 
 _KEPT = 3
 """Samples whose derivatives are kept: the given one, one derived from it, one moved by rounding."""
+_KEPT_APPLY = (
+    "the backward pass could not be taken out of the candidate, which keeps a Function's apply: it was held "
+    "to differences, which judge less; look apply up at the call (Name.apply), or pass reference="
+)
 
 
 @dataclass(frozen=True)
@@ -82,10 +87,11 @@ def in_place(target: Target, found: Outcome, sample: Sample) -> tuple[Target, Ou
     return spare, run(spare, sample)
 
 
-def own_forward(candidate: Target, seen: Outcome, sample: Sample) -> Truth:
+def own_forward(candidate: Target, seen: Outcome, sample: Sample, note: Callable[[str], None]) -> Truth:
     """The candidate's own forward as truth, by autograd if that sees through it, else by differences.
 
     Outputs that the candidate has marked as non-differentiable are not differentiated, if any are left.
+    Where its own backward pass could not be taken out of it, that is no truth about itself.
     """
     seen_through = candidate.seen_through()
     for target in (seen_through, replace(seen_through, spare=True)):
@@ -93,9 +99,17 @@ def own_forward(candidate: Target, seen: Outcome, sample: Sample) -> Truth:
         found = truth.outcome(sample, random, None)
         if found.error is None and found.live:
             truth = replace(truth, live=tuple(i for i in found.live if i in seen.live) or None)
+            if _by_hand(target, sample):
+                note(_KEPT_APPLY)
+                return truth.by_differences(sample.dtype)
             return truth if _agrees(truth, sample) else truth.by_differences(sample.dtype)
     spare = replace(candidate, spare=True)
     return Truth(spare, judges_forward=False, live=seen.live or None).by_differences(sample.dtype)
+
+
+def _by_hand(target: Target, sample: Sample) -> bool:
+    """Whether a hand-written backward pass is left in it: from torch 2.14 on, of a bound ``apply``."""
+    return any(True for _ in nodes(forward(target, sample)[0]))
 
 
 def _agrees(truth: Truth, sample: Sample) -> bool:

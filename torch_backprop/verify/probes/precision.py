@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -78,10 +78,11 @@ def autocast(trial: Trial) -> Iterator[Evidence]:
     """Under autocast: the dtypes of the reference, and its accuracy."""
     if trial.truth_of.numeric:
         return
+    cast = partial(torch.autocast, trial.sample.device.type, torch.bfloat16)
     low = replace(
         trial.on(trial.sample.to(torch.float32)),
-        candidate=trial.candidate.within(_cast),
-        truth_of=replace(trial.truth_of, target=trial.truth_of.target.within(_cast)),
+        candidate=trial.candidate.within(cast),
+        truth_of=replace(trial.truth_of, target=trial.truth_of.target.within(cast)),
     )
     truth, seen = low.truth(), low.seen()
     if truth.error is not None:
@@ -120,10 +121,6 @@ def complex_numbers(trial: Trial) -> Iterator[Evidence]:
         words = f"{difference.what} over the complex numbers: {why}"
         yield Evidence("missing-conjugate", excerpt(difference.seen), excerpt(difference.expected), words)
         return
-
-
-def _cast() -> Any:
-    return torch.autocast("cpu", torch.bfloat16)
 
 
 def _complex(sample: Sample) -> Sample:

@@ -64,7 +64,7 @@ def nested_tangents(trial: Trial) -> Iterator[Evidence]:
         return
     try:
         _tangent(trial, trial.candidate)
-        step = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        step = trial.sample.tensors[trial.sample.leaves[0]].new_zeros((), requires_grad=True)
         (slope,) = torch.autograd.grad(_along(trial, trial.truth_of.target)(step), step, create_graph=True)
         expected = {"the outputs, along one line": torch.autograd.grad(slope, step)[0]}
     except Exception:  # no forward mode at all, or no second derivative that could be the truth
@@ -157,7 +157,8 @@ def _along(trial: Trial, target: Target) -> Callable[[Tensor], Tensor]:
 
 def _nested(trial: Trial, target: Target) -> dict[str, Tensor]:
     along = _along(trial, target)
-    start, unit = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    first = _leaves(trial.sample)[0]
+    start, unit = first.new_zeros(()), first.new_ones(())
 
     def slope(step: Tensor) -> Tensor:
         return torch.func.jvp(along, (step,), (unit,))[1]
