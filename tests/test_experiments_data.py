@@ -9,6 +9,7 @@ import torch
 
 from experiments import options
 from experiments.compare.measurement import Outcome, digest, start_and_order
+from experiments.data import text
 from experiments.data.module import Data, split, standardize
 from experiments.data.source import Source
 from experiments.model.learner import Learner
@@ -130,3 +131,8 @@ def test_unequal_start_or_order_is_refused():
         start_and_order([outcome("a", "1"), outcome("b", "1")])
     with pytest.raises(RuntimeError, match="same order"):
         start_and_order([outcome("a", "1", "2"), outcome("a", "2")])
+
+
+def test_python_documents_itself_in_english():
+    assert len(text.documentation()) > 300_000
+    assert "the" in text.documentation()

@@ -292,11 +292,6 @@ def test_text_foretells_the_next_character(tmp_path):
         text.windows(str(tmp_path / "u"), 10)
 
 
-def test_python_documents_itself_in_english():
-    assert len(text.documentation()) > 300_000
-    assert "the" in text.documentation()
-
-
 def test_a_run_goes_on_only_with_its_own_options(tmp_path):
     made = run.Run.create("compare", str(tmp_path), Options(epochs=2))
     assert run.Run.reopen("compare", Options, str(made.folder), {"epochs": 2}).options == made.options

@@ -152,13 +152,11 @@ def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
     rates = {variant: options.shares[variant] * bound for variant in VARIANTS}
     walks: dict[str, Walk] = {}
     for number, variant in enumerate(VARIANTS):
-        walks[variant] = walk(
-            run,
-            problem,
-            variant,
-            rates[variant],
-            lambda share, text, at=number: progress((at + share) / 4, text),
-        )
+
+        def part(share: float, text: str, at: int = number) -> None:
+            progress((at + share) / 4, text)
+
+        walks[variant] = walk(run, problem, variant, rates[variant], part)
     progress(0.75, "the map")
     origin, directions, held = plane(torch.cat([each.vectors for each in walks.values()]))
     paths = {variant: each.on(rates[variant], origin, directions) for variant, each in walks.items()}

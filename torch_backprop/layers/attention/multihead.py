@@ -280,7 +280,6 @@ def masked(layer: Any, query: Tensor, key: Tensor, value: Tensor, padding: Tenso
     return layer(query, key, value, padding, attn_mask=mask, average_attn_weights=False)
 
 
-QUADRATIC = frozenset({"quadratic"})
 TWO: dict[str, Any] = {"embed_dim": 4, "num_heads": 2}
 FIRST: dict[str, Any] = TWO | {"batch_first": True, "add_bias_kv": True}
 SPECS = (
@@ -295,7 +294,7 @@ SPECS = (
             case((5, 4), (5, 4), (5, 4), dropout=0.4, **TWO),
             case((6, 2, 4), call=itself, dropout=0.4, **TWO),
         ),
-        QUADRATIC,
+        frozenset({"quadratic"}),
         large=case((128, 32, 256), call=itself, embed_dim=256, num_heads=8, dropout=0.1),
     ),
 )

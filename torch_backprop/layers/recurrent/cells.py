@@ -44,11 +44,7 @@ def cell_rule(cell: type[Cell]) -> Any:
             bias_hh: Tensor | None,
             a: Tensor | None,
         ) -> Any:
-            w = Weights(ih, hh, bias_ih, bias_hh, None)
-            states = (h,) if c is None else (h, c)
-            if any(map(is_batched, (x, *states, *w))):
-                return cell.step(F.linear(x, ih, bias_ih), F.linear(h, hh, bias_hh), states, w)
-            return _together(cell.single(x, h if c is None else states, ih, hh, bias_ih, bias_hh))
+            return _forward(cell, x, (h,) if c is None else (h, c), ih, hh, bias_ih, bias_hh)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: States) -> None:
@@ -147,6 +143,14 @@ def _applied(rule: Any, x: Tensor, h: Tensor, c: Tensor | None, weights: tuple[A
 def _joined(c: Tensor | None, ih: Tensor, hh: Tensor) -> bool:
     """Whether the part of h may be kept in that of x: the gates of an LSTM only add them."""
     return c is not None and not wanted(ih) and not wanted(hh)
+
+
+def _forward(cell: type[Cell], x: Tensor, states: States, *weights: Any) -> Any:
+    ih, hh, bias_ih, bias_hh = weights
+    w = Weights(ih, hh, bias_ih, bias_hh, None)
+    if any(map(is_batched, (x, *states, *w))):
+        return cell.step(F.linear(x, ih, bias_ih), F.linear(states[0], hh, bias_hh), states, w)
+    return _together(cell.single(x, states if len(states) == 2 else states[0], *weights))
 
 
 def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], y: Tensor) -> None:
