@@ -119,9 +119,7 @@ def multi_head_attention_forward(
         attn_mask, use_separate_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight, static_k, static_v,
         average_attn_weights, is_causal,
     )  # fmt: skip
-    if not _fits(call):
-        return F.multi_head_attention_forward(*call)
-    return _attend(call)
+    return _attend(call) if _fits(call) else F.multi_head_attention_forward(*call)
 
 
 class MultiheadAttention(torch.nn.MultiheadAttention):
@@ -271,7 +269,7 @@ def itself(layer: Any, x: Tensor) -> Any:
 
 def causally(layer: Any, query: Tensor, key: Tensor) -> Any:
     """The same with a causal mask, and the hint that it is one."""
-    future = torch.ones(query.shape[0], key.shape[0], dtype=torch.bool, device=query.device).triu(1)
+    future = query.new_ones(len(query), len(key), dtype=torch.bool).triu(1)
     return layer(query, key, key, need_weights=False, attn_mask=future, is_causal=True)[0]
 
 
@@ -280,6 +278,7 @@ def masked(layer: Any, query: Tensor, key: Tensor, value: Tensor, padding: Tenso
     return layer(query, key, value, padding, attn_mask=mask, average_attn_weights=False)
 
 
+QUADRATIC = frozenset({"quadratic"})
 TWO: dict[str, Any] = {"embed_dim": 4, "num_heads": 2}
 FIRST: dict[str, Any] = TWO | {"batch_first": True, "add_bias_kv": True}
 SPECS = (
@@ -294,7 +293,7 @@ SPECS = (
             case((5, 4), (5, 4), (5, 4), dropout=0.4, **TWO),
             case((6, 2, 4), call=itself, dropout=0.4, **TWO),
         ),
-        frozenset({"quadratic"}),
+        QUADRATIC,
         large=case((128, 32, 256), call=itself, embed_dim=256, num_heads=8, dropout=0.1),
     ),
 )
