@@ -269,7 +269,7 @@ def itself(layer: Any, x: Tensor) -> Any:
 
 def causally(layer: Any, query: Tensor, key: Tensor) -> Any:
     """The same with a causal mask, and the hint that it is one."""
-    future = query.new_ones(len(query), len(key), dtype=torch.bool).triu(1)
+    future = torch.ones(query.shape[0], key.shape[0], dtype=torch.bool, device=query.device).triu(1)
     return layer(query, key, key, need_weights=False, attn_mask=future, is_causal=True)[0]
 
 
