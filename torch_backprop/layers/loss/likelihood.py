@@ -19,7 +19,7 @@ from typing_extensions import deprecated
 
 from torch_backprop.layers.loss.reduction import reduced, resolve
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import FLOAT32, Rule, owned, save, wanted, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, owned, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -52,7 +52,7 @@ class NLLLossRule(Rule):
         column = -samples.weights * samples.upstream(widen(grad_y), ctx.reduction)
         # of a sample only the entry of its target counts
         zeros = torch.zeros(ctx.shape, dtype=column.dtype, device=column.device)
-        grad_x = samples.scatter(zeros, column).to(ctx.dtype)
+        grad_x = samples.scatter(zeros, column, inplace=first_order(grad_y, t)).to(ctx.dtype)
         return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None, None, None, None
 
     @staticmethod

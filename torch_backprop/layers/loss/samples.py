@@ -62,9 +62,10 @@ class Samples:
         """x_t of each sample."""
         return x.gather(self.dim, self.target.unsqueeze(self.dim)).squeeze(self.dim)
 
-    def scatter(self, x: Tensor, column: Tensor) -> Tensor:
+    def scatter(self, x: Tensor, column: Tensor, inplace: bool = False) -> Tensor:
         """x plus ``column`` at the target of each sample."""
-        return x.scatter_add(self.dim, self.target.unsqueeze(self.dim), column.unsqueeze(self.dim))
+        add = x.scatter_add_ if inplace else x.scatter_add
+        return add(self.dim, self.target.unsqueeze(self.dim), column.unsqueeze(self.dim))
 
     def smoothed(self, q: Tensor, w: Tensor | None) -> Tensor:
         """The mean over the classes of w_c q_c; 0 where the sample is ignored."""
