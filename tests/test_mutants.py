@@ -111,6 +111,7 @@ EQUIVALENT: dict[str, str] = {
     f"samples Samples: {PICKED} * valid detached": CONSTANT,
     "samples Samples: dimensions - 1 -> 1 - dimensions": "the same axis, counted from the end",
     "samples Samples: tuple(rest) -> rest": "a list for a tuple",
+    "samples Samples: x.scatter_add_ if inplace else x.scatter_add -> x.scatter_add": "a copy more",
     "samples Samples: q * along_classes(w, q.dim()) detached": "runs in forward, which records no graph",
     "bits unpack: 256 -> 257": "one more row, which no byte picks",
     "elementwise pull: 2 * TILE -> 2": SAME_PATHS,
