@@ -13,6 +13,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 
 from torch_backprop.algorithm import Tape
+from torch_backprop.verify.settings import seed
 
 SAMPLES = {torch.float64: 2, torch.complex128: 1}
 PARTS = 4
@@ -45,7 +46,7 @@ class Sampled:
         return [self.flat[i].detach().clone().requires_grad_(requires_grad) for i in self.places]
 
     def cost(self, leaves: list[Tensor]) -> Tensor:
-        torch.manual_seed(0)
+        seed(0)
         given = list(self.flat)
         for place, leaf in zip(self.places, leaves, strict=True):
             given[place] = leaf

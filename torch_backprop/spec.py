@@ -92,9 +92,9 @@ class Case:
             name: value.tensor(generator, dtype) if isinstance(value, Draw) else value
             for name, value in self.options.items()
         }
-        # the caller's random numbers are none of our business
+        # the caller's random numbers are none of our business, those of other devices neither
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             # a layer among the options
             options |= {name: value() for name, value in options.items() if isinstance(value, partial)}
             built = module(**options).to(dtype).train(self.train)

@@ -50,12 +50,11 @@ class Comparison:
         facts = (tensor_facts(seen, self.strides), tensor_facts(expected, self.strides))
         if facts[0] != facts[1]:
             return f"is {facts[0]}, expected {facts[1]}"
-        error, place = farthest(seen, expected)
-        bound = self.bound(expected)
-        if error <= bound:
+        # most results are the same to the bit
+        if torch.equal(seen, expected):
             return None
-        numbers = f"{seen[place].item()}, expected {expected[place].item()}"
-        return f"is off by {error:.3g} at {place}, bound {bound:.3g}: {numbers}"
+        error, bound = farthest(seen, expected), self.bound(expected)
+        return None if error <= bound else off(seen, expected, bound)
 
     def bound(self, expected: Tensor) -> float:
         """How far a right result may be from ``expected``."""
@@ -90,16 +89,26 @@ def tensor_facts(tensor: Tensor, strides: bool) -> str:
     return f"{text} with strides {steps}"
 
 
-def farthest(seen: Tensor, expected: Tensor) -> tuple[float, tuple[int, ...]]:
-    """The largest distance between two elements, and where; infinite between a NaN and a number."""
-    if not seen.numel():
-        return 0.0, ()
-    a, b = (x.detach().to(torch.complex128) for x in (seen, expected))
+def farthest(seen: Tensor, expected: Tensor) -> float:
+    """The largest distance between two elements; infinite between a NaN and a number."""
+    return distances(seen, expected).max().item() if seen.numel() else 0.0
+
+
+def distances(seen: Tensor, expected: Tensor) -> Tensor:
+    """The distance of each element from the one expected."""
+    wide = torch.complex128 if seen.is_complex() else torch.float64
+    a, b = (x.detach().to(wide) for x in (seen, expected))
     # the difference of two infinities is NaN, of two NaN too: equal ones have no distance
     same = (a == b) | (a.isnan() & b.isnan())
-    distances = torch.where(same, 0.0, (a - b).abs().nan_to_num(torch.inf))
-    place = torch.unravel_index(distances.argmax(), distances.shape)
-    return distances[place].item(), tuple(map(int, place))
+    return torch.where(same, 0.0, (a - b).abs().nan_to_num(torch.inf))
+
+
+def off(seen: Tensor, expected: Tensor, bound: float) -> str:
+    """By how much the two differ, where most, and the bound that this breaks."""
+    apart = distances(seen, expected)
+    place = tuple(map(int, torch.unravel_index(apart.argmax(), apart.shape)))
+    numbers = f"{seen[place].item()}, expected {expected[place].item()}"
+    return f"is off by {apart[place].item():.3g} at {place}, bound {bound:.3g}: {numbers}"
 
 
 def size(tensor: Tensor) -> float:

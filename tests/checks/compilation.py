@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Case, LayerSpec
+from torch_backprop.verify.settings import seed
 
 from .agreement import Raised, agree, outcome
 from .comparison import equal, tensor_facts
@@ -84,7 +85,7 @@ def _described(trial: Trial) -> Any:
 def _gradient(trial: Trial, compile: bool = False) -> Any:
     cost, leaves = trial.cost()
     gradient = torch.func.grad(cost, tuple(range(len(leaves))))
-    torch.manual_seed(SEED)
+    seed(SEED)
     return (torch.compile(gradient, fullgraph=True, backend="aot_eager") if compile else gradient)(*leaves)
 
 

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from torch_backprop.spec import Case, LayerSpec
+from torch_backprop.verify.settings import seed
 
 from .agreement import Raised, agree, outcome
 from .comparison import equal
@@ -113,7 +114,7 @@ def _overwritten(trial: Trial, needs: tuple[str, ...], which: str, i: int) -> An
     leaves = trial.need(needs)
     # a leaf that requires a gradient may not be overwritten, its clone may
     inputs = tuple(x.clone() for x in trial.inputs)
-    torch.manual_seed(SEED)
+    seed(SEED)
     output = trial.module(*inputs)
     tensors = [x for x in pytree.tree_leaves(inputs if which == "input" else output) if isinstance(x, Tensor)]
     with torch.no_grad():
@@ -158,20 +159,20 @@ def checkpointing(spec: LayerSpec, case: Case) -> None:
 
 def _checkpointed(trial: Trial) -> Any:
     leaves = trial.need()
-    torch.manual_seed(7)
+    seed(7)
     output = checkpoint(lambda *x: trial.module(*trial.spare(x)), *trial.inputs, use_reentrant=False)
     return pull_back(trial, output, leaves)
 
 
 def _on_leaves(trial: Trial) -> Any:
     leaves = trial.need()
-    torch.manual_seed(SEED)
+    seed(SEED)
     return pull_back(trial, trial.module(*trial.inputs), leaves)
 
 
 def _on_views(trial: Trial) -> Any:
     leaves = trial.need()
-    torch.manual_seed(SEED)
+    seed(SEED)
     bases = [x.clone() for x in trial.inputs]
     output = trial.module(*(x.view(x.shape) for x in bases))
     return pull_back(trial, (output, *bases), leaves)

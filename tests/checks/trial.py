@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Called, Case, LayerSpec
+from torch_backprop.verify.settings import seed
 
 from .corrected import CORRECTED, Corrections
 
@@ -59,7 +60,7 @@ class Trial:
 
     def call(self, *inputs: Tensor) -> Any:
         """The layer's output, with the random numbers of a fixed seed."""
-        torch.manual_seed(SEED)
+        seed(SEED)
         return self.module(*self.spare(inputs or self.inputs))
 
     def spare(self, inputs: Iterable[Tensor]) -> tuple[Tensor, ...]:
@@ -94,7 +95,7 @@ class Trial:
 
 def draws(trial: Trial) -> bool:
     """Whether the layer draws random numbers on these inputs."""
-    torch.manual_seed(SEED)
+    seed(SEED)
     before = torch.get_rng_state()
     trial.call()
     return not torch.equal(before, torch.get_rng_state())
