@@ -83,10 +83,10 @@ def complex_numbers(spec: LayerSpec, case: Case) -> None:
 
 def needs(spec: LayerSpec, case: Case) -> None:
     """For every subset of what can need a gradient: right gradients, and no work for the others."""
-    for subset in subsets(tuple(trials(spec, case)[0].leaves)):
-        ours, builtin = trials(spec, case)
+    ours, builtin = trials(spec, case)
+    for subset in subsets(tuple(ours.leaves)):
         agree(lambda t, to=subset: differentiate(t, to), ours, builtin, f"gradients of {subset}")
-        _no_wasted_work(trials(spec, case)[0], subset)
+        _no_wasted_work(ours, subset)
 
 
 def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:

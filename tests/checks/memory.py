@@ -11,8 +11,8 @@ from .trial import Trial, trials
 
 def memory(spec: LayerSpec, case: Case) -> None:
     """For every subset of the leaves that need a gradient."""
-    for subset in subsets(tuple(trials(spec, case)[0].leaves)):
-        ours, builtin = trials(spec, case, corrected={})
+    ours, builtin = trials(spec, case, corrected={})
+    for subset in subsets(tuple(ours.leaves)):
         held, allowed = bytes_held(ours, subset), bytes_held(builtin, subset)
         assert held <= allowed, f"{ours.title}: holds {held} bytes for {subset}, the built-in {allowed}"
 

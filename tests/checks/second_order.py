@@ -17,8 +17,8 @@ from .comparison import equal
 from .corrected import CORRECTED_SECOND_ORDER
 from .trial import Gradients, Trial, differentiable, draw_like, trials
 
-MOST = 576
-"""Elements of the leaves that the matrices of second derivatives are asked of, the smallest leaves first."""
+MOST = 128
+"""Elements of the leaves that the matrices of second derivatives are asked of, if of more than one leaf."""
 
 
 def double_backward(spec: LayerSpec, case: Case) -> None:
@@ -45,7 +45,7 @@ def directional(spec: LayerSpec, case: Case) -> None:
 
 
 def hessians(spec: LayerSpec, case: Case) -> None:
-    """The matrices of second derivatives, as users ask for them: of at most `MOST` elements."""
+    """The matrices of second derivatives, as users ask for them: over the smallest leaves."""
     ours, builtin = trials(spec, case, corrected=CORRECTED_SECOND_ORDER)
     # torch.func stacks the rows of a matrix, and refuses if there are none
     if not all(leaf.numel() for leaf in ours.leaves.values()):
@@ -131,5 +131,6 @@ def _matrices(trial: Trial, outer: Any, inner: Any) -> Any:
     # a matrix has the square of their elements
     counts = [leaf.numel() for leaf in leaves]
     ranked = sorted(every, key=counts.__getitem__)
-    few = tuple(i for i, total in zip(ranked, accumulate(sorted(counts)), strict=True) if total <= MOST)
+    fitting = sum(total <= MOST for total in accumulate(sorted(counts)))
+    few = tuple(ranked[: max(1, fitting)])
     return outer(inner(cost, few), few)(*leaves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -128,11 +129,17 @@ def trials(
 
 def draw_like(tensor: Tensor, grain: torch.dtype, seed: int = SEED) -> Tensor:
     """A normal tensor, rounded to ``grain``; drawn in float64, so that it is the same in every dtype."""
-    # a generator of its own, so that the random state after a layer is the layer's doing
-    generator = torch.Generator().manual_seed(seed)
     wide = torch.complex128 if tensor.is_complex() else torch.float64
-    drawn = torch.randn(tensor.shape, generator=generator, dtype=wide)
-    return drawn.to(grain if grain.is_complex == wide.is_complex else wide).to(tensor.dtype)
+    drawn = _normal(tensor.shape, wide, seed)
+    # a copy, because a faulty layer may write into it
+    return drawn.to(grain if grain.is_complex == wide.is_complex else wide).to(tensor.dtype, copy=True)
+
+
+# the layer and its built-in ask for the same numbers, one after the other
+@lru_cache(maxsize=4)
+def _normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
+    # a generator of its own, so that the random state after a layer is the layer's doing
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def differentiable(output: Any, any_tensor: bool = False) -> list[Tensor]:
