@@ -134,7 +134,7 @@ def _pulled(trial: Trial, each: Sequence[Cotangent]) -> Iterator[Gradients | Non
     Where one is not right, only a call of its own can say why.
     """
     try:
-        outputs, leaves, _ = forward(trial.candidate, trial.sample)
+        outputs, leaves = trial.once("pulled", lambda: forward(trial.candidate, trial.sample)[:2])
     except Exception:
         outputs, leaves = (), {}
     for cotangent in each:

@@ -103,7 +103,7 @@ def second_backward(trial: Trial) -> Iterator[Evidence]:
             yield Evidence("second-backward", excerpt(gradient), excerpt(first[name]), words)
 
 
-@probe()
+@probe(dear=True)
 def interleaved(trial: Trial) -> Iterator[Evidence]:
     """Two calls, then both backward passes."""
     other = trial.on(_other(trial.sample))
