@@ -78,7 +78,7 @@ def check(
     def prepare(note: Note) -> tuple[Trial, list[Step]]:
         torch.manual_seed(seed)
         with kept():
-            trial = calibrated(_trial(tested, right, sample, note))
+            trial = prepared(tested, right, sample, note)
             return metered(trial) if quick else trial, plan(trial, choice)
 
     preload(quick)
@@ -127,6 +127,15 @@ def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:
     report = check(candidate, *inputs, **options)
     if not report.ok:
         raise AssertionError(str(report))
+
+
+def prepared(tested: Target, right: Target | None, sample: Sample, note: Note) -> Trial:
+    """The trial of a candidate on the sample as given, against the truth there is.
+
+    Raises:
+        ValueError: the candidate or the reference refuses the sample, or their outputs are others.
+    """
+    return calibrated(_trial(tested, right, sample, note))
 
 
 def _trial(tested: Target, right: Target | None, sample: Sample, note: Note) -> Trial:
