@@ -100,6 +100,24 @@ def test_diagnosis_says_which_size_and_which_sample(slope: Any, words: str):
     assert words in "; ".join(finding.diagnosis for finding in found.findings)
 
 
+def test_diagnosis_says_where_gradients_are_in_another_order():
+    found = check(
+        rule(lambda a, b: a * b.sin(), lambda g, a, b: g * a * b.cos(), lambda g, a, b: g * b.sin()),
+        sample(),
+        sample() + 1,
+        isolate=False,
+        quick=True,
+    )
+    assert "it is that of input1: gradients are returned in another order" in found.findings[0].diagnosis
+
+
+def test_single_precision_of_what_it_holds_exactly_is_told_by_another_size():
+    found = check(
+        rule(torch.negative, lambda g, x: -g.float().to(g.dtype)), sample(), isolate=False, quick=True
+    )
+    assert [finding.fault for finding in found.findings if finding.probe == "sizes"] == ["float32-inside"]
+
+
 def test_capabilities_are_no_faults(report: Report):
     capabilities = [finding.fault for finding in report.findings if finding.verdict == "capability"]
     assert "no-forward-mode" not in capabilities  # sought only where the gradient is right

@@ -17,6 +17,10 @@ def scale_rows(x: Tensor, s: Tensor) -> Tensor:
     return x * s.unsqueeze(-1)
 
 
+def pull_scale(g: Tensor, x: Tensor, s: Tensor) -> Tensor:
+    return (g * x).sum(-1).sum_to_size(s.shape)
+
+
 def mse(x: Tensor, t: Tensor) -> Tensor:
     return (x - t).square().mean()
 
@@ -122,7 +126,7 @@ PLANTS = (
         "rows scaled forwards, columns backwards",
         "broadcast-slip",
         rule(scale_rows, lambda g, x, s: g * s, lambda g, x, s: (g * x).sum(-1)),
-        rule(scale_rows, lambda g, x, s: g * s.unsqueeze(-1), lambda g, x, s: (g * x).sum(-1)),
+        rule(scale_rows, lambda g, x, s: g * s.unsqueeze(-1), pull_scale),
         ((4, 4), (4,)),
     ),
     Plant(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .plant import HandWritten, Plant, rule
@@ -43,6 +44,21 @@ def pull_square(g: Tensor, x: Tensor) -> Tensor:
     return 2 * x * g
 
 
+def norm(x: Tensor, w: Tensor) -> Tensor:
+    return F.layer_norm(x, w.shape, w)
+
+
+def standardized(x: Tensor) -> tuple[Tensor, Tensor]:
+    r = (x.var(-1, keepdim=True, correction=0) + 1e-5).rsqrt()
+    return (x - x.mean(-1, keepdim=True)) * r, r
+
+
+def pull_norm(g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    x_hat, r = standardized(x)
+    s = g * w
+    return r * (s - s.mean(-1, keepdim=True) - x_hat * (s * x_hat).mean(-1, keepdim=True))
+
+
 class LargestAndPlace(HandWritten):
     """The largest of each row and its place, as it should be written."""
 
@@ -62,7 +78,7 @@ class LargestAndPlace(HandWritten):
     @staticmethod
     def backward(ctx: Any, g: Any, h: Any) -> Any:
         (place,) = ctx.saved_tensors
-        return torch.nn.functional.one_hot(place, ctx.classes) * g.unsqueeze(-1)
+        return F.one_hot(place, ctx.classes) * g.unsqueeze(-1)
 
 
 class AddsPlace(LargestAndPlace):
@@ -155,6 +171,13 @@ PLANTS = (
         rule(torch.square, lambda g, x: 2 * x * g * len(x) / len(x)),
         rule(torch.square, pull_square),
         ((4, 3),),
+    ),
+    Plant(
+        "layer norm whose dL/dw is summed over one axis, though there are more",
+        "missing-reduction",
+        rule(norm, pull_norm, lambda g, x, w: (g * standardized(x)[0]).sum(0)),
+        rule(norm, pull_norm, lambda g, x, w: (g * standardized(x)[0]).sum_to_size(w.shape)),
+        ((4, 3), (3,)),
     ),
     Plant(
         "squeezed in case there was one row",

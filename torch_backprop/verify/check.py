@@ -11,6 +11,7 @@ import torch
 
 from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
+from .cost import metered
 from .examine import Choice, Step, examine, only, plan
 from .finding import Finding
 from .isolate import Prepare, can_fork, isolated, preload
@@ -48,7 +49,8 @@ def check(
         inputs: the one sample a user would write. Gradients are asked of the tensors that require them,
             or of all floating-point tensors if none does; numbers are judged in float64.
         reference: what is right, for the same inputs. Default: the candidate's own forward.
-        quick: only the probes and samples that find most.
+        quick: only the probes and samples that find most, and of these, where a call is expensive, as many as
+            take some tenths of a second; the report says which were left out.
         limit: seconds after which a candidate in a process of its own is ended as hanging.
         seed: of the global random numbers.
         isolate: run in a process of its own, which the candidate may kill.
@@ -65,7 +67,6 @@ def check(
     """
     if limit <= 0:
         raise ValueError(f"limit: {limit} is no time; pass seconds above 0")
-    start = time.perf_counter()
     tested = target(candidate)
     right = None if reference is None else target(reference, "reference")
     sample = given(inputs, tested.module)
@@ -77,10 +78,11 @@ def check(
     def prepare(note: Note) -> tuple[Trial, list[Step]]:
         torch.manual_seed(seed)
         with kept():
-            trial = calibrated(_trial(tested, right, sample, note))
-            return trial, plan(trial, choice)
+            trial = prepared(tested, right, sample, note)
+            return metered(trial) if quick else trial, plan(trial, choice)
 
     preload(quick)
+    start = time.perf_counter()
     if isolate and can_fork(sample.tensors.values()):
         found = isolated(prepare, limit, notes.append)
     else:
@@ -125,6 +127,15 @@ def assert_correct(candidate: Any, *inputs: Any, **options: Any) -> None:
     report = check(candidate, *inputs, **options)
     if not report.ok:
         raise AssertionError(str(report))
+
+
+def prepared(tested: Target, right: Target | None, sample: Sample, note: Note) -> Trial:
+    """The trial of a candidate on the sample as given, against the truth there is.
+
+    Raises:
+        ValueError: the candidate or the reference refuses the sample, or their outputs are others.
+    """
+    return calibrated(_trial(tested, right, sample, note))
 
 
 def _trial(tested: Target, right: Target | None, sample: Sample, note: Note) -> Trial:

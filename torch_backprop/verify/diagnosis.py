@@ -128,7 +128,8 @@ def _one_output(trial: Trial, difference: Difference) -> Recognised:
     return None
 
 
-def _precision(trial: Trial, difference: Difference) -> Recognised:
+def of_precision(trial: Trial, difference: Difference) -> Recognised:
+    """A gradient that went through integers, or through a lower precision."""
     seen, expected = difference.seen, difference.expected
     if seen is None or seen.dtype != torch.float64:
         return None
@@ -210,6 +211,13 @@ def _transposed(trial: Trial, difference: Difference) -> Recognised:
     return None
 
 
+def _misplaced(trial: Trial, difference: Difference) -> Recognised:
+    for name, gradient in trial.truth().gradients.items():
+        if name != difference.leaf and gradient is not None and _near(difference.seen, gradient):
+            return "wrong-gradient", f"it is that of {name}: gradients are returned in another order"
+    return None
+
+
 def _slip(trial: Trial, difference: Difference) -> Recognised:
     """The ratio to the truth is a factor by rows, by columns, or the quotient of one of each."""
     seen, expected = difference.seen, difference.expected
@@ -231,12 +239,13 @@ def _small(trial: Trial, difference: Difference) -> Recognised:
 _RECOGNISERS: tuple[Callable[[Trial, Difference], Recognised], ...] = (
     _missing,
     _not_finite,
-    _precision,
+    of_precision,
     _conjugate,
     _one_output,
     _cotangent,
     _factor,
     _transposed,
+    _misplaced,
     _small,
     _slip,
 )

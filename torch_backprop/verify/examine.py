@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from . import probes  # noqa: F401  (fills the table)
+from .cost import QUICK
 from .differences import MANY
 from .faults import CRASH, FAULTS, WRONG
 from .finding import Finding
@@ -22,10 +23,11 @@ from .trial import Evidence, Trial
 
 @dataclass(frozen=True)
 class Step:
-    """One probe on one sample."""
+    """One probe on one sample; ``spare``: left out of a quick check that has spent enough."""
 
     probe: Probe
     sample: Sample
+    spare: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,11 @@ def plan(trial: Trial, choice: Choice) -> list[Step]:
     if choice.samples:
         only("samples", choice.samples, [sample.name for sample in samples])
         samples = [sample for sample in samples if sample.name in choice.samples]
-    pairs = ((probe, sample) for sample in samples for probe in chosen)
-    return [Step(*pair) for pair in pairs if pair[0].every or pair[1] is trial.given]
+    pairs = [(p, sample) for sample in samples for p in chosen if p.every or sample is trial.given]
+    if not choice.quick or choice.probes:
+        return [Step(*pair) for pair in pairs]
+    pairs.sort(key=lambda pair: pair[0].dear)
+    return [Step(probe, sample, probe.dear or sample is not trial.given) for probe, sample in pairs]
 
 
 def only(argument: str, names: tuple[str, ...], known: list[str]) -> None:
@@ -115,6 +120,9 @@ def examine(
     known: set[str] = set(found)
     current = trial
     for number, step in enumerate(steps):
+        if step.spare and trial.spent() > QUICK:
+            trial.note(f"quick: a call is expensive: left out were {_named(trial, steps[number:])}")
+            return
         tell(number)
         pointless = not sound and (step.probe.sound or step.sample is not trial.given)
         if pointless or (step.sample is not trial.given and step.sample.fault in known):
@@ -127,6 +135,13 @@ def examine(
             if finding.fault not in known:
                 known.add(finding.fault)
                 yield finding
+
+
+def _named(trial: Trial, steps: list[Step]) -> str:
+    others = dict.fromkeys(step.sample.name for step in steps if step.sample is not trial.given)
+    looks = dict.fromkeys(step.probe.name for step in steps if step.sample is trial.given)
+    each = (("samples", others), ("probes", looks))
+    return "; ".join(f"the {what} {', '.join(names)}" for what, names in each if names)
 
 
 def look(trial: Trial, probe: Probe) -> Iterator[Finding]:

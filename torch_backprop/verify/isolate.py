@@ -7,6 +7,7 @@ dies, the step that killed it is known, and another child goes on after that.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import mmap
 import multiprocessing
@@ -31,15 +32,13 @@ from .trial import Note, Trial
 _DEATHS = 5
 """Children that may die before the rest is given up."""
 _LATE = (
-    "torch.fx.experimental.symbolic_shapes",
     "torch._dynamo",
+    "torch.fx.experimental.symbolic_shapes",
     "torch._decomp.decompositions_for_jvp",
     "torch._functorch.aot_autograd",
     "torch._dynamo.backends.debugging",
 )
 """Modules that torch imports where compile, forward mode or torch.func first need them."""
-_wanted: set[str] = set()
-"""Those of them that a child has had to import."""
 _CANDIDATE, _REFERENCE = 0, 1
 
 
@@ -52,13 +51,13 @@ def can_fork(tensors: Iterable[Tensor]) -> bool:
 
 
 def preload(quick: bool) -> None:
-    """Imports what torch imports late, once here rather than seconds in every child.
+    """Imports what torch imports late, once here rather than a second in every child.
 
-    A quick check needs little of it: only what a child before has needed.
+    A quick check compiles nothing, but a second derivative through an absolute value asks for Dynamo, too.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in sorted(_wanted) if quick else _LATE:
+        for name in _LATE[:1] if quick else _LATE:
             importlib.import_module(name)
 
 
@@ -125,8 +124,6 @@ class _Child:
                 kind, item = self._read.recv()
                 if kind == "plan":
                     self._plan = item
-                if kind == "late":
-                    _wanted.update(item)
                 self.finished = kind == "end"
                 if kind in ("finding", "note", "error"):
                     yield kind, item
@@ -180,6 +177,8 @@ def _work(prepare: Prepare, start: int, known: set[str], write: Connection, shar
         shared[4] = _REFERENCE if who == "reference" else _CANDIDATE
 
     status = 1
+    # what it has inherited, and does not own, is not worth a walk, which would copy every page of it
+    gc.freeze()
     try:
         torch.set_num_threads(1)
         trial, steps = prepare(lambda words: write.send(("note", words)))
@@ -187,7 +186,6 @@ def _work(prepare: Prepare, start: int, known: set[str], write: Connection, shar
         trial = replace(trial, mark=mark)
         for finding in examine(trial, steps[start:], tell, known):
             write.send(("finding", finding))
-        write.send(("late", {name for name in _LATE if name in sys.modules}))
         write.send(("end", None))
         status = 0
     except (TypeError, ValueError) as error:

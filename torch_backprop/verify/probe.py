@@ -22,6 +22,7 @@ class Probe:
         look: yields evidence; none, if all is well.
         every: look at every sample, not at the given one alone.
         quick: take part in a quick check.
+        dear: makes many calls for what it finds, and looks last in a quick check, if there is time.
         sound: look only if the gradient of the sample as given is right, else nothing new is learned.
         compiles: compiles, which takes seconds.
     """
@@ -30,6 +31,7 @@ class Probe:
     look: Look
     every: bool = False
     quick: bool = True
+    dear: bool = False
     sound: bool = False
     compiles: bool = False
 
@@ -37,13 +39,14 @@ class Probe:
 def probe(
     every: bool = False,
     quick: bool = True,
+    dear: bool = False,
     sound: bool = False,
     compiles: bool = False,
 ) -> Callable[[Look], Look]:
     """Enters a function into the table of probes."""
 
     def enter(look: Look) -> Look:
-        PROBES.append(Probe(look.__name__, look, every, quick, sound, compiles))
+        PROBES.append(Probe(look.__name__, look, every, quick, dear, sound, compiles))
         return look
 
     return enter

@@ -23,7 +23,7 @@ class Report:
         candidate: the candidate's name.
         findings: every fault and every missing capability.
         notes: what was not judged, and why.
-        seconds: what the verification took.
+        seconds: what the verification took, without what torch imports late, once a process.
     """
 
     candidate: str

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 SEED = 11
 
@@ -20,6 +21,17 @@ def seed(number: int = SEED) -> None:
             device.manual_seed_all(number)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(number)
+
+
+def generators(device: torch.device) -> list[Tensor]:
+    """The states of what random numbers are drawn from: the CPU's generator, and the device's own."""
+    states = [torch.get_rng_state()]
+    module: Any = getattr(torch, device.type, None)
+    if device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    elif device.type != "cpu" and hasattr(module, "get_rng_state"):
+        states.append(module.get_rng_state(device))
+    return states
 
 
 def _autocast() -> dict[str, bool]:

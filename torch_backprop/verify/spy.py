@@ -69,6 +69,11 @@ def watching(writes: bool = False) -> Iterator[list[Pass]]:
 
 def nodes(outputs: tuple[Tensor, ...]) -> Iterator[Any]:
     """The nodes of hand-written Functions in the graph of the outputs."""
+    yield from (node for node in graph(outputs) if hasattr(node, "_forward_cls"))
+
+
+def graph(outputs: tuple[Tensor, ...]) -> Iterator[Any]:
+    """All nodes of the graph of the outputs."""
     stack = [y.grad_fn for y in outputs if y.grad_fn is not None]
     known: set[Any] = set()
     while stack:
@@ -77,8 +82,7 @@ def nodes(outputs: tuple[Tensor, ...]) -> Iterator[Any]:
             continue
         known.add(node)
         stack += [function for function, _ in node.next_functions if function is not None]
-        if hasattr(node, "_forward_cls"):
-            yield node
+        yield node
 
 
 def tensors_on(node: Any) -> dict[str, list[Tensor]]:

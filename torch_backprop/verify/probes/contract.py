@@ -19,22 +19,33 @@ from ..target import Target
 from ..trial import Evidence, Trial
 
 
-@probe()
+@probe(every=True)
 def repairs(trial: Trial) -> Iterator[Evidence]:
-    """The engine sums a gradient of a wider shape, and casts one of another dtype, without a word."""
-    for i, gradient, wanted in _raw(trial):
-        if tuple(gradient.shape) != tuple(wanted.shape):
-            seen, expected = str(tuple(gradient.shape)), str(tuple(wanted.shape))
-            words = f"gradient {i} is returned unreduced over broadcast dimensions"
-            yield Evidence("missing-reduction", seen, expected, words)
-        elif gradient.dtype != wanted.dtype:
-            words = f"gradient {i} is returned in another dtype than its input"
-            yield Evidence("wrong-dtype", str(gradient.dtype), str(wanted.dtype), words)
+    """The engine sums a gradient of a wider shape, and casts one of another dtype, without a word.
 
-
-def _raw(trial: Trial) -> Iterator[tuple[int, Tensor, Any]]:
+    With a dimension more, what was broadcast on the sample as given must be summed over one axis more.
+    """
+    if trial.sample is trial.given:
+        least, where = None, ""
+    elif trial.sample.fault == "extra-dimension":
+        least = max(x.dim() for x in trial.given.inputs.values())
+        where = f", on the sample {trial.sample.name}"
+    else:
+        return
     for seen in trial.watched(trial.sample.leaves)[1]:
-        yield from seen.repaired()
+        for i, gradient, wanted in seen.repaired():
+            if least is None or len(wanted.shape) < least:
+                yield from _repaired(i, gradient, wanted, where)
+
+
+def _repaired(i: int, gradient: Tensor, wanted: Any, where: str) -> Iterator[Evidence]:
+    if tuple(gradient.shape) != tuple(wanted.shape):
+        seen, expected = str(tuple(gradient.shape)), str(tuple(wanted.shape))
+        words = f"gradient {i} is returned unreduced over broadcast dimensions{where}"
+        yield Evidence("missing-reduction", seen, expected, words)
+    elif gradient.dtype != wanted.dtype:
+        words = f"gradient {i} is returned in another dtype than its input{where}"
+        yield Evidence("wrong-dtype", str(gradient.dtype), str(wanted.dtype), words)
 
 
 @probe()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diagnosis import excerpt
+from ..diagnosis import excerpt, of_precision
 from ..outcome import Cotangent, forward, pull_back, random
 from ..probe import probe
 from ..trial import Evidence, Trial
@@ -134,7 +134,7 @@ def _pulled(trial: Trial, each: Sequence[Cotangent]) -> Iterator[Gradients | Non
     Where one is not right, only a call of its own can say why.
     """
     try:
-        outputs, leaves, _ = forward(trial.candidate, trial.sample)
+        outputs, leaves = trial.once("pulled", lambda: forward(trial.candidate, trial.sample)[:2])
     except Exception:
         outputs, leaves = (), {}
     for cotangent in each:
@@ -162,5 +162,7 @@ def _compare(trial: Trial, name: str, cotangent: Cotangent, fault: str, cause: s
         return
     for difference in trial.differences(cotangent):
         if difference.leaf and not trial.excused(difference.leaf):
-            words = f"{difference.what} for a grad_output that is {name}: {cause}"
-            yield Evidence(fault, excerpt(difference.seen), excerpt(difference.expected), words)
+            # a number that a lower precision holds is exact in it, and its multiples are not
+            kind, why = of_precision(trial, difference) or (fault, cause)
+            words = f"{difference.what} for a grad_output that is {name}: {why}"
+            yield Evidence(kind, excerpt(difference.seen), excerpt(difference.expected), words)

@@ -22,7 +22,7 @@ _RATIO = 8
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@probe(sound=True)
+@probe(sound=True, dear=True)
 def dtypes(trial: Trial) -> Iterator[Evidence]:
     """float32 and half precision, against the truth in float64 on the same rounded numbers."""
     for dtype in _DTYPES if trial.sample.dtype == torch.float64 else ():

@@ -15,7 +15,7 @@ from ..diagnosis import excerpt
 from ..outcome import Outcome, forward, pull_back, run
 from ..probe import probe
 from ..sample import Sample
-from ..settings import restore, seed, settings
+from ..settings import generators, restore, seed, settings
 from ..spy import same_numbers
 from ..trial import Evidence, Trial
 
@@ -68,9 +68,9 @@ class _Passes(NamedTuple):
 def _passes(trial: Trial) -> _Passes:
     def work() -> _Passes:
         outputs, leaves, _ = forward(trial.candidate, trial.sample)
-        before = torch.get_rng_state()
+        before = generators(trial.sample.device)
         first = pull_back(outputs, leaves, trial.truth().live, retain_graph=True)
-        drew = not torch.equal(before, torch.get_rng_state())
+        drew = not all(map(torch.equal, before, generators(trial.sample.device)))
         try:
             return _Passes(first, pull_back(outputs, leaves, trial.truth().live), drew)
         except Exception as error:
@@ -103,7 +103,7 @@ def second_backward(trial: Trial) -> Iterator[Evidence]:
             yield Evidence("second-backward", excerpt(gradient), excerpt(first[name]), words)
 
 
-@probe()
+@probe(dear=True)
 def interleaved(trial: Trial) -> Iterator[Evidence]:
     """Two calls, then both backward passes."""
     other = trial.on(_other(trial.sample))

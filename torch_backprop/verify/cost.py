@@ -1,0 +1,46 @@
+"""What a check spends, in operations: the same on every machine, whatever else runs there."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+
+from .outcome import forward
+from .spy import graph, nodes
+from .target import Target
+from .trial import Trial
+
+QUICK = 12_000
+"""Operations after which a quick check leaves out what costs more: 0.2 s on one core."""
+_CALL, _BY_HAND = 20, 6
+"""What a call costs by itself, and a hand-written node, which is Python, where a built-in one costs 1."""
+
+
+@dataclass
+class _Meter:
+    """Counts calls, as a context in which they are made."""
+
+    calls: int = 0
+
+    def __call__(self) -> contextlib.AbstractContextManager[None]:
+        self.calls += 1
+        return contextlib.nullcontext()
+
+
+def metered(trial: Trial) -> Trial:
+    """The trial with a meter: it knows what calls of candidate and reference have cost from now on."""
+    targets = trial.candidate, trial.truth_of.target
+    each = _CALL + sum(_operations(trial, target) for target in targets)
+    meter = _Meter()
+    candidate, right = (target.within(meter) for target in targets)
+    truth_of = replace(trial.truth_of, target=right)
+    return replace(trial, candidate=candidate, truth_of=truth_of, spent=lambda: meter.calls * each)
+
+
+def _operations(trial: Trial, target: Target) -> int:
+    """The nodes of its graph; one that is written by hand counts as several."""
+    try:
+        outputs = trial.graph()[0] if target is trial.candidate else forward(target, trial.sample)[0]
+    except Exception:  # whatever it is, the probes will say
+        return 0
+    return len(list(graph(outputs))) + _BY_HAND * len(list(nodes(outputs)))
