@@ -137,7 +137,8 @@ class ReversibleBlock(PlainReversibleBlock):
     """A residual block that holds its output alone, from which its input is recovered.
 
     Under ``torch.func``, forward mode, compilation and a tape it is an ordinary block. Random numbers are
-    replayed that f and g draw from the CPU's default generator.
+    replayed that f and g draw from the CPU's default generator. The backward pass runs f and g again, with
+    their parameters, of which there is no copy: one that was written into since raises a RuntimeError.
 
     Args:
         f: maps ``(*, C, *)`` to the same shape.
