@@ -1,4 +1,4 @@
-r"""Reversible residual block. Gomez, Ren, Urtasun & Grosse (2017), arXiv:1707.04585, eq. 8 and algorithm 1.
+r"""Reversible residual block. Gomez, Ren, Urtasun & Grosse (2017), arXiv:1707.04585, section 3.1, alg. 1.
 
 The features are halved, and each half gets a function of the other:
 

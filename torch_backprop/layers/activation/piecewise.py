@@ -91,7 +91,7 @@ def _beyond(x: Tensor, low: float, high: float) -> Tensor:
 
 def _mark_beyond(out: Tensor, x: Tensor, low: float, high: float) -> Any:
     # what is at the lower bound or beyond is moved to the upper one, so that one comparison finds both
-    return F.threshold(out.copy_(x), low, high, inplace=True).ge_(high)
+    return torch.ops.aten.threshold(x, low, high, out=out).ge_(high)
 
 
 def _between(x: Tensor, lambd: float) -> Tensor:

@@ -1,4 +1,7 @@
-"""Long short-term memory. Hochreiter & Schmidhuber (1997); with a forget gate, Gers et al. (2000).
+"""Long short-term memory. Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780.
+
+The forget gate is of Gers, Schmidhuber & Cummins (2000), Neural Computation 12, 2451-2471; the projection of
+Sak, Senior & Beaufays (2014), arXiv:1402.1128.
 
 With n = W x + d + U h + e of an input gate i, a forget gate f, a candidate g and an output gate o, in this
 order, s the sigmoid, and (h, c) the states before:
