@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torch_backprop.functional import (
+    cross_entropy,
     ctc_loss,
     gaussian_nll_loss,
     huber_loss,
@@ -60,3 +61,13 @@ def test_ctc_target_that_is_no_class_is_refused() -> None:
     assert torch.equal(ctc_loss(x, right, *lengths), torch.nn.functional.ctc_loss(x, right, *lengths))
     with pytest.raises(IndexError, match="Target 5 is out of bounds"):
         ctc_loss(x, torch.tensor([[1, 5, 0], [3, 0, 0]]), *lengths)
+
+
+def test_class_weights_of_another_dtype_are_refused_as_by_torch() -> None:
+    x, t, weight = torch.ones(2, 3), torch.tensor([0, 2]), torch.ones(3, dtype=torch.float64)
+    words = []
+    for loss in (cross_entropy, torch.nn.functional.cross_entropy):
+        with pytest.raises(RuntimeError) as caught:
+            loss(x, t, weight)
+        words.append(str(caught.value))
+    assert words[0] == words[1]

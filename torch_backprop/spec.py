@@ -116,9 +116,9 @@ class LayerSpec:
 
     ``properties`` name what checks need to know: ``"view"``, it moves no numbers and may return its input;
     ``"quadratic"``, its work grows with the square of the inputs' first dimension; ``"inverted"``, its
-    backward pass recovers the input from the output, to the rounding of that, if it is finite. ``large`` is
-    the case on which it is measured, at a million elements or more; without it, the first case with that
-    many rows.
+    backward pass recovers the input from the output, to the rounding of that, if it is finite, and reads all
+    parameters again. ``large`` is the case on which it is measured, at a million elements or more; without
+    it, the first case with that many rows.
     """
 
     layer: type[torch.nn.Module]

@@ -1,4 +1,4 @@
-r"""Reversible residual block. Gomez, Ren, Urtasun & Grosse (2017), arXiv:1707.04585, eq. 8 and algorithm 1.
+r"""Reversible residual block. Gomez, Ren, Urtasun & Grosse (2017), arXiv:1707.04585, section 3.1, alg. 1.
 
 The features are halved, and each half gets a function of the other:
 
@@ -137,7 +137,8 @@ class ReversibleBlock(PlainReversibleBlock):
     """A residual block that holds its output alone, from which its input is recovered.
 
     Under ``torch.func``, forward mode, compilation and a tape it is an ordinary block. Random numbers are
-    replayed that f and g draw from the CPU's default generator.
+    replayed that f and g draw from the CPU's default generator. The backward pass runs f and g again, with
+    their parameters, of which there is no copy: one that was written into since raises a RuntimeError.
 
     Args:
         f: maps ``(*, C, *)`` to the same shape.

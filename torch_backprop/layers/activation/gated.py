@@ -9,8 +9,8 @@
 
 with u = (8 / pi)^(1/2) (x + 0.044715 x^3).
 
-Sources: Elfwing, Uchibe & Doya (2018), arXiv:1702.03118; Misra (2019), arXiv:1908.08681; Hendrycks & Gimpel
-(2016), arXiv:1606.08415.
+Sources: Elfwing, Uchibe & Doya (2018), arXiv:1702.03118, section 2; Misra (2019), arXiv:1908.08681;
+Hendrycks & Gimpel (2016), arXiv:1606.08415, section 2.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Activations with a slope that is learned or drawn, and the gated linear unit.
 
-PReLU, with one slope w for all channels or one for each. He et al. (2015), arXiv:1502.01852, eqs. 1 and 8:
+PReLU, with one slope w for all channels or one for each. He et al. (2015), arXiv:1502.01852, eqs. 1-3:
 
     forward   y = x if x > 0 else w x
     backward  dL/dx = g if x > 0 else w g     dL/dw = sum over its channel of x g where x <= 0
 
-RReLU draws a slope r in [lower, upper] for each x <= 0, and r = 1 above. Xu et al. (2015), arXiv:1505.00853:
+RReLU draws a slope r in [lower, upper] for each x <= 0, and r = 1 above. Xu et al. (2015), arXiv:1505.00853,
+section 2.4:
 
     forward   y = r x                          backward  dL/dx = r g
 

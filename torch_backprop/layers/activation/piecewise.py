@@ -12,7 +12,8 @@
 | hardswish            | x min(max(x + 3, 0), 6) / 6      | g (x / 3 + 1/2) if abs(x) < 3, g above | x |
 
 relu keeps what torch keeps, and what the next layer often keeps too. The bits say on which piece x was. At a
-kink the derivative is torch's; NaN passes g on, as torch does. Sources: Nair & Hinton (2010); Maas, Hannun &
+kink the derivative is torch's. Of NaN torch's vectorized code makes another than its scalar code: here NaN
+passes g on wherever it stands, as in the latter. Sources: Nair & Hinton (2010); Maas, Hannun &
 Ng (2013); Howard et al. (2019), arXiv:1905.02244, section 5.2.
 """
 
@@ -91,7 +92,7 @@ def _beyond(x: Tensor, low: float, high: float) -> Tensor:
 
 def _mark_beyond(out: Tensor, x: Tensor, low: float, high: float) -> Any:
     # what is at the lower bound or beyond is moved to the upper one, so that one comparison finds both
-    return F.threshold(out.copy_(x), low, high, inplace=True).ge_(high)
+    return torch.ops.aten.threshold(x, low, high, out=out).ge_(high)
 
 
 def _between(x: Tensor, lambd: float) -> Tensor:

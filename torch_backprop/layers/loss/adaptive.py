@@ -1,4 +1,4 @@
-"""Adaptive log-softmax. Grave et al. (2017), arXiv:1609.04309, section 4.3.
+"""Adaptive log-softmax. Grave et al. (2017), arXiv:1609.04309, section 4.
 
 The head gives logits for the frequent classes and one for each cluster of rarer ones; a cluster's own logits
 come from a narrow projection of the input. With a target in the head, or in place r of cluster k:

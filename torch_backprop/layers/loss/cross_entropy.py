@@ -23,7 +23,18 @@ from torch import Tensor
 from torch_backprop.layers.elementwise import TILE
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread
 from torch_backprop.layers.loss.samples import Samples, along_classes
-from torch_backprop.rule import FLOAT32, Rule, first_order, is_plain, owned, private, save, wanted, widen
+from torch_backprop.rule import (
+    FLOAT32,
+    Rule,
+    autocasts,
+    first_order,
+    is_plain,
+    owned,
+    private,
+    save,
+    wanted,
+    widen,
+)
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -175,7 +186,7 @@ def cross_entropy(
     reduction = resolve(size_average, reduce, reduction)
     soft = target.shape == input.shape
     # what torch refuses, it refuses itself, in its own words
-    refused = ignore_index >= 0 if soft else wanted(weight)
+    refused = ignore_index >= 0 if soft else wanted(weight) or _mixed(input, weight)
     if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0 or not input.is_floating_point():
         return F.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
     # torch keeps log softmax, and smoothed targets
@@ -184,6 +195,11 @@ def cross_entropy(
         target = private(target, input, weight) if label_smoothing else target
         return SoftCrossEntropyRule.call(input, target, weight, reduction, label_smoothing)
     return CrossEntropyRule.call(input, target, weight, reduction, ignore_index, label_smoothing)
+
+
+def _mixed(x: Tensor, w: Tensor | None) -> bool:
+    # autocast makes them one dtype
+    return w is not None and w.dtype != x.dtype and not autocasts(x.device.type)
 
 
 class CrossEntropyLoss(torch.nn.CrossEntropyLoss):

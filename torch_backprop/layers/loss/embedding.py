@@ -1,4 +1,4 @@
-"""Cosine embedding loss: pairs should be parallel, or far from it. Wang et al. (2014), arXiv:1404.4661.
+"""Cosine embedding loss: pairs should be parallel, or far from it. Torch7: Collobert et al. (2011).
 
 Of a pair x1, x2 with target t, -1 or 1, a1 = |x1|^2 + e, a2 = |x2|^2 + e, and u what reaches the pair's loss:
 

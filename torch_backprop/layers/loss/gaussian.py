@@ -1,4 +1,4 @@
-"""Negative log-likelihood of a normal distribution. Nix & Weigend (1994), ICNN 1, 55-60, eq. 3.
+"""Negative log-likelihood of a normal distribution. Nix & Weigend (1994), ICNN 1, 55-60.
 
 With d = x - t, variance v, and u what reaches each element:
 

@@ -46,16 +46,15 @@ def linear_cross_entropy(
         label_smoothing: the part of the target, in [0, 1], spread evenly over the classes.
         options: torch's. Chunks are of the size that they say, and sums are never in a narrower dtype than
             they say: half precision is summed in float32, but for the gradient of the weight where
-            ``acc_policy`` is ``"compact"``. The gradient may be asked for twice, whatever they say. It
-            has derivatives where input and target are no larger than the gradients: else, as in torch, of a
-            sum or a mean these alone are held. For second derivatives in any case leave options out.
+            ``acc_policy`` is ``"compact"``. The gradient may be asked for twice, whatever they say. As in
+            torch, of a sum or a mean gradients alone are held: for second derivatives leave options out.
 
     Returns:
         ``()``, or ``(N, *)`` without a reduction; in nats.
 
     Raises:
         RuntimeError: shapes or dtypes that do not fit, in torch's words; a backward pass with
-            ``create_graph`` where only gradients are held.
+            ``create_graph`` of a sum or a mean with options.
     """
     logits = (*input.shape[:-1], *linear_weight.shape[:-1])
     if not _fits(input, linear_weight, target, linear_bias, ignore_index):
@@ -69,15 +68,26 @@ def linear_cross_entropy(
     ignored = -100 if ignore_index is None else ignore_index
     tensors = (input, linear_weight, linear_bias)
     if label_smoothing == 0 and _is_chunked(*tensors, target, weight, reduction, ignored, options):
-        chunks = Chunks.of(input, target, linear_weight, linear_bias, weight, reduction, options)
-        # torch keeps gradients, and not always x
-        x = input if chunks.alone else private(input, linear_weight, linear_bias)
-        arguments = (x, target, linear_weight, linear_bias, weight, reduction, ignored)
+        chunks = Chunks.of(*tensors, reduction, options)
+        x, w, b = tensors if options is not None else _own(*tensors)
+        arguments = (x, target, w, b, weight, reduction, ignored)
         return LinearCrossEntropyRule.call(*arguments, chunks)[0]
     flat = None if linear_bias is None else linear_bias.reshape(-1)
     z = linear(input, linear_weight.reshape(-1, input.shape[-1]), flat).reshape(logits)
     return cross_entropy(
         z, target, weight, ignore_index=ignored, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+def _own(x: Tensor, w: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Copies of what torch does not keep, so that a caller may write into it between the passes.
+
+    It keeps x for the gradient of w and w for that of x.
+    """
+    return (
+        x if wanted(w) else private(x, b),
+        w if wanted(x) else private(w, b),
+        None if b is None else private(b, x, w),
     )
 
 
@@ -150,10 +160,21 @@ def _is_chunked(
         and not autocasts(x.device.type)
         and not wanted(v)
     )
-    if not applies or (options is None and x.numel() + w.numel() >= len(x) * len(w)):
+    if not applies or (options is None and _more(x, w, b, reduction) >= len(x) * len(w)):
         return False
     # only torch has the words for a target that is no class
     return not is_plain(t) or bool(((t == ignored) | (t >= 0) & (t < len(w))).all())
+
+
+def _more(x: Tensor, w: Tensor, b: Tensor | None, reduction: str) -> int:
+    """The elements that the rule holds in place of the logits: gradients, and copies."""
+    factors = x.numel() + w.numel()
+    if not any(map(wanted, (x, w, b))):
+        return factors
+    copies = (0 if wanted(w) else x.numel()) + (0 if wanted(x) else w.numel())
+    copies += 0 if b is None else b.numel()
+    gradients = sum(y.numel() for y in (x, w, b) if y is not None and wanted(y))
+    return copies + (gradients if reduction != "none" else 0)
 
 
 class LinearCrossEntropyLoss(torch.nn.LinearCrossEntropyLoss):

@@ -1,4 +1,4 @@
-"""Group normalization. Wu & He (2018), arXiv:1803.08494, eqs. 1, 2, 6.
+"""Group normalization. Wu & He (2018), arXiv:1803.08494, eqs. 1, 2, 6, 7.
 
 The channels of a sample are cut into groups, each of which is standardized over its channels and positions;
 h and J are those of ``moments``:

@@ -8,8 +8,7 @@ with the gradient of the state, and leaves dL/da_t and dL/db_t at every step. Th
 
 each of them one matrix product over all steps. The one non-obvious step is what is kept: x and y, and no
 gate. Since h_(t-1) is y one step earlier, two matrix products give all pre-activations again, and the local
-derivatives of all steps; only the walk back goes step by step. Where W does not learn, a is kept instead of a
-wider x. Torch keeps neither that x nor y, so that a caller may write into them: what is kept is a copy.
+derivatives of all steps; only the walk back goes step by step.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ from torch_backprop.layers.recurrent.walk import States, Walk
 
 
 class Weights(NamedTuple):
-    """The weights of a direction, their gradients or their tangents; None where there is none."""
+    """The weights of a direction, their gradients or their tangents; None where there is none to read."""
 
-    ih: Tensor
-    hh: Tensor
+    ih: Any
+    hh: Any
     bias_ih: Tensor | None
     bias_hh: Tensor | None
     hr: Tensor | None
@@ -60,7 +59,7 @@ class Cell(Protocol):
         ...
 
     @classmethod
-    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Any:
+    def slopes(cls, walk: Walk, y: Any, before: Any, c0: Any, a: Any, b: Any) -> Any:
         """The local derivatives at all steps, of rows ``(N, *)``; without gates from y alone."""
         ...
 
@@ -84,10 +83,11 @@ class Direction:
         cell: the kind of cell.
         walk: the direction through time.
         x: rows ``(N, I)`` of the input, or None where neither gates nor gradients need it.
-        y: rows ``(N, P)`` of the output.
+        y: rows ``(N, P)`` of the output, or None where there is one step and a gate.
         initial: the initial states h and c ``(B, *)``, or None where there is none or h is not needed.
-        w: the weights.
-        a: rows of the pre-activations of x, where they were kept instead of x.
+        w: the weights, or None for those that are not read.
+        a: rows of the pre-activations of x, where they were kept instead of x and its weights.
+        b: the same of the states.
     """
 
     def __init__(
@@ -95,26 +95,26 @@ class Direction:
         cell: type[Cell],
         walk: Walk,
         x: Tensor | None,
-        y: Tensor,
+        y: Tensor | None,
         initial: Sequence[Any],
         w: Weights,
         a: Tensor | None = None,
+        b: Tensor | None = None,
     ) -> None:
         self.cell, self.walk, self.x, self.w = cell, walk, x, w
         h0, c0 = initial
-        self.before = None if h0 is None else walk.before(h0, y)
+        self.before = None if h0 is None else h0 if y is None else walk.before(h0, y)
         # an ungated cell's slopes follow from y: neither x nor the weights are read
-        b = None
         if cell.gated:
-            a = product(known(x), w.ih, w.bias_ih) if a is None else a
-            b = product(known(self.before), w.hh, w.bias_hh)
+            a = _activations(self.x, w.ih, w.bias_ih, a)
+            b = _activations(self.before, w.hh, w.bias_hh, b)
         self.slopes = cell.slopes(walk, y, self.before, c0, a, b)
 
     def pull(self, grad_y: Tensor, last: States, needs: Sequence[bool]) -> list[Tensor | None]:
-        """Gradients of x, of the initial states, of the weights and of a, where ``needs`` says so."""
+        """Gradients of x, of the initial states, of the weights, of a and of b, where ``needs`` says so."""
         pulled = self.cell.pull(self.walk, self.slopes, grad_y, last, self.w)
         needs_x, *needs_states = needs[: 1 + len(last)]
-        ih, hh, bias_ih, bias_hh, hr, needs_a = needs[1 + len(last) :]
+        ih, hh, bias_ih, bias_hh, hr, needs_a, needs_b = needs[1 + len(last) :]
         states = zip(pulled.states, needs_states, strict=True)
         return [
             product(pulled.a, self.w.ih.mT) if needs_x else None,
@@ -125,6 +125,7 @@ class Direction:
             pulled.b.sum(0) if bias_hh else None,
             pulled.hr if hr else None,
             pulled.a if needs_a else None,
+            pulled.b if needs_b else None,
         ]
 
     def push(self, tangent_x: Tensor | None, initial: States, tangent_w: Weights) -> tuple[Tensor, States]:
@@ -151,9 +152,21 @@ def unrolled(cell: type[Cell], walk: Walk, x: Tensor, initial: States, w: Weight
     return torch.cat(y), last
 
 
+def through_states(grad_b: Tensor, w: Weights) -> Tensor:
+    """What comes back through U h; nothing, of the only step, where the state before it needs no gradient."""
+    return grad_b @ w.hh if w.hh is not None else grad_b.new_zeros(())
+
+
 def merged(gates: Tensor) -> Tensor:
     """``(N, gates, H)`` as ``(N, gates H)``; not by ``flatten``, which is_grads_batched cannot batch."""
     return gates.reshape(gates.shape[0], gates.shape[1] * gates.shape[2])
+
+
+def _activations(rows: Tensor | None, w: Tensor | None, bias: Tensor | None, given: Any) -> Any:
+    """The pre-activations again, if they were not kept; 0 where those of the others have them in them."""
+    if w is None or given is not None:
+        return 0 if given is None else given
+    return product(known(rows), w, bias)
 
 
 def _affine(rows: Tensor, w: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Tanh(SingleStateCell):
         return (torch.tanh(a + b),)
 
     @classmethod
-    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+    def slopes(cls, walk: Walk, y: Any, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         slope = (1 - y * y).unsqueeze(1)
         return Slopes(slope, slope, None)
 
@@ -61,7 +61,7 @@ class Relu(SingleStateCell):
         return (torch.relu(a + b),)
 
     @classmethod
-    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+    def slopes(cls, walk: Walk, y: Any, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         # an undefined state passes its gradient on, as in torch
         slope = (y <= 0).logical_not().to(y.dtype).unsqueeze(1)
         return Slopes(slope, slope, None)

@@ -35,19 +35,19 @@ class Gru(SingleStateCell):
     @classmethod
     def step(cls, a: Tensor, b: Tensor, states: States, w: Weights) -> States:
         (h,) = states
-        _, z, n = _gates(a, b)
-        return (n + z * (h - n),)
+        _, z, n, _ = _gates(a, b)
+        # in this order, by which the result lies in memory as h does
+        return ((h - n) * z + n,)
 
     @classmethod
-    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
-        r, z, n = _gates(a, b)
+    def slopes(cls, walk: Walk, y: Any, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+        r, z, n, b_n = _gates(a, b)
         # by a_n; by b_n it is r times that, for the reset gate stands between them
         candidate = (1 - z) * (1 - n * n)
-        reset = candidate * b.chunk(3, -1)[2] * r * (1 - r)
+        reset = candidate * b_n * r * (1 - r)
         update = (before - n) * z * (1 - z)
-        return Slopes(
-            torch.stack((reset, update, candidate), 1), torch.stack((reset, update, r * candidate), 1), z
-        )
+        by_b = (r * candidate,) if b.shape == b_n.shape else (reset, update, r * candidate)
+        return Slopes(torch.stack((reset, update, candidate), 1), torch.stack(by_b, 1), z)
 
 
 RULE = layer_rule(Gru)
@@ -69,11 +69,13 @@ class GRU(torch.nn.GRU):
         return output, h
 
 
-def _gates(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _gates(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """r, z, n and b_n; b may be b_n alone, its other parts in a."""
     a_r, a_z, a_n = a.chunk(3, -1)
-    b_r, b_z, b_n = b.chunk(3, -1)
+    *added, b_n = b.split(a_n.shape[-1], -1)
+    b_r, b_z = added or (0, 0)
     r = torch.sigmoid(a_r + b_r)
-    return r, torch.sigmoid(a_z + b_z), torch.tanh(a_n + r * b_n)
+    return r, torch.sigmoid(a_z + b_z), torch.tanh(a_n + r * b_n), b_n
 
 
 SPECS = (

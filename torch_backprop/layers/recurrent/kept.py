@@ -1,7 +1,8 @@
 """What a recurrent layer keeps for its backward pass, decided before its rule is called.
 
-torch keeps the gates. The rule recomputes them from x and y, which is less unless x is wide; and where torch
-keeps none, because a projection alone learns, there is nothing to recompute.
+torch keeps the gates. The rule recomputes them from x, y and the weights, which is less unless x is wide.
+What of these torch does not keep, a caller may write into between the passes: the rule gets a copy of it, or
+the pre-activations instead, as ``step`` has it.
 """
 
 from __future__ import annotations
@@ -13,76 +14,96 @@ import torch
 from torch import Tensor
 
 from torch_backprop.layers.linear import linear
-from torch_backprop.layers.recurrent.direction import Cell, Weights
-from torch_backprop.layers.recurrent.layer import PARTS, is_joined, part, stepped, steps_of
-from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import autocasts, by_autograd, private, wanted
+from torch_backprop.layers.recurrent.direction import Weights
+from torch_backprop.layers.recurrent.layer import PARTS, by_direction, part, steps_of
+from torch_backprop.layers.recurrent.step import count, one_step, own
+from torch_backprop.layers.recurrent.walk import Walk
+from torch_backprop.rule import autocasts, by_autograd, wanted
 
 
 def applied(
-    rule: Any, x: Tensor, sizes: Tensor | None, h0: Tensor, c0: Tensor | None, weights: list[Tensor | None]
+    rule: Any,
+    x: Tensor,
+    sizes: Tensor | None,
+    h0: Tensor,
+    c0: Tensor | None,
+    weights: Sequence[Tensor | None],
 ) -> Any:
-    """Calls the rule, so that it keeps no input which the built-in does not keep."""
+    """Calls the rule, so that it keeps no tensor which the built-in does not keep."""
     only = one_way(x, (h0, c0), weights)
     given: list[Tensor | None] = [None, None]
     # in this order: Dynamo reads no attributes of a rule
     if by_autograd(x, h0, c0, *weights) and rule.cell.gated:
-        if c0 is not None and _projects(x, sizes, (h0, c0), weights):
-            return _projected(rule.cell, x, sizes, [h0, c0], weights)
-        frozen, joined = not any(map(wanted, weights[::PARTS])), is_joined(c0, weights)
-        gates = x.shape[:-1].numel() * len(Weights(*part(weights, 0)).ih)
-        wide = x.numel() + (h0.numel() if joined else 0) > gates
-        if frozen and wide:
-            start = h0 if joined else None
-            given = [_given(x, sizes, start, weights, i) if only in (None, i) else None for i in range(2)]
-            # their gradients come through that part
-            x, detached = x.detach(), {2, PARTS + 2}
-            weights = [w.detach() if w is not None and k in detached else w for k, w in enumerate(weights)]
-        elif frozen:
-            x = private(x, h0, c0, *weights)
-        if joined and wide:
+        if len(steps_of(x, sizes)) == 1 and not autocasts(x.device.type):
+            return _one_step(rule.step, x, h0, c0, weights)
+        ways = [i for i in range(2) if only in (None, i) and weights[i * PARTS] is not None]
+        frozen = not any(wanted(weights[i * PARTS + 1]) for i in ways)
+        # the gates of an LSTM only add what x, h and the biases make, so that all may be part of a
+        more = [weights[i * PARTS + 3] for i in ways] + ([h0] if frozen else []) if c0 is not None else None
+        x, weights, given = _kept(x, weights, ways, more)
+        if frozen and c0 is not None and any(a is not None for a in given):
+            walks = [Walk(steps_of(x, sizes), i == 1) for i in range(2)]
+            given = [_joined(a, h0, weights, walk) for a, walk in zip(given, walks, strict=True)]
             h0 = h0.detach()
-        elif not any(map(wanted, weights[1::PARTS])):
-            h0 = private(h0, x, c0, *weights)
+        elif frozen:
+            h0 = h0.clone()
     return rule.call(x, sizes, h0, c0, *weights, *given, only)
 
 
-def _given(
-    x: Tensor, sizes: Tensor | None, h0: Tensor | None, weights: Sequence[Tensor | None], i: int
-) -> Tensor | None:
-    """The pre-activations of x in a direction, with the part of h0 if that is given."""
-    w = Weights(*part(weights, i))
-    if w.ih is None:
+def _kept(
+    x: Tensor, weights: Sequence[Tensor | None], ways: list[int], more: list[Tensor | None] | None
+) -> tuple[Tensor, list[Tensor | None], list[Tensor | None]]:
+    """x, the weights and the pre-activations of x in each direction, those that are to be kept.
+
+    ``more`` is what else would be copied, and may be part of a; None if nothing may.
+    """
+    changed = list(weights)
+    given: list[Tensor | None] = [None, None]
+    learning = any(wanted(weights[i * PARTS]) for i in ways)
+    parts = [Weights(*part(weights, i)) for i in ways]
+    copies = 0 if learning else x.numel()
+    copies += sum((0 if wanted(x) else w.ih.numel()) + count(w.bias_ih) for w in parts)
+    copies += sum(map(count, more or ()))
+    products = x.shape[:-1].numel() * sum(len(w.ih) for w in parts)
+    instead = copies > products and not autocasts(x.device.type)
+    for i, w in zip(ways, parts, strict=True):
+        ih, bias_ih, bias_hh = own(w.ih, x), own(w.bias_ih), own(w.bias_hh)
+        if instead:
+            given[i] = a = linear(x, w.ih, w.bias_ih)
+            # their gradients come through it
+            ih, bias_ih = w.ih.detach(), _detached(w.bias_ih)
+            if more is not None and w.bias_hh is not None:
+                given[i], bias_hh = a + w.bias_hh, w.bias_hh.detach()
+        changed[i * PARTS : (i + 1) * PARTS] = ih, w.hh, bias_ih, bias_hh, w.hr
+    if instead:
+        return x.detach(), changed, given
+    return x if learning else x.clone(), changed, given
+
+
+def _joined(a: Tensor | None, h0: Tensor, weights: Sequence[Tensor | None], walk: Walk) -> Tensor | None:
+    """The pre-activations of x with what h0 adds to the first of them."""
+    if a is None:
         return None
-    a = linear(x, w.ih, w.bias_ih)
-    if h0 is None:
-        return a
-    walk = Walk(steps_of(x, sizes), i == 1)
-    first = walk.before(h0[i], x.new_zeros(x.shape[:-1].numel(), h0.shape[-1]))
-    return a + linear(first, w.hh).reshape(a.shape)
+    i = int(walk.reverse)
+    first = walk.before(h0[i], h0.new_zeros(a.shape[:-1].numel(), h0.shape[-1]))
+    return a + linear(first, Weights(*part(weights, i)).hh).reshape(a.shape)
 
 
-def _projects(x: Tensor, sizes: Tensor | None, states: States, weights: Sequence[Tensor | None]) -> bool:
-    """Whether there is but one step, and of all only projections learn."""
-    others = [w for i, w in enumerate(weights) if i % PARTS != PARTS - 1]
-    return (
-        len(steps_of(x, sizes)) == 1
-        and not any(map(wanted, (x, *states, *others)))
-        and not autocasts(x.device.type)
-    )
+def _detached(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.detach()
 
 
-def _projected(
-    cell: type[Cell], x: Tensor, sizes: Tensor | None, initial: list[Tensor], weights: list[Tensor | None]
-) -> States:
-    """The step without its projections, and these by a rule of their own, which keeps what they multiply."""
-    projections = [w for w in weights[PARTS - 1 :: PARTS] if w is not None]
-    others = tuple(None if i % PARTS == PARTS - 1 else w for i, w in enumerate(weights))
-    _, m, c = stepped(cell, x, sizes, initial, others)
-    # a copy each, for one may be held without the other
-    h = [linear(state.clone(), hr) for state, hr in zip(m, projections, strict=True)]
-    y = torch.cat(h, -1)
-    return y.reshape(*x.shape[:-1], y.shape[-1]), torch.stack(h), c
+def _one_step(
+    rule: Any, x: Tensor, h0: Tensor, c0: Tensor | None, weights: Sequence[Tensor | None]
+) -> tuple[Tensor, ...]:
+    """One step in each direction, in which torch keeps no weight of a state that needs no gradient."""
+    rows = x.reshape(-1, x.shape[-1])
+    ends = []
+    for i, w in enumerate(by_direction(weights)):
+        h, *c = one_step(rule, rows, h0[i], None if c0 is None else c0[i], w[:4])
+        ends.append((h if w.hr is None else linear(h, w.hr), *c))
+    y = torch.cat([h for h, *_ in ends], -1)
+    return y.reshape(*x.shape[:-1], y.shape[-1]), *map(torch.stack, zip(*ends, strict=True))
 
 
 def one_way(x: Tensor, initial: Sequence[Tensor | None], weights: Sequence[Tensor | None]) -> int | None:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, known, unrolled
+from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights, unrolled
+from torch_backprop.layers.recurrent.step import cell_rule, in_layout, is_by_columns
 from torch_backprop.layers.recurrent.walk import States, Walk
-from torch_backprop.rule import Rule, is_batched, wanted, widen
+from torch_backprop.rule import Rule, is_batched, widen
 
 PARTS = len(Weights._fields)
 """Arguments of the rule for each direction."""
@@ -27,10 +28,10 @@ def layer_rule(cell: type[Cell]) -> Any:
     """
 
     class LayerRule(Rule):
-        """Saves x, y and the initial states; without gates only what the weights' gradients multiply.
+        """Saves x, y, the initial states and the weights; without gates y, and what the gradients multiply.
 
         Where only one direction is differentiated, its half of y is one more output, and is saved instead;
-        where the pre-activations of x are given, they are, and x is not; nor h0, if they have its part.
+        where the pre-activations of x are given, they are, and x and its weights are not.
         """
 
         forward = staticmethod(_forward_of(cell))
@@ -48,7 +49,7 @@ def layer_rule(cell: type[Cell]) -> Any:
             return _push(cell, ctx, tangent_x, tangents)
 
     kind: Any = LayerRule
-    kind.cell = cell
+    kind.cell, kind.step = cell, cell_rule(cell)
     LayerRule.__name__ = LayerRule.__qualname__ = f"{cell.__name__}LayerRule"
     return LayerRule
 
@@ -96,25 +97,35 @@ def _forward(
     return cell.layer(x, sizes, states, flat, *options)
 
 
-def is_joined(c0: Tensor | None, weights: Sequence[Tensor | None]) -> bool:
-    """Whether the part of h0 may be kept in that of x: the gates of an LSTM only add them."""
-    return c0 is not None and not any(map(wanted, (*weights[::PARTS], *weights[1::PARTS])))
-
-
 def _save(cell: type[Cell], ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, sizes, h0, c0, *weights, a, a_back, ctx.only = inputs
     y = output[0 if ctx.only is None else -1]
     ctx.sizes = None if sizes is None else tuple(sizes.tolist())
     ctx.dtypes = tuple(tensor.dtype if isinstance(tensor, Tensor) else None for tensor in inputs)
     ctx.x_shape, ctx.by_columns = x.shape, is_by_columns(x.squeeze(1) if x.dim() == 3 else x)
+    ctx.ways = [i for i in range(2) if ctx.only in (None, i) and weights[i * PARTS] is not None]
     needs = ctx.needs_input_grad[4:-3]
     kept_x = x if (cell.gated and a is a_back is None) or any(needs[0::PARTS]) else None
-    joined = not (a is a_back is None) and is_joined(c0, weights)
+    # of an LSTM, which has c0, a has in it all that is only added: both biases, and h0 where U is frozen
+    joined = c0 is not None and not (a is a_back is None)
     kept_h0 = h0 if any(needs[1::PARTS]) or (cell.gated and not joined) else None
-    # before the first step there is no y
-    kept_y = None if cell.gated and (x.shape[0] if sizes is None else len(sizes)) == 1 else y
-    ctx.save_for_backward(kept_x, kept_y, kept_h0, c0, *weights, a, a_back)
+    read = [w for i in range(2) for w in _read(cell, ctx, part(weights, i), i, (a, a_back)[i])]
+    ctx.save_for_backward(kept_x, y, kept_h0, c0, *read, a, a_back)
     ctx.save_for_forward(x, y, h0, c0, *weights, a, a_back)
+
+
+def _read(cell: type[Cell], ctx: Any, weights: Sequence[Any], i: int, a: Tensor | None) -> Weights:
+    """The weights that are read again, of those of a direction."""
+    if i not in ctx.ways:
+        return Weights._make([None] * PARTS)
+    w, steps = Weights._make(weights), ctx.x_shape[0] if ctx.sizes is None else len(ctx.sizes)
+    needs_x, _, needs_h0, _ = ctx.needs_input_grad[:4]
+    if not cell.gated:
+        # the slopes follow from y, and what walks back is multiplied alone
+        return Weights(w.ih if needs_x else None, w.hh if needs_h0 or steps > 1 else None, None, None, None)
+    if a is None:
+        return w
+    return Weights(None, w.hh, None, w.bias_hh if ctx.dtypes[3] is None else None, w.hr)
 
 
 def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Tensor | None, ...]:
@@ -128,7 +139,7 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
     found = {}
     for i, direction in directions.items():
         needs_w, needs_a = part(ctx.needs_input_grad[4:], i), ctx.needs_input_grad[-3 + i]
-        needs = (needs_x, *needs_states[: len(last)], *needs_w, needs_a)
+        needs = (needs_x, *needs_states[: len(last)], *needs_w, needs_a, False)
         found[i] = direction.pull(grads_y[i], tuple(widen(state[i]) for state in last), needs)
     grads_x, *rest = zip(*found.values(), strict=True)
     grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
@@ -138,7 +149,7 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
     for k in range(len(last)):
         grads[2 + k] = torch.stack(rest[k]) if needs_states[k] else None
     for i, pulled in found.items():
-        *grads_w, grad_a = pulled[1 + len(last) :]
+        *grads_w, grad_a, _ = pulled[1 + len(last) :]
         grads[4 + i * PARTS : 4 + (i + 1) * PARTS] = grads_w
         grads[-3 + i] = None if grad_a is None else grad_a.reshape(*ctx.x_shape[:-1], grad_a.shape[-1])
     return tuple(grad if grad is None else grad.to(to) for grad, to in zip(grads, ctx.dtypes, strict=True))
@@ -166,7 +177,7 @@ def stepped(
     steps = steps_of(x, sizes)
     ran = [
         unrolled(cell, Walk(steps, i == 1), _rows(x), tuple(state[i] for state in initial), w)
-        for i, w in enumerate(_by_direction(weights))
+        for i, w in enumerate(by_direction(weights))
     ]
     return _joined(ran, x.shape[:-1])
 
@@ -174,14 +185,9 @@ def stepped(
 def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) -> dict[int, Direction]:
     saved: list[Any] = [None if tensor is None else change(widen(tensor)) for tensor in ctx.saved_tensors]
     x, y, h0, c0, *weights, a, a_back = saved
-    every = _by_direction(weights)
     sizes = ctx.sizes or (ctx.x_shape[1],) * ctx.x_shape[0]
-    ways = range(len(every)) if ctx.only is None else [ctx.only]
-    if h0 is None and cell.gated:
-        # its part is in a
-        h0 = c0.new_zeros(*c0.shape[:2], every[0].hh.shape[1])
-    # of one step nothing comes before y but h0
-    after = [known(h0)[i] for i in ways] if y is None else _rows(y).chunk(len(ways), -1)
+    if h0 is None and c0 is not None:
+        h0 = c0.new_zeros(*c0.shape[:2], weights[1 + PARTS * ctx.ways[0]].shape[1])
     return {
         i: Direction(
             cell,
@@ -189,10 +195,10 @@ def _directions(cell: type[Cell], ctx: Any, change: Callable[[Tensor], Tensor]) 
             None if x is None else _rows(x),
             rows,
             [None if state is None else state[i] for state in (h0, c0)],
-            every[i],
+            Weights(*part(weights, i)),
             None if given is None else _rows(given),
         )
-        for i, rows in zip(ways, after, strict=True)
+        for i, rows in zip(ctx.ways, _rows(y).chunk(len(ctx.ways), -1), strict=True)
         for given in [(a, a_back)[i]]
     }
 
@@ -202,7 +208,8 @@ def steps_of(x: Tensor, sizes: Tensor | None) -> tuple[int, ...]:
     return (x.shape[1],) * x.shape[0] if sizes is None else tuple(sizes.tolist())
 
 
-def _by_direction(weights: Sequence[Any]) -> list[Weights]:
+def by_direction(weights: Sequence[Any]) -> list[Weights]:
+    """The weights of each direction that there is."""
     found = [Weights(*part(weights, i)) for i in range(2)]
     return [w for w in found if w.ih is not None]
 
@@ -217,16 +224,6 @@ def _joined(outcomes: list[Any], shape: torch.Size) -> tuple[Tensor, ...]:
     rows, states = zip(*outcomes, strict=True)
     y = torch.cat(rows, -1)
     return y.reshape(*shape, y.shape[-1]), *map(torch.stack, zip(*states, strict=True))
-
-
-def is_by_columns(rows: Tensor) -> bool:
-    """Whether the columns of ``(N, I)`` lie one after the other."""
-    return rows.dim() == 2 and rows.stride() == (1, rows.shape[0])
-
-
-def in_layout(grad: Any, by_columns: bool) -> Any:
-    """A gradient in the layout of its rows, as torch returns it."""
-    return grad.mT.contiguous().mT if by_columns and grad is not None else grad
 
 
 def _rows(tensor: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""Long short-term memory. Hochreiter & Schmidhuber (1997); with a forget gate, Gers et al. (2000).
+"""Long short-term memory. Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780.
+
+The forget gate is of Gers, Schmidhuber & Cummins (2000), Neural Computation 12, 2451-2471; the projection of
+Sak, Senior & Beaufays (2014), arXiv:1402.1128.
 
 With n = W x + d + U h + e of an input gate i, a forget gate f, a candidate g and an output gate o, in this
 order, s the sigmoid, and (h, c) the states before:
@@ -22,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.recurrent.direction import Pulled, Weights, merged
+from torch_backprop.layers.recurrent.direction import Pulled, Weights, merged, through_states
 from torch_backprop.layers.recurrent.layer import layer_rule
 from torch_backprop.layers.recurrent.stack import Sequence, run
 from torch_backprop.layers.recurrent.walk import States, Walk
@@ -62,7 +65,7 @@ class Lstm:
         return m if w.hr is None else F.linear(m, w.hr), c
 
     @classmethod
-    def slopes(cls, walk: Walk, y: Tensor, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
+    def slopes(cls, walk: Walk, y: Any, before: Any, c0: Any, a: Any, b: Any) -> Slopes:
         # from here on every line is for all steps, but for the walk of the cell states
         i, f, g, o = _gates(a, b)
         earlier, c = _cells(walk, c0, f, i * g)
@@ -83,7 +86,7 @@ class Lstm:
             grad_m = q[t] if w.hr is None else q[t] @ w.hr
             p = grad_c + cell[t] * grad_m
             grad_n[t] = torch.cat((merged(inner[t] * p.unsqueeze(1)), outer[t] * grad_m), 1)
-            return grad_n[t] @ w.hh, forget[t] * p
+            return through_states(grad_n[t], w), forget[t] * p
 
         states = walk.back(last, step)
         grads_n = torch.cat(grad_n)

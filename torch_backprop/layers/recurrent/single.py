@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.recurrent.direction import Pulled, Weights, merged
+from torch_backprop.layers.recurrent.direction import Pulled, Weights, merged, through_states
 from torch_backprop.layers.recurrent.walk import States, Walk
 
 
@@ -41,7 +41,7 @@ class SingleStateCell:
         def step(t: int, grad_h: Tensor) -> States:
             q[t] = grad_h + grads_y[t]
             grad_b[t] = merged(cls.times(b[t], q[t].unsqueeze(1)))
-            earlier = grad_b[t] @ w.hh
+            earlier = through_states(grad_b[t], w)
             return (earlier if slopes.keep is None else earlier + keep[t] * q[t],)
 
         states = walk.back(last, step)

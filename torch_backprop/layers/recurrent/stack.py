@@ -78,7 +78,10 @@ def _layers(
 
 def _weights(module: Any) -> list[Tensor | None]:
     """The weights of two directions a layer, in the order of :class:`Weights`; None where there is none."""
-    given = (getattr(module, name) for name in module._flat_weights_names)
+    names = module._flat_weights_names
+    compiling = torch.compiler.is_compiling()
+    # not asked for once more than torch does: a parametrization may count, as that of spectral_norm
+    given = iter([getattr(module, name) for name in names] if compiling else module._flat_weights)
     parts = (True, True, module.bias, module.bias, module.proj_size > 0)
     layer = (*parts, *(part and module.bidirectional for part in parts))
     return [next(given) if present else None for _ in range(module.num_layers) for present in layer]
