@@ -147,7 +147,7 @@ def test_elementwise_layers_may_be_first_and_last_and_follow_each_other():
 @pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"reduction": "sum"}])
 @pytest.mark.parametrize("variant", ["batch", "minibatch"])
 def test_groups_of_many_go_by_autograd_or_the_tape(variant, settings, monkeypatch):
-    monkeypatch.setattr("torch_backprop.optim.descend.descending.STRETCH", {"autograd": 7, "tape": 7})
+    monkeypatch.setattr("torch_backprop.optim.descend.steps.Steps.stretch", 7)
     loss = nn.CrossEntropyLoss(reduction=settings.get("reduction", "mean"))
     make = lambda model: make_optimizer(variant, model.parameters(), LR, **settings)  # noqa: E731
     for path in (None, "tape"):
@@ -155,7 +155,7 @@ def test_groups_of_many_go_by_autograd_or_the_tape(variant, settings, monkeypatc
         assert_same(outcome)
         assert outcome[0].paths == {path or "autograd": N}
     model = perceptron()
-    optimizer = make(model)
+    optimizer: Any = make(model)
     with torch.inference_mode():
         optimizer.descend(model, loss, *data())
     assert optimizer.paths == {"tape": N}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,10 +20,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from torch_backprop.algorithm import Backpropagation, arguments
 from torch_backprop.optim.descend.settings import Refused, allow
+from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.update import clipped, decayed
-
-if TYPE_CHECKING:
-    from torch_backprop.optim.descent import Descent
 
 aten: Any = torch.ops.aten
 # What PyTorch leaves whole, and is a few sums and elementwise operators.
