@@ -77,7 +77,8 @@ class Backpropagation:
             depends on; a shared parameter has its first name. With ``update`` there are no gradients left.
 
         Raises:
-            NotImplementedError: an operation without a pullback, with its place in the caller's code.
+            NotImplementedError: an operation without a pullback, with its place in the caller's code; or a
+                hook that only a backward pass of autograd would call.
             TypeError: inputs of integers where the model computes with real numbers.
             ValueError: nothing learns; targets of another length than the outputs; or a cost that is not one
                 finite real number. The parameters are then as they were.
@@ -117,6 +118,7 @@ class Backpropagation:
         optimizer: torch.optim.Optimizer | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         gradients: dict[str, Tensor] = {}
+        hooks = arguments.hooks(self.model, self.loss)
         with Tape() as tape:
             for name, parameter in parameters.items():
                 tape.learn(name, parameter)
@@ -130,6 +132,9 @@ class Backpropagation:
         with torch.no_grad(), updating(optimizer, parameters, gradients, inputs) as update:
             # backward pass: each operation's pullback, in reverse
             for name, gradient in tape.pull_back(cost):
+                for hook in hooks.get(name, ()):
+                    changed = hook(gradient)
+                    gradient = gradient if changed is None else changed
                 # update, or keep for the caller
                 update(name, gradient)
         self.watched = tape.cotangents

@@ -23,9 +23,9 @@ class WholePass(Descent):
     def descend(
         self,
         model: Any,
-        loss: Callable[[Any, Tensor], Tensor],
-        inputs: Tensor,
-        targets: Tensor,
+        loss: Callable[[Any, Any], Tensor],
+        inputs: Any,
+        targets: Any,
         *,
         path: str | None = None,
         quiet: bool = False,
@@ -42,8 +42,9 @@ class WholePass(Descent):
         Args:
             model: any module of this package's layers, or converted to them, and ordinary operations.
             loss: a module or function of output and targets, that returns their mean or sum (`reduction`).
-            inputs: of shape (N, *), in the order of the pass.
-            targets: of shape (N, *) too.
+            inputs: of shape (N, *), in the order of the pass; or a tuple of the model's arguments of such a
+                shape, or a dict of named ones, for which the paths of single tensors are not open.
+            targets: of shape (N, *) too, one tensor or several.
             path: one of these, instead of the fastest.
             quiet: show no progress bar, which else appears on a terminal after two seconds.
 

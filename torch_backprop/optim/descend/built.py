@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
+from torch_backprop.algorithm import arguments
 from torch_backprop.optim.descend.path import Pass, Stretches
-from torch_backprop.optim.descend.settings import Refused, allow, check_modules, check_settings
+from torch_backprop.optim.descend.settings import Refused, allow, check_modules, check_rows, check_settings
 from torch_backprop.optim.descend.step_graph import StepGraph, trace_step
 from torch_backprop.optim.descent import Descent
 
@@ -114,7 +115,13 @@ class Built(Stretches):
         expected: list[Tensor] = [each.detach() for each in self.state]
         for example, cost in enumerate(costs):
             row = slice(example, example + 1)
-            true, *expected = step.module(*expected, *step.fixed, inputs[row], targets[row], *rates[example])
+            given = (*expected, *step.fixed, inputs[row], targets[row], *rates[example])
+            try:
+                true, *expected = step.module(*given)
+            # A trace lets pass what numbers do not, such as a product of integers and real ones.
+            except RuntimeError as error:
+                arguments.refuse_integers(inputs, error)
+                raise Refused(f"PyTorch cannot run the step ({error})") from error
             allow(_agree(cost, true), f"{self.author}'s code computes another cost than PyTorch")
         same = all(map(_agree, found, expected))
         allow(same, f"{self.author}'s code computes another update than PyTorch")
@@ -144,6 +151,7 @@ class Built(Stretches):
 
     @classmethod
     def _check(cls, course: Pass) -> None:
+        check_rows(course.inputs, course.targets)
         check_settings(course.optimizer, momentum=True)
         check_modules(course.model, course.loss)
         tensors = [*_tensors(course.model, course.loss), course.inputs, course.targets]

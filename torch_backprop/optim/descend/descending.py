@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from torch_backprop.optim.arguments import check_choice
 from torch_backprop.optim.bar import Bar
@@ -44,9 +45,9 @@ class Descending:
         self, optimizer: Descent, model: Any, loss: Any, inputs: Any, targets: Any, path: str | None
     ) -> None:
         check_choice("path", path, (None, *PATHS))
-        _check_rows(model, inputs, targets)
+        total = _count(model, inputs, targets)
         optimizer._check_ready()
-        self.course = Pass(optimizer, model, loss, inputs, targets, asked=path is not None)
+        self.course = Pass(optimizer, model, loss, inputs, targets, total, asked=path is not None)
         self.kinds = [PATHS[path]] if path else list(PATHS.values())
         self.why_not: dict[str, str] = {}
         # It takes on what other paths leave.
@@ -55,7 +56,7 @@ class Descending:
 
     def run(self, quiet: bool) -> Tensor | None:
         """Go through all examples, under a progress bar unless `quiet`; returns their mean cost."""
-        course, total = self.course, len(self.course.inputs)
+        course, total = self.course, self.course.total
         with Bar(quiet) as bar:
             while course.done < total:
                 path = self._path()
@@ -64,8 +65,9 @@ class Descending:
                 bar.show(course.done, total, f"{course.done} of {total} examples, {name}")
         course.optimizer.end_epoch()
         mean = mean_cost(course.costs, course.optimizer.reduction)
-        dtype = torch.promote_types(course.optimizer._parameters()[0].dtype, torch.float32)
-        return None if mean is None else torch.tensor(mean, dtype=dtype, device=course.inputs.device)
+        theta = course.optimizer._parameters()[0]
+        dtype = torch.promote_types(theta.dtype, torch.float32)
+        return None if mean is None else torch.tensor(mean, dtype=dtype, device=theta.device)
 
     def _path(self) -> Path | None:
         """Return the first path that is open; None if that which was asked for is not open yet."""
@@ -108,18 +110,31 @@ class Descending:
             raise ValueError(f"path={path!r} is not possible: {reason}.") from reason
 
 
-def _check_rows(model: Any, inputs: Any, targets: Any) -> None:
-    for name, kind, value in (
-        ("model", nn.Module, model),
-        ("inputs", Tensor, inputs),
-        ("targets", Tensor, targets),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} is a {type(value).__name__}: descend() takes a {kind.__name__}.")
-    for name, tensor in (("inputs", inputs), ("targets", targets)):
-        if not tensor.dim():
-            raise ValueError(f"{name} is a scalar: its first dimension must run over examples.")
-    if len(inputs) != len(targets):
+def _count(model: Any, inputs: Any, targets: Any) -> int:
+    """Return the number of examples.
+
+    Raises:
+        TypeError, ValueError: if there is no model, or inputs and targets are not of one number.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: descend() takes a Module.")
+    counts = [_length(name, rows) for name, rows in (("inputs", inputs), ("targets", targets))]
+    if counts[0] != counts[1]:
         raise ValueError(
-            f"targets has {len(targets)} rows and inputs has {len(inputs)}: each example needs one of both."
+            f"targets has {counts[1]} rows and inputs has {counts[0]}: each example needs one of both."
         )
+    return counts[0]
+
+
+def _length(name: str, rows: Any) -> int:
+    if not isinstance(rows, (Tensor, tuple, dict)):
+        raise TypeError(
+            f"{name} is a {type(rows).__name__}: descend() takes a Tensor, or a tuple or dict of them."
+        )
+    tensors = [x for x in pytree.tree_leaves(rows) if isinstance(x, Tensor)]
+    if not tensors or not all(x.dim() for x in tensors):
+        raise ValueError(f"{name} has a scalar or no tensor: its first dimension must run over examples.")
+    lengths = [len(x) for x in tensors]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{name} has tensors of {lengths} rows: each example needs one of each.")
+    return lengths[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from torch_backprop.optim.descend.settings import rates
 from torch_backprop.optim.descent import Descent
@@ -20,6 +21,7 @@ class Pass:
     Attributes:
         optimizer: the one that descends.
         model, loss, inputs, targets: as `WholePass.descend` has them.
+        total: the number of examples.
         asked: whether the caller asked for a path.
         done: the number of examples that have been descended over.
         taken: how many of these by each path.
@@ -30,13 +32,18 @@ class Pass:
     optimizer: Descent
     model: Any
     loss: Any
-    inputs: Tensor
-    targets: Tensor
+    inputs: Any
+    targets: Any
+    total: int
     asked: bool
     done: int = 0
     taken: dict[str, int] = field(default_factory=dict)
     costs: list[tuple[float, float]] = field(default_factory=list)
     pace: float = 0.0
+
+    def rows(self, start: int, stop: int) -> tuple[Any, Any]:
+        """Return inputs and targets of some examples."""
+        return pytree.tree_map_only(Tensor, lambda x: x[start:stop], (self.inputs, self.targets))
 
     def count(self, path: str, cost: float, examples: int) -> None:
         """Note that a path has descended over examples."""
@@ -47,7 +54,7 @@ class Pass:
     def repays(self, seconds: float) -> bool:
         """Whether the examples ahead, and those that were slower than they might have been, take as long."""
         # With those before, it is never much more than twice the time of who knows the future.
-        spent, ahead = self.optimizer._spent, (len(self.inputs) - self.done) * self.pace
+        spent, ahead = self.optimizer._spent, (self.total - self.done) * self.pace
         return bool(spent or self.pace) and spent + ahead >= seconds
 
 
@@ -87,9 +94,8 @@ class Stretches(Path):
 
     def advance(self, course: Pass, stop: int) -> None:
         """Descend, and have the optimizer count."""
-        rows = slice(course.done, stop)
         table = rates(course.optimizer, stop - course.done)
-        costs = self.run(course.inputs[rows], course.targets[rows], table)
+        costs = self.run(*course.rows(course.done, stop), table)
         if count := len(costs):
             cost = costs.sum(dtype=torch.float64).item()
             course.optimizer._passed(table[:count], cost)

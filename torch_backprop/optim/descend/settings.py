@@ -88,6 +88,15 @@ def check_settings(optimizer: Descent, *, momentum: bool = False) -> None:
     allow(place()[1] == 1, "it is for one process")
 
 
+def check_rows(*rows: Any) -> None:
+    """Refuse inputs and targets that are several tensors.
+
+    Raises:
+        Refused: with the reason.
+    """
+    allow(all(isinstance(each, Tensor) for each in rows), "inputs are one tensor, and targets another")
+
+
 def check_modules(*parts: Any) -> None:
     """Refuse modules that do more than their forward, or other than a function of one row.
 
@@ -99,6 +108,9 @@ def check_modules(*parts: Any) -> None:
             where = f"{name or 'the model'} ({type(module).__name__})"
             allow(not couples_or_draws(module), f"it couples no rows and draws no numbers, as {where} does")
             allow(not _hooks_of(module), f"it would not call the hooks of {where}")
+        for name, theta in part.named_parameters():
+            hooked = theta._backward_hooks or theta._post_accumulate_grad_hooks
+            allow(not hooked, f"it would not call the hooks of parameter {name}")
     allow(
         not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"), "it has no autocast"
     )

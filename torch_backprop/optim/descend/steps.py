@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from torch_backprop.optim.descend.path import Pass, Path
 from torch_backprop.optim.descend.settings import allow
@@ -36,7 +38,7 @@ class Steps(Path):
             start = course.done
             end = int(min(stop, start + optimizer._room()))
             try:
-                cost = optimizer.step(self.cost, course.inputs[start:end], course.targets[start:end])
+                cost = optimizer.step(self.cost, *course.rows(start, end))
             except ValueError as error:
                 blamed = self._not_finite(course, start, end)
                 if blamed is None:
@@ -51,8 +53,7 @@ class Steps(Path):
         # A model may not bear a row alone, and then nobody is to blame.
         with suppress(Exception):
             for row in range(start, end):
-                part = slice(row, row + 1)
-                if not torch.isfinite(self.taped(course.inputs[part], course.targets[part])):
+                if not torch.isfinite(self.taped(*course.rows(row, row + 1))):
                     return row
         return None
 
@@ -69,7 +70,8 @@ class Autograd(Steps):
     @classmethod
     def open(cls, course: Pass) -> Path | None:
         """Return it for groups of many, or if it was asked for."""
-        recorded = not (torch.is_inference_mode_enabled() or course.inputs.is_inference())
+        tensors = [x for x in pytree.tree_leaves(course.inputs) if isinstance(x, Tensor)]
+        recorded = not (torch.is_inference_mode_enabled() or any(x.is_inference() for x in tensors))
         allow(recorded, "autograd records nothing in inference mode, nor of tensors that were made in it")
         return cls(course) if course.asked or course.optimizer.group_size > 1 else None
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_backprop.optim.descend.path import Pass, Stretches
-from torch_backprop.optim.descend.settings import allow, check_modules, check_settings, learning
+from torch_backprop.optim.descend.settings import allow, check_modules, check_rows, check_settings, learning
 from torch_backprop.optim.descend.vector_layers import Affine, Joined, vector_layers
 from torch_backprop.optim.descend.vector_losses import vector_loss
 
@@ -32,6 +32,7 @@ class Vectors(Stretches):
     stretch = 1024
 
     def __init__(self, course: Pass) -> None:
+        check_rows(course.inputs, course.targets)
         check_settings(course.optimizer)
         check_modules(course.model, course.loss)
         settings, inputs = learning(course.optimizer), course.inputs
@@ -43,7 +44,8 @@ class Vectors(Stretches):
         allow(len(set(weights)) == len(weights), "it updates a layer before the next one that shares with it")
         allow(settings.keys() <= set(weights), "a parameter that learns is in no layer that it knows")
         same = all((theta.dtype, theta.device) == (inputs.dtype, inputs.device) for theta in weights)
-        allow(same and inputs.dtype in (torch.float32, torch.float64), "all is float32, or all float64")
+        same = same and inputs.dtype in (torch.float32, torch.float64)
+        allow(same, f"parameters and inputs are all float32, or all float64, and inputs is {inputs.dtype}")
         self.kept, self.rows = inputs.new_empty(0), ()
         # What comes before the first layer that learns needs no error.
         first = next((place for place, layer in enumerate(self.layers) if layer.learns), len(self.layers))
