@@ -108,6 +108,14 @@ def hooks(model: Module, loss: Loss) -> dict[str, tuple[Hook, ...]]:
     return found
 
 
+def hooked(gradient: Tensor, hooks: tuple[Hook, ...]) -> Tensor:
+    """What hooks make of a gradient, each of what the one before returned, if it returned anything."""
+    for hook in hooks:
+        changed = hook(gradient)
+        gradient = gradient if changed is None else changed
+    return gradient
+
+
 @contextmanager
 def held_constant(model: Module, loss: Loss, parameters: Mapping[str, Tensor]) -> Iterator[None]:
     """Within, no parameter requires a gradient, so that autograd has nothing to record."""

@@ -126,17 +126,16 @@ class Backpropagation:
             output = arguments.predicted(model, inputs)
             # cost
             cost = arguments.cost(loss, output, targets, inputs)
+            # nothing that the tape knows does
             if cost.requires_grad:
                 raise ValueError(arguments.FOREIGN)
+        # what is held now is what the pullbacks need
         del output
         with torch.no_grad(), updating(optimizer, parameters, gradients, inputs) as update:
             # backward pass: each operation's pullback, in reverse
             for name, gradient in tape.pull_back(cost):
-                for hook in hooks.get(name, ()):
-                    changed = hook(gradient)
-                    gradient = gradient if changed is None else changed
                 # update, or keep for the caller
-                update(name, gradient)
+                update(name, arguments.hooked(gradient, hooks.get(name, ())))
         self.watched = tape.cotangents
         return cost.detach(), gradients
 
