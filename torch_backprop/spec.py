@@ -94,7 +94,7 @@ class Case:
         }
         # the caller's random numbers are none of our business
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             # a layer among the options
             options |= {name: value() for name, value in options.items() if isinstance(value, partial)}
             built = module(**options).to(dtype).train(self.train)
