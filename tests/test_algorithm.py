@@ -140,6 +140,17 @@ def test_a_loss_that_learns() -> None:
     torch.testing.assert_close(gradients["loss.scale"], loss.scale.grad)
 
 
+def test_hooks_of_a_parameters_gradient_are_called() -> None:
+    model, seen = perceptron(), []
+    model[0].get_parameter("weight").register_hook(lambda g: 2 * g)
+    model[0].get_parameter("weight").register_hook(lambda g: g.clamp(max=0.1))
+    model[2].get_parameter("bias").register_hook(seen.append)
+    _, gradients = Backpropagation(model, functional.cross_entropy)(INPUTS, CLASSES)
+    assert len(seen) == 1
+    functional.cross_entropy(model(INPUTS), CLASSES).backward()
+    torch.testing.assert_close(gradients, {name: p.grad for name, p in model.named_parameters()})
+
+
 def test_autocast() -> None:
     model = perceptron().float()
 

@@ -128,6 +128,20 @@ def test_arguments_of_other_types() -> None:
             Backpropagation(*arguments)
 
 
+@pytest.mark.parametrize(("install", "words"), [
+    (lambda model, hook: model[1].register_full_backward_hook(hook), r"1 \(Tanh\)"),
+    (lambda model, hook: model[1].register_full_backward_pre_hook(hook), r"1 \(Tanh\)"),
+    (lambda model, hook: model[2].bias.register_post_accumulate_grad_hook(hook), r"parameter 2\.bias"),
+])  # fmt: skip
+def test_hooks_that_only_autograd_would_call(install: Any, words: str) -> None:
+    model = perceptron()
+    handle = install(model, lambda *_: None)
+    with pytest.raises(NotImplementedError, match=f"{words} has a hook .*would not be called: remove it"):
+        Backpropagation(model, functional.cross_entropy)(INPUTS, CLASSES)
+    handle.remove()
+    Backpropagation(model, functional.cross_entropy)(INPUTS, CLASSES)
+
+
 def test_what_was_written_into_is_not_used() -> None:
     model = perceptron(nn.Tanh())
 

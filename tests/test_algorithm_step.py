@@ -101,6 +101,22 @@ def test_saved_and_loaded_it_trains_as_the_model_does() -> None:
     torch.testing.assert_close(state["buffers"]["1.running_mean"], model[1].running_mean)
 
 
+def test_rates_are_changed_between_the_steps_of_one_export() -> None:
+    model = perceptron()
+    groups = [{"params": model[0].parameters(), "lr": 0.2}, {"params": model[2].parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    step = Backpropagation(model, functional.cross_entropy).training_step(optimizer)
+    parameters, state = step.start()
+    exported = torch.export.export(step, (parameters, state, INPUTS, CLASSES)).module()
+    for factor in (1.0, 0.5, 3.0):
+        for number, group in enumerate(optimizer.param_groups):
+            group["lr"] *= factor
+            state["lr"][str(number)].fill_(group["lr"])
+        _, parameters, state = exported(parameters, state, INPUTS, CLASSES)
+        trained(model, functional.cross_entropy, optimizer, 1)
+        torch.testing.assert_close(parameters, {name: p.detach() for name, p in model.named_parameters()})
+
+
 def test_exported_for_batches_of_any_size() -> None:
     model = perceptron()
     step = Backpropagation(model, functional.cross_entropy).training_step(torch.optim.SGD(model.parameters()))

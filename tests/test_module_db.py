@@ -23,7 +23,6 @@ from torch.testing._internal.common_modules import ModuleInfo, module_db
 
 from torch_backprop.nn import SPECS
 from torch_backprop.spec import materialized
-from torch_backprop.verify.settings import seed
 
 OURS: dict[Any, type[nn.Module]] = {spec.reference: spec.layer for spec in SPECS}
 INFOS = [info for info in module_db if info.module_cls in OURS]
@@ -41,7 +40,7 @@ modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"]
 
 
 def samples(function: Any, info: ModuleInfo, dtype: torch.dtype, training: bool) -> Iterator[Any]:
-    seed(SEED)
+    torch.manual_seed(SEED)
     yield from function(info, device="cpu", dtype=dtype, requires_grad=False, training=training)
 
 
@@ -49,7 +48,7 @@ def trial(kind: Any, sample: Any, dtype: torch.dtype, training: bool = True) -> 
     """The module that the sample describes, on the sample's inputs."""
     given = copy.deepcopy(sample.forward_input)
     named = {name: value for name, value in given.kwargs.items() if isinstance(value, torch.Tensor)}
-    seed(SEED)
+    torch.manual_seed(SEED)
     module = materialized(build(kind, sample).to(dtype).train(training), *given.args)
     title = f"{kind.__name__}({sample.constructor_input.kwargs})"
     inplace = getattr(module, "inplace", False)
@@ -65,7 +64,7 @@ def by_name(options: dict[str, Any], names: tuple[str, ...], layer: nn.Module, *
 
 
 def build(kind: Any, sample: Any) -> nn.Module:
-    seed(SEED)
+    torch.manual_seed(SEED)
     # a constructor that both have may warn of the sample's choices
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -15,7 +15,7 @@ from torch_backprop.optim.descend.loops import compiler
 
 N = 40
 LR = 0.02
-PATHS = ("compiled", "vectors", "tape")
+PATHS = ("compiled", "vectors", "autograd", "tape")
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="there is no C compiler")
 
 
@@ -147,7 +147,7 @@ def test_elementwise_layers_may_be_first_and_last_and_follow_each_other():
 @pytest.mark.parametrize("settings", [{}, {"momentum": 0.9}, {"reduction": "sum"}])
 @pytest.mark.parametrize("variant", ["batch", "minibatch"])
 def test_groups_of_many_go_by_autograd_or_the_tape(variant, settings, monkeypatch):
-    monkeypatch.setattr("torch_backprop.optim.descend.descending.STRETCH", {"autograd": 7, "tape": 7})
+    monkeypatch.setattr("torch_backprop.optim.descend.steps.Steps.stretch", 7)
     loss = nn.CrossEntropyLoss(reduction=settings.get("reduction", "mean"))
     make = lambda model: make_optimizer(variant, model.parameters(), LR, **settings)  # noqa: E731
     for path in (None, "tape"):
@@ -155,7 +155,7 @@ def test_groups_of_many_go_by_autograd_or_the_tape(variant, settings, monkeypatc
         assert_same(outcome)
         assert outcome[0].paths == {path or "autograd": N}
     model = perceptron()
-    optimizer = make(model)
+    optimizer: Any = make(model)
     with torch.inference_mode():
         optimizer.descend(model, loss, *data())
     assert optimizer.paths == {"tape": N}
@@ -172,9 +172,10 @@ def test_groups_of_many_go_by_autograd_or_the_tape(variant, settings, monkeypatc
 )
 def test_what_the_fast_paths_do_not_know_goes_by_the_tape(settings):
     make = lambda model: StochasticGD(model.parameters(), LR, **settings)  # noqa: E731
-    outcome = both(make, None, perceptron(), cross_entropy, *data())
-    assert_same(outcome)
-    assert outcome[0].paths == {"tape": N}
+    for path in (None, "autograd"):
+        outcome = both(make, path, perceptron(), cross_entropy, *data())
+        assert_same(outcome)
+        assert outcome[0].paths == {path or "tape": N}
     model = perceptron()
     for path in PATHS[:2]:
         with pytest.raises(ValueError, match=f"path='{path}' is not possible: it "):
@@ -194,6 +195,16 @@ def test_hooks_are_called():
         optimizer.descend(hooked, cross_entropy, *data(), path="vectors")
     optimizer.descend(hooked, cross_entropy, *data())
     assert seen.count(0) == N
+    model, twin = perceptron(), perceptron()
+    for each in (model, twin):
+        each[6].get_parameter("weight").register_hook(lambda g: 2 * g)
+    optimizer = StochasticGD(model.parameters(), LR)
+    optimizer.descend(model, cross_entropy, *data())
+    assert optimizer.paths == {"tape": N}
+    words = "it would not call the hooks of parameter 6.weight"
+    assert {optimizer.why_not[path] for path in PATHS[:2]} == {words}
+    ordinarily(StochasticGD(twin.parameters(), LR), twin, cross_entropy, *data())
+    assert (snapshot(model) - snapshot(twin)).abs().max() <= 1e-10
 
 
 def test_dropout_is_drawn_as_in_the_protocol():

@@ -13,9 +13,16 @@ from tests.sequential_sgd import snapshot
 from tests.test_optim_descend import LR, PATHS, N, data, needs_compiler, ordinarily, perceptron
 from torch_backprop import nn
 from torch_backprop.functional import cross_entropy
-from torch_backprop.optim import MiniBatchGD, StochasticGD, bar
+from torch_backprop.optim import BatchGD, MiniBatchGD, StochasticGD, bar
 from torch_backprop.optim.descend import compiled
 from torch_backprop.optim.descend.loops import library
+
+
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """In place of what Inductor would make of the graph of a stretch, a short one, the graph."""
+    monkeypatch.setattr("torch._inductor.compile", lambda graph, _: graph)
+    monkeypatch.setattr("torch_backprop.optim.descend.unrolled.STEPS", 2)
 
 
 def many(repeat: int = 5) -> tuple[Tensor, Tensor]:
@@ -116,13 +123,20 @@ def test_an_example_whose_cost_is_not_finite_is_named(path, dtype, place):
     assert optimizer.param_groups[0]["lr"] == plain.param_groups[0]["lr"]
 
 
-def test_an_example_of_a_group_whose_cost_is_not_finite_is_named():
-    (x, t), model = data(), perceptron()
+@pytest.mark.parametrize("path", ["autograd", "tape"])
+@pytest.mark.parametrize(("size", "before"), [(8, 16), (math.inf, 0)])
+def test_an_example_of_a_group_whose_cost_is_not_finite_is_named(path, size, before):
+    (x, t), model, twin = data(), perceptron(), perceptron()
     x[21] = math.nan
-    optimizer = MiniBatchGD(model.parameters(), LR, 8)
+    optimizer, plain = (
+        BatchGD(each.parameters(), LR) if size == math.inf else MiniBatchGD(each.parameters(), LR, 8)
+        for each in (model, twin)
+    )
     with pytest.raises(ValueError, match="The cost of example 21 is not finite"):
-        optimizer.descend(model, cross_entropy, x, t)
-    assert (optimizer.updates, optimizer.examples_seen) == (2, 16)
+        optimizer.descend(model, cross_entropy, x, t, path=path)
+    ordinarily(plain, twin, cross_entropy, x[:before], t[:before]) if before else None
+    assert (snapshot(model) - snapshot(twin)).abs().max() <= 1e-10
+    assert (optimizer.updates, optimizer.examples_seen) == (before // 8, before)
 
 
 @needs_compiler
@@ -142,12 +156,20 @@ def test_a_class_out_of_range_is_refused_in_torchs_words(path):
     assert optimizer.updates == done
 
 
+@needs_compiler
+def test_integers_are_refused_by_compiled_code_too():
+    (x, t), model = data(), perceptron()
+    with pytest.raises(TypeError, match=r"inputs is a tensor of torch.int64.*pass inputs.float\(\)"):
+        StochasticGD(model.parameters(), LR).descend(model, cross_entropy, x.long(), t, path="compiled")
+
+
 def test_bad_input_is_refused_with_what_to_do():
     (x, t), model = data(), perceptron()
     optimizer = StochasticGD(model.parameters(), LR)
     wrong: list[tuple[type[Exception], str, Any]] = [
         (ValueError, "targets has 9 rows and inputs has 40", (model, cross_entropy, x, t[:9])),
-        (ValueError, "inputs is a scalar", (model, cross_entropy, x[0, 0, 0], t)),
+        (ValueError, "inputs has a scalar", (model, cross_entropy, x[0, 0, 0], t)),
+        (ValueError, r"inputs has tensors of \[40, 9\] rows", (model, cross_entropy, (x, x[:9]), t)),
         (TypeError, "targets is a list", (model, cross_entropy, x, t.tolist())),
         (TypeError, "model is a function", (lambda x: x, cross_entropy, x, t)),
         (TypeError, "loss", (model, None, x, t)),
@@ -157,6 +179,10 @@ def test_bad_input_is_refused_with_what_to_do():
     for kind, words, arguments in wrong:
         with pytest.raises(kind, match=words):
             optimizer.descend(*arguments)
+    for path in ("unrolled", "autograd", "tape"):
+        for integers in (x.long(), x > 0):
+            with pytest.raises(TypeError, match=r"inputs is a tensor of .*pass inputs.float\(\)"):
+                optimizer.descend(model, cross_entropy, integers, t, path=path)
     with pytest.raises(ValueError, match="path='fast' is not possible: path must be one of"):
         optimizer.descend(model, cross_entropy, x, t, path="fast")
     assert torch.equal(snapshot(model), snapshot(perceptron()))
@@ -174,7 +200,12 @@ def test_what_vectors_do_not_know_is_said():
         ("it knows CrossEntropyLoss and MSELoss", shared, nn.L1Loss(), x),
         ("it weighs no classes", shared, nn.CrossEntropyLoss(weight=torch.ones(6).double()), t),
         ("it takes class indices", shared, cross_entropy, x),
-        ("all is float32, or all float64", nn.Linear(6, 3), cross_entropy, t),
+        (
+            "parameters and inputs are all float32, or all float64, and inputs is",
+            nn.Linear(6, 3),
+            cross_entropy,
+            t,
+        ),
         ("it takes targets of shape", shared, nn.MSELoss(), x[:, :2]),
     ]
     for words, model, loss, targets in cases:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 import sys
+from collections import OrderedDict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import nn
 
 import torch_backprop.tracing
@@ -133,6 +135,38 @@ def test_large_ones_are_not_worked_out() -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "twice#2" in text
     assert re.search(r"unheard +its output +none +none +0", text)
+
+
+def deep() -> Trace:
+    """Layers whose names are too long for a column, and for a line with the rest."""
+    model: nn.Module = nn.Sequential(*(nn.Linear(2, 2) for _ in range(9)))
+    for name in ("encoder", "a_block_with_a_long_name", "transformer"):
+        model = nn.Sequential(OrderedDict({name: model}))
+    return trace(model, nn.MSELoss(), torch.ones(3, 2), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_table_fits_into_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    found = deep()
+    lines = found.table().splitlines()
+    assert max(map(len, lines)) <= width
+    # A table whose lines would be too long has the names in lines of their own.
+    assert lines.count("  transformer.a_block_with_a_long_name.encoder.0") == {80: 1, 160: 0}[width]
+    words = [line.split() for line in lines]
+    bias = found.gradients["transformer.a_block_with_a_long_name.encoder.8.bias"].ours
+    assert bias is not None
+    assert ["bias", "2", *(2 * [f"{number:.4g}" for number in bias.tolist()]), "0"] in words
+
+
+def test_names_in_the_drawing_do_not_overlap() -> None:
+    figure = deep().plot()
+    FigureCanvasAgg(figure).draw()
+    assert len(figure.axes) == 4, "ten columns are two rows each way"
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+        assert len(boxes) > 5
+        assert not any(a.overlaps(b) for place, a in enumerate(boxes) for b in boxes[:place])
 
 
 class Tags(HTMLParser):

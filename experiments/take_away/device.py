@@ -2,12 +2,15 @@
 
     python -I device.py STEP.pt2 START.pt END.pt EPOCHS
 
-START.pt holds parameters, state, and the batches; END.pt gets the parameters that came of them.
+START.pt holds parameters, state, and the batches; END.pt gets the parameters that came of them. The learning
+rate is a part of the state, and falls from epoch to epoch.
 """
 
 import sys
 
 import torch
+
+DECAY = 0.8
 
 
 def train(step_file: str, start_file: str, end_file: str, epochs: int) -> None:
@@ -20,6 +23,8 @@ def train(step_file: str, start_file: str, end_file: str, epochs: int) -> None:
             cost, parameters, state = step(parameters, state, inputs, targets)
             total += cost.item()
         print(total / len(batches), flush=True)
+        for rate in state["lr"].values():
+            rate.mul_(DECAY)
     torch.save(parameters, end_file)
 
 

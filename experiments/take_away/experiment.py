@@ -15,6 +15,7 @@ from experiments.figure import MARKERS, SERIES, sketch
 from experiments.page import legend, name, section, wide
 from experiments.run import Run
 from experiments.study import Account, Piece, Progress, study
+from experiments.take_away.device import DECAY
 from experiments.take_away.options import Options
 from torch_backprop import Backpropagation, functional, nn
 
@@ -46,6 +47,7 @@ def _measure(folder: Path, options: Options, progress: Progress) -> dict[str, An
     for epoch in range(options.epochs):
         costs = [algorithm(inputs, targets)[0].item() for inputs, targets in batches]
         here.append(sum(costs) / len(costs))
+        optimizer.param_groups[0]["lr"] *= DECAY
         progress(0.9 + 0.1 * epoch / options.epochs, "the same here")
     trained: dict[str, Tensor] = torch.load(files[2], weights_only=True)
     farthest = max((trained[key] - p).abs().max().item() for key, p in model.named_parameters())
@@ -69,7 +71,9 @@ def export(
     """Write the step to the first of the files, and what it starts from to the second."""
     step = algorithm.training_step(optimizer)
     start = step.start()
-    torch.export.save(torch.export.export(step, (*start, *batches[0])), files[0])
+    # Copies, for with a view all that it is a view of would be written.
+    batch = [part.clone() for part in batches[0]]
+    torch.export.save(torch.export.export(step, (*start, *batch)), files[0])
     torch.save((*start, batches), files[1])
 
 

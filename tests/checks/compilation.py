@@ -11,7 +11,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Case, LayerSpec
-from torch_backprop.verify.settings import seed
 
 from .agreement import Raised, agree, outcome
 from .comparison import equal, tensor_facts
@@ -85,7 +84,7 @@ def _described(trial: Trial) -> Any:
 def _gradient(trial: Trial, compile: bool = False) -> Any:
     cost, leaves = trial.cost()
     gradient = torch.func.grad(cost, tuple(range(len(leaves))))
-    seed(SEED)
+    torch.manual_seed(SEED)
     return (torch.compile(gradient, fullgraph=True, backend="aot_eager") if compile else gradient)(*leaves)
 
 

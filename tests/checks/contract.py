@@ -15,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from torch_backprop.spec import Case, LayerSpec
-from torch_backprop.verify.settings import seed
 
 from .agreement import Raised, agree, outcome
 from .comparison import equal
@@ -131,7 +130,7 @@ def _overwritten(trial: Trial, needs: tuple[str, ...], which: Iterable[str]) -> 
     leaves = trial.need(needs)
     # a leaf that requires a gradient may not be overwritten, its clone may
     inputs = tuple(x.clone() for x in trial.inputs)
-    seed(SEED)
+    torch.manual_seed(SEED)
     output = trial.module(*inputs)
     given = _given(trial, inputs, output)
     with torch.no_grad():
@@ -178,20 +177,20 @@ def checkpointing(spec: LayerSpec, case: Case) -> None:
 
 def _checkpointed(trial: Trial) -> Any:
     leaves = trial.need()
-    seed(7)
+    torch.manual_seed(7)
     output = checkpoint(lambda *x: trial.module(*trial.spare(x)), *trial.inputs, use_reentrant=False)
     return pull_back(trial, output, leaves)
 
 
 def _on_leaves(trial: Trial) -> Any:
     leaves = trial.need()
-    seed(SEED)
+    torch.manual_seed(SEED)
     return pull_back(trial, trial.module(*trial.inputs), leaves)
 
 
 def _on_views(trial: Trial) -> Any:
     leaves = trial.need()
-    seed(SEED)
+    torch.manual_seed(SEED)
     bases = [x.clone() for x in trial.inputs]
     output = trial.module(*(x.view(x.shape) for x in bases))
     return pull_back(trial, (output, *bases), leaves)

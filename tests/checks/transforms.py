@@ -15,7 +15,6 @@ from torch.func import grad, jvp, vmap
 from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Case, LayerSpec
-from torch_backprop.verify.settings import seed
 
 from .agreement import Probe, Raised, agree, outcome
 from .comparison import equal
@@ -80,7 +79,7 @@ def _push_forward(trial: Trial, names: tuple[str, ...]) -> Any:
             forward_ad.make_dual(x, draw_like(x, trial.grain)) if name in names else x
             for name, x in zip(trial.leaves, leaves, strict=True)
         ]
-        seed(SEED)
+        torch.manual_seed(SEED)
         # plain dual numbers, because torch.func.jvp gives every argument a tangent and a rule may get None
         output = function(*duals)
         return pytree.tree_map_only(Tensor, _unpacked, output)
@@ -115,7 +114,7 @@ def _unstack(tensors: tuple[Tensor, ...], dim: int | None, i: int) -> tuple[Tens
 def _vmap(transform: Any, mode: str, dims: tuple[int, int | None], trial: Trial) -> Any:
     trial.need(())
     parameters = tuple(trial.module.parameters())
-    seed(SEED)
+    torch.manual_seed(SEED)
     mapped = vmap(partial(_one, trial, transform), dims, randomness=mode)
     return mapped(_stack(trial.inputs, dims[0]), _stack(parameters, dims[1]))
 
@@ -129,7 +128,7 @@ def _stack(tensors: tuple[Tensor, ...], dim: int | None) -> tuple[Tensor, ...]:
 
 def _vmap_alone(mode: str, dims: tuple[int | None, ...], trial: Trial) -> Any:
     gradient, leaves = _gradient(trial)
-    seed(SEED)
+    torch.manual_seed(SEED)
     stacked = (
         leaf if dim is None else _stack((leaf,), dim)[0] for leaf, dim in zip(leaves, dims, strict=True)
     )

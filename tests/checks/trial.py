@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from torch_backprop.spec import Called, Case, LayerSpec
-from torch_backprop.verify.settings import seed
 
 from .corrected import CORRECTED, Corrections
 
@@ -61,7 +60,7 @@ class Trial:
 
     def call(self, *inputs: Tensor) -> Any:
         """The layer's output, with the random numbers of a fixed seed."""
-        seed(SEED)
+        torch.manual_seed(SEED)
         return self.module(*self.spare(inputs or self.inputs))
 
     def spare(self, inputs: Iterable[Tensor]) -> tuple[Tensor, ...]:
@@ -96,7 +95,7 @@ class Trial:
 
 def draws(trial: Trial) -> bool:
     """Whether the layer draws random numbers on these inputs."""
-    seed(SEED)
+    torch.manual_seed(SEED)
     before = torch.get_rng_state()
     trial.call()
     return not torch.equal(before, torch.get_rng_state())

@@ -18,6 +18,7 @@ from torch_backprop.algorithm.tape import SLOT
 from torch_backprop.rule import is_plain
 
 Loss = Callable[[Any, Any], Tensor]
+Hook = Callable[[Tensor], "Tensor | None"]
 
 NOTHING_LEARNS = (
     "the model has nothing to learn: no parameter requires a gradient{}. Call requires_grad_() on those that"
@@ -30,6 +31,10 @@ LENGTHS = (
 INTEGERS = (
     "inputs is a tensor of {}, and the model computes with real numbers: pass inputs.float(), or numbers of"
     " its parameters' dtype. It said: {}"
+)
+HOOKED = (
+    "{} has a hook on autograd's backward pass, which would not be called: remove it. Hooks of a parameter's"
+    " own gradient (register_hook) are called, and watch() shows what reaches a tensor."
 )
 NOT_SCALAR = "loss returned {}: it must be a scalar, for example of reduction='mean'."
 FOREIGN = (
@@ -79,6 +84,36 @@ def learning(model: Module, loss: Loss, update: torch.optim.Optimizer | None) ->
     if not found:
         raise ValueError(NOTHING_LEARNS.format("" if update is None else " and is one of the optimizer's"))
     return found
+
+
+def hooks(model: Module, loss: Loss) -> dict[str, tuple[Hook, ...]]:
+    """The hooks of each parameter's gradient, by its name, in the order in which they are called.
+
+    Raises:
+        NotImplementedError: there are hooks of other kinds, which only a backward pass of autograd calls.
+    """
+    found = {}
+    for prefix, part in (("", model), ("loss.", loss)):
+        for name, module in part.named_modules() if isinstance(part, Module) else ():
+            hooked = module._backward_hooks or module._backward_pre_hooks
+            if hooked or isinstance(module, torch.nn.parallel.DistributedDataParallel):
+                raise NotImplementedError(
+                    HOOKED.format(f"{prefix}{name or 'the model'} ({type(module).__name__})")
+                )
+        for name, parameter in part.named_parameters() if isinstance(part, Module) else ():
+            if parameter._post_accumulate_grad_hooks:
+                raise NotImplementedError(HOOKED.format(f"parameter {prefix}{name}"))
+            if parameter._backward_hooks:
+                found[f"{prefix}{name}"] = tuple(parameter._backward_hooks.values())
+    return found
+
+
+def hooked(gradient: Tensor, hooks: tuple[Hook, ...]) -> Tensor:
+    """What hooks make of a gradient, each of what the one before returned, if it returned anything."""
+    for hook in hooks:
+        changed = hook(gradient)
+        gradient = gradient if changed is None else changed
+    return gradient
 
 
 @contextmanager
@@ -138,10 +173,19 @@ def predicted(model: Callable[..., Any], inputs: Any) -> Any:
             return model(**inputs)
         return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
     except RuntimeError as error:
-        integers = [x for x in _tensors(inputs) if not (x.is_floating_point() or x.is_complex())]
-        if integers and re.search("long|int|short|byte|bool", str(error), re.IGNORECASE):
-            raise TypeError(INTEGERS.format(integers[0].dtype, error)) from error
+        refuse_integers(inputs, error)
         raise
+
+
+def refuse_integers(inputs: Any, error: RuntimeError) -> None:
+    """Says that it was the inputs, if what torch could not do is to compute with their integers.
+
+    Raises:
+        TypeError: it was.
+    """
+    integers = [x for x in _tensors(inputs) if not (x.is_floating_point() or x.is_complex())]
+    if integers and re.search("long|int|short|byte|bool", str(error), re.IGNORECASE):
+        raise TypeError(INTEGERS.format(integers[0].dtype, error)) from error
 
 
 def cost(loss: Loss, output: Any, targets: Any, inputs: Any) -> Tensor:

@@ -77,7 +77,8 @@ class Backpropagation:
             depends on; a shared parameter has its first name. With ``update`` there are no gradients left.
 
         Raises:
-            NotImplementedError: an operation without a pullback, with its place in the caller's code.
+            NotImplementedError: an operation without a pullback, with its place in the caller's code; or a
+                hook that only a backward pass of autograd would call.
             TypeError: inputs of integers where the model computes with real numbers.
             ValueError: nothing learns; targets of another length than the outputs; or a cost that is not one
                 finite real number. The parameters are then as they were.
@@ -117,6 +118,7 @@ class Backpropagation:
         optimizer: torch.optim.Optimizer | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         gradients: dict[str, Tensor] = {}
+        hooks = arguments.hooks(self.model, self.loss)
         with Tape() as tape:
             for name, parameter in parameters.items():
                 tape.learn(name, parameter)
@@ -124,14 +126,16 @@ class Backpropagation:
             output = arguments.predicted(model, inputs)
             # cost
             cost = arguments.cost(loss, output, targets, inputs)
+            # nothing that the tape knows does
             if cost.requires_grad:
                 raise ValueError(arguments.FOREIGN)
+        # what is held now is what the pullbacks need
         del output
         with torch.no_grad(), updating(optimizer, parameters, gradients, inputs) as update:
             # backward pass: each operation's pullback, in reverse
             for name, gradient in tape.pull_back(cost):
                 # update, or keep for the caller
-                update(name, gradient)
+                update(name, arguments.hooked(gradient, hooks.get(name, ())))
         self.watched = tape.cotangents
         return cost.detach(), gradients
 

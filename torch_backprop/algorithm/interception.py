@@ -65,6 +65,7 @@ class Interception(modes.TorchDispatchMode):
             raise unsupported(func, " for a tensor given by keyword")
         if not any(values):
             return func(*args, **kwargs)
+        # within the model's own no_grad, or in the forward pass of an autograd.Function
         if not torch.is_grad_enabled():
             refuse_foreign_function()
             return self._constant(func, func(*args, **kwargs), args)
@@ -75,6 +76,7 @@ class Interception(modes.TorchDispatchMode):
         if func not in TABLE:
             return self._without_row(func, args, kwargs)
         output = func(*args, **kwargs)
+        # nothing was computed, as by contiguous()
         if output is args[0]:
             return output
         value = self._record(func, values, output, args, kwargs)

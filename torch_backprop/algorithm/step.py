@@ -27,6 +27,7 @@ SETTINGS = {
     "differentiable", "initial_lr", "eta0",
 }  # fmt: skip
 """Settings of a parameter group that are understood, or change no number."""
+RATE = "its lr changes with the updates: give it a number, and change state['lr'] between the steps"
 REFUSED = "optimizer={} cannot become a pure function of tensors: {}."
 
 
@@ -48,10 +49,11 @@ class TrainingStep(Module):
 
         cost, parameters, state = step(parameters, state, inputs, targets)
 
-    The state holds the optimizer's momentum under ``"momentum"``; and under ``"buffers"`` those of model and
-    loss, with the parameters that do not learn. :meth:`start` returns both as they are now. The settings of
-    the optimizer, its learning rates among them, are constants of the function, as they were when it was
-    made.
+    The state holds the optimizer's momentum under ``"momentum"``; under ``"buffers"`` those of model and
+    loss, with the parameters that do not learn; and under ``"lr"`` the learning rate of each parameter group,
+    by its number. :meth:`start` returns parameters and state as they are now. The rates may be changed from
+    step to step, as by ``state["lr"]["0"].fill_(0.01)``; the other settings of the optimizer are constants
+    of the function, as they were when it was made.
 
     Args:
         algorithm: the model and the loss.
@@ -76,6 +78,9 @@ class TrainingStep(Module):
         self._learning = arguments.learning(algorithm.model, algorithm.loss, optimizer)
         self._settings = _settings(optimizer, self._learning)
         self._momentum = _momenta(optimizer, self._learning, self._settings)
+        # float64 and on the CPU: a scalar of these goes with tensors of any dtype, on any device
+        rates = enumerate(float(group["lr"]) for group in optimizer.param_groups)
+        self._rates = {str(group): torch.tensor(lr, dtype=torch.float64) for group, lr in rates}
         # not as a submodule, whose parameters would be exported beside those given
         self._algorithm = (algorithm,)
 
@@ -83,7 +88,7 @@ class TrainingStep(Module):
         """Copies of the parameters and of the state, as they are now."""
         algorithm = self._algorithm[0]
         buffers = arguments.constants(algorithm.model, algorithm.loss, self._learning)
-        state = {"momentum": self._momentum, "buffers": buffers}
+        state = {"momentum": self._momentum, "buffers": buffers, "lr": self._rates}
         return pytree.tree_map(lambda x: x.detach().clone(), (self._learning, state))
 
     def forward(
@@ -109,8 +114,10 @@ class TrainingStep(Module):
         cost, gradients = self._algorithm[0].pull_back(parameters, buffers, inputs, targets)
         moved, momentum = dict(parameters), dict(state["momentum"])
         for name, gradient in gradients.items():
-            moved[name] = _moved(name, parameters[name], gradient, self._settings[name], momentum)
-        return cost, moved, {"momentum": momentum, "buffers": buffers}
+            settings = self._settings[name]
+            direction = _direction(name, parameters[name], gradient, settings, momentum)
+            moved[name] = parameters[name] - state["lr"][settings["group"]] * direction
+        return cost, moved, {"momentum": momentum, "buffers": buffers, "lr": dict(state["lr"])}
 
     def _traced(self, given: tuple[Any, ...]) -> Any:
         """The graph for an export under way: its tensors are fake, and the tape would hide what it does."""
@@ -156,13 +163,13 @@ def _settings(optimizer: torch.optim.Optimizer, learning: Mapping[str, Tensor]) 
         if reason := why():
             raise ValueError(REFUSED.format(name, reason))
         if optimizer.scheduled or any(optimizer._rates):  # pyright: ignore[reportAttributeAccessIssue]
-            raise ValueError(REFUSED.format(name, "its lr changes with the updates: give it a number"))
+            raise ValueError(REFUSED.format(name, RATE))
     found = {}
-    for group in optimizer.param_groups:
+    for number, group in enumerate(optimizer.param_groups):
         unknown = [key for key, value in group.items() if key not in SETTINGS and value]
         if unknown:
             raise ValueError(REFUSED.format(name, f"it sets {unknown[0]!r}"))
-        settings = {**group, "lr": float(group["lr"])}
+        settings = {**group, "group": str(number)}
         found |= {key: settings for key, p in learning.items() if any(p is q for q in group["params"])}
     return found
 
@@ -184,14 +191,14 @@ def _momenta(
     return momenta
 
 
-def _moved(
+def _direction(
     name: str, theta: Tensor, gradient: Tensor, settings: Mapping[str, Any], momentum: Tensors
 ) -> Tensor:
-    """The parameter after the update; torch.optim.SGD's formulas, and its momentum in ``momentum``."""
+    """What the parameter moves against; torch.optim.SGD's formulas, and its momentum in ``momentum``."""
     g = -gradient if settings["maximize"] else gradient
     if settings["weight_decay"]:
         g = g + settings["weight_decay"] * theta
     if settings["momentum"]:
         momentum[name] = settings["momentum"] * momentum[name] + (1 - settings["dampening"]) * g
         g = g + settings["momentum"] * momentum[name] if settings["nesterov"] else momentum[name]
-    return theta - settings["lr"] * g
+    return g

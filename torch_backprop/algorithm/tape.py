@@ -96,6 +96,7 @@ class Tape:
         value, base = self._slot(x)
         if (root := _root(x)) is not x:
             now, _ = self._slot(root)
+            # what it is a view of has been written into since, and it shows the new numbers
             if now is not None and now is not base:
                 return self._mode.reread(x, root, now)
         return value
@@ -113,6 +114,7 @@ class Tape:
         """
         root = _root(x)
         whole, _ = self._slot(root)
+        # the old numbers of a parameter would be gone before its update
         if whole is not None and whole.name is not None:
             raise RuntimeError(LEAF)
         if root is not x:
@@ -189,6 +191,7 @@ class Tape:
         value.add(torch.ones_like(cost))
         yield from self._known(value)
         del value
+        # a record is freed when its pullback is done, with its residuals
         while self.records:
             record = self.records.pop()
             record.pull_back()

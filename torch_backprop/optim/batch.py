@@ -13,7 +13,6 @@ from typing_extensions import Unpack
 from torch_backprop.optim.arguments import Rate, Settings, check_choice, check_count, check_number, require
 from torch_backprop.optim.bar import Bar
 from torch_backprop.optim.convergence import Convergence
-from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.line_search import ROUNDING, Line, LineSearch
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
 from torch_backprop.optim.processes import place, real, total, unsynchronised
@@ -22,6 +21,7 @@ from torch_backprop.optim.rows import moved
 from torch_backprop.optim.stability import Hessian, largest_eigenvalue, show
 from torch_backprop.optim.step_size import secant_step
 from torch_backprop.optim.update import decayed
+from torch_backprop.optim.whole_pass import WholePass
 
 NO_OBJECTIVE = (
     "line_search needs to know what to lower: return the cost from the closure, and let all parameter groups"
@@ -29,7 +29,7 @@ NO_OBJECTIVE = (
 )
 
 
-class BatchGD(Descent):
+class BatchGD(WholePass):
     r"""Batch gradient descent: one update per pass, from the exact gradient over all N examples.
 
         theta <- theta - lr * sum_{i=1}^{N} w_i grad l_i(theta) / sum_{i=1}^{N} w_i

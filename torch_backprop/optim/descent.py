@@ -19,16 +19,15 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice
+from torch_backprop.optim.one_by_one import OneByOne
 from torch_backprop.optim.open_group import Gradients, OpenGroup, Part
 from torch_backprop.optim.processes import ENDED, gather, grouped, place
 from torch_backprop.optim.short_step import ShortStep
 from torch_backprop.optim.state import pack_open_group, refuse_foreign_state, unpack_open_group
 from torch_backprop.optim.transaction import Transaction
-from torch_backprop.optim.walk import Walk
-from torch_backprop.optim.whole_pass import WholePass
+from torch_backprop.optim.walk import Evaluate, Walk
 
 Batch = TypeVar("Batch")
-Evaluate = Callable[[], tuple[Any, Gradients]]
 
 DEFAULTS: Settings = {
     "momentum": 0.0,
@@ -48,7 +47,7 @@ NESTED = "step() was called inside the closure or cost of a step: let that retur
 SERIAL = "Stochastic descent over {} processes is exact but serial: one example at a time, each sent to all."
 
 
-class Descent(WholePass):
+class Descent(OneByOne):
     """Base of BatchGD, StochasticGD and MiniBatchGD, which say how many examples make a group.
 
     Args:
@@ -70,7 +69,6 @@ class Descent(WholePass):
     Attributes:
         updates: the number of parameter updates made.
         examples_seen: the number of examples used, those of weight 0 included.
-        paths: how many examples of the last `descend` went by each path.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -79,6 +77,8 @@ class Descent(WholePass):
     group_size: float
     # Whether what was handed out is to be kept, by `_absorb`.
     _keeps_rows = False
+    # Seconds of passes by paths that need no building.
+    _spent = 0.0
 
     def __init__(
         self, params: Iterable[Any], lr: float | Tensor | Rate, **settings: Unpack[Settings]
@@ -246,6 +246,16 @@ class Descent(WholePass):
         self._group.add(part)
         if filled:
             self._close()
+
+    def _passed(self, rates: Tensor, cost: float) -> None:
+        """Count examples, one update each, that were descended over without a step, at `rates`."""
+        self.updates += len(rates)
+        self.examples_seen += len(rates)
+        for group, rate, before in zip(self.param_groups, rates[-1].tolist(), self._rates, strict=True):
+            if before or self.scheduled:
+                group["lr"] = rate
+        # A scheduler looks for this, and a step would have said it.
+        self._opt_called = True
 
     def _denominator(self, summed: Part | OpenGroup) -> float:
         return summed.weight if self.normalize == "group" else summed.examples

@@ -15,11 +15,11 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from torch_backprop.optim.arguments import Rate, Settings, check_choice, check_count, check_lr, require
-from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.open_group import OpenGroup
+from torch_backprop.optim.whole_pass import WholePass
 
 
-class MiniBatchGD(Descent):
+class MiniBatchGD(WholePass):
     r"""Mini-batch gradient descent: one update per b examples, whatever the loader's batch size.
 
         theta <- theta - lr * sum_{i in G} w_i grad l_i(theta) / sum_{i in G} w_i        |G| = b

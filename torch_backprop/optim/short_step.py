@@ -4,7 +4,7 @@ Groups of one row, fed one at a time, would pay for more than a plain loop does 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -12,10 +12,7 @@ from torch_backprop.optim.evaluate import Closure, Cost
 from torch_backprop.optim.open_group import Gradients
 from torch_backprop.optim.rows import count_rows
 from torch_backprop.optim.transaction import Transaction
-from torch_backprop.optim.walk import NO_TAKE, Walk, part_of, report
-
-if TYPE_CHECKING:
-    from torch_backprop.optim.descent import Descent
+from torch_backprop.optim.walk import NO_TAKE, Taker, Walk, part_of, report
 
 
 class ShortStep:
@@ -29,7 +26,7 @@ class ShortStep:
 
     def __init__(
         self,
-        optimizer: "Descent",
+        optimizer: Taker,
         closure: Callable[..., Any],
         rows: tuple[Any, ...],
         transaction: Transaction,

@@ -11,13 +11,14 @@ from typing_extensions import Unpack
 from torch_backprop.optim.arguments import Rate, Settings, check_choice, check_count, check_number, require
 from torch_backprop.optim.averaging import average_in, swap
 from torch_backprop.optim.convergence import Convergence
-from torch_backprop.optim.descent import Descent, Evaluate
 from torch_backprop.optim.open_group import Gradients, Part
 from torch_backprop.optim.schedule import Schedule
 from torch_backprop.optim.variance_reduction import VarianceReduction, at_snapshot, difference
+from torch_backprop.optim.walk import Evaluate
+from torch_backprop.optim.whole_pass import WholePass
 
 
-class StochasticGD(Descent):
+class StochasticGD(WholePass):
     r"""Stochastic gradient descent: one update per example, whatever the loader's batch size.
 
         theta <- theta - lr * grad l_i(theta)        i = 1, 2, ... in the loader's order

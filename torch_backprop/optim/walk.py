@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,10 +23,27 @@ from torch_backprop.optim.processes import (
 )
 from torch_backprop.optim.transaction import Transaction
 
-if TYPE_CHECKING:
-    from torch_backprop.optim.descent import Descent
-
 NO_TAKE = "The closure never called take(): start it with x, y = optimizer.take(inputs, targets)."
+
+Evaluate = Callable[[], tuple[Any, Gradients]]
+
+
+class Taker(Protocol):
+    """What a walk asks of its optimizer, which takes the parts in; see `Descent`."""
+
+    reduction: str
+    _walk: Any
+    _unseen: set[str]
+
+    def _parameters(self) -> list[Tensor]: ...
+
+    def _room(self) -> float: ...
+
+    def _hand_out(self, rows: tuple[Any, ...]) -> tuple[Any, ...]: ...
+
+    def _differentiate(self, evaluate: Evaluate) -> tuple[Any, Gradients]: ...
+
+    def _absorb(self, part: Part) -> None: ...
 
 
 class Walk:
@@ -40,7 +57,7 @@ class Walk:
 
     def __init__(
         self,
-        optimizer: "Descent",
+        optimizer: Taker,
         closure: Callable[..., Any],
         rows: tuple[Any, ...],
         transaction: Transaction,

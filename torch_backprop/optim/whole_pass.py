@@ -5,26 +5,27 @@ from typing import Any
 
 from torch import Tensor
 
-from torch_backprop.optim.one_by_one import OneByOne
+from torch_backprop.optim.descend import Descending
+from torch_backprop.optim.descent import Descent
 
 
-class WholePass(OneByOne):
+class WholePass(Descent):
     """Descends without a loader.
 
     Attributes:
         paths: how many examples of the last `descend` went by each path.
+        why_not: by path, why the last `descend` could not take it, if it tried.
     """
 
     paths: dict[str, int] = {}
-    # Seconds by slower paths than a compiled one.
-    _spent = 0.0
+    why_not: dict[str, str] = {}
 
     def descend(
         self,
         model: Any,
-        loss: Callable[[Any, Tensor], Tensor],
-        inputs: Tensor,
-        targets: Tensor,
+        loss: Callable[[Any, Any], Tensor],
+        inputs: Any,
+        targets: Any,
         *,
         path: str | None = None,
         quiet: bool = False,
@@ -41,8 +42,9 @@ class WholePass(OneByOne):
         Args:
             model: any module of this package's layers, or converted to them, and ordinary operations.
             loss: a module or function of output and targets, that returns their mean or sum (`reduction`).
-            inputs: of shape (N, *), in the order of the pass.
-            targets: of shape (N, *) too.
+            inputs: of shape (N, *), in the order of the pass; or a tuple of the model's arguments of such a
+                shape, or a dict of named ones, for which the paths of single tensors are not open.
+            targets: of shape (N, *) too, one tensor or several.
             path: one of these, instead of the fastest.
             quiet: show no progress bar, which else appears on a terminal after two seconds.
 
@@ -54,20 +56,7 @@ class WholePass(OneByOne):
             ValueError: if there are not as many targets as inputs, the path is not possible, or a cost is
                 not finite; the message names the example, and the parameters are those before it.
         """
-        from torch_backprop.optim.descend import Descending
-
-        optimizer: Any = self
-        descending = Descending(optimizer, model, loss, inputs, targets, path)
-        # The same, that it may be asked after a failure too.
-        self.paths = descending.taken
+        descending = Descending(self, model, loss, inputs, targets, path)
+        # The same, that they may be asked after a failure too.
+        self.paths, self.why_not = descending.course.taken, descending.why_not
         return descending.run(quiet)
-
-    def _passed(self, rates: Tensor, cost: float) -> None:
-        """Count examples, one update each, that another path has descended over at `rates`."""
-        self.updates += len(rates)
-        self.examples_seen += len(rates)
-        for group, rate, before in zip(self.param_groups, rates[-1].tolist(), self._rates, strict=True):
-            if before or self.scheduled:
-                group["lr"] = rate
-        # A scheduler looks for this, and a step would have said it.
-        self._opt_called = True

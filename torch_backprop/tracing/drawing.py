@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -28,28 +29,41 @@ if TYPE_CHECKING:
 
 MOST = 16
 """Numbers of a layer that are drawn as circles; more are drawn as an image."""
+ACROSS = 8
+"""Layers of a row; a deeper network has several."""
 BELOW, ABOVE, INK, SOFT = "#cc5500", "#0067a8", "#1c1e21", "#6b7076"
-COLUMN, ROW = 1.9, 3.4
-"""Inches of a layer's width, and of the height of each way."""
-LOW, HIGH = -1.75, 1.35
-UNIT = 0.9 * ROW / (HIGH - LOW)
-"""Inches of a unit of height, the title apart."""
+COLUMN, UNIT, TITLE = 1.9, 1.0, 0.35
+"""Inches: a layer's width, a unit of height, and a title's height."""
+LETTERS, LINE = 20, 0.17
+"""Letters of a name that are beside each other, and a line's height in units."""
+WITHIN = 6
+"""Letters of a number that a circle has room for; a longer one stands below it."""
 BLANK = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 0.6}
 
 
 def draw(trace: Passes, path: str | Path | None) -> Figure:
     """The drawing, saved to `path` if that is given."""
-    count = len(trace.layers) + 1
-    figure = Figure(figsize=(max(COLUMN * count, 5.0), 2 * ROW), layout="constrained")
-    figure.patch.set_facecolor("white")
-    forward, backward = figure.subplots(2, 1)
-    activations: list[Tensor | None] = [each.activation for each in trace.layers]
     first = trace.inputs if isinstance(trace.inputs, Tensor) else None
-    _way(forward, trace, [first, *activations], back=False)
-    _way(backward, trace, [None, *(each.error.ours for each in trace.layers)], back=True)
-    cost = shown(trace.cost.ours, 4)
-    forward.set_title(f"Forward: activations, to the cost {cost} of {name_of(trace.loss)}", color=INK)
-    backward.set_title(
+    activations: list[Tensor | None] = [first, *(each.activation for each in trace.layers)]
+    errors: list[Tensor | None] = [None, *(each.error.ours for each in trace.layers)]
+    count = len(activations)
+    parts = [range(start, min(start + ACROSS, count)) for start in range(0, count, ACROSS)]
+    rows = [(tensors, part) for tensors in (activations, errors) for part in parts]
+    spans = [_span(trace, tensors, part) for tensors, part in rows]
+    heights = [(high - low) * UNIT + TITLE for low, high in spans]
+    across = len(parts[0])
+    figure = Figure(figsize=(max(COLUMN * across, 5.0), sum(heights)), layout="constrained")
+    figure.patch.set_facecolor("white")
+    every = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (tensors, part), span in zip(every, rows, spans, strict=True):
+        axes.set_xlim(part[0] - 0.6, part[0] + across - 0.4)
+        axes.set_ylim(*span)
+        axes.axis("off")
+        _row(axes, trace, tensors, part, back=tensors is errors)
+    every[0].set_title(
+        f"Forward: activations, to the cost {shown(trace.cost.ours, 4)} of {name_of(trace.loss)}", color=INK
+    )
+    every[len(parts)].set_title(
         f"Backward: errors dL/dy, which differ from autograd's by {trace.difference:.1g}", color=INK
     )
     if path is not None:
@@ -57,25 +71,58 @@ def draw(trace: Passes, path: str | Path | None) -> Figure:
     return figure
 
 
-def _way(axes: Axes, trace: Passes, tensors: list[Tensor | None], back: bool) -> None:
-    """The layers of one way from left to right, with arrows in its direction."""
-    axes.set_xlim(-0.6, len(tensors) - 0.4)
-    axes.set_ylim(LOW, HIGH)
-    axes.axis("off")
-    names = ["input", *(each.title for each in trace.layers)]
-    kinds = ["", *(each.kind for each in trace.layers)]
-    for x, tensor in enumerate(tensors):
+def _names(trace: Passes) -> list[list[str]]:
+    """The lines of each layer's name."""
+    return [["input"], *(_lines(layer.title) for layer in trace.layers)]
+
+
+def _lines(title: str) -> list[str]:
+    """A name in lines that fit into a column, broken after dots if it can be."""
+    lines = [""]
+    for part in re.findall(r"[^.]*\.|[^.]+", title):
+        pieces = [part[i : i + LETTERS] for i in range(0, len(part), LETTERS)]
+        if lines[-1] and len(lines[-1]) + len(pieces[0]) > LETTERS:
+            lines.append("")
+        lines[-1] += pieces[0]
+        lines += pieces[1:]
+    return lines
+
+
+def _span(trace: Passes, tensors: list[Tensor | None], part: range) -> tuple[float, float]:
+    """The lowest and highest point of a row: its figures, the arrows, and the names."""
+    reach = _reach(tensors, part)
+    lines = max(len(_names(trace)[x]) for x in part)
+    return -reach - 0.3 - (lines + 1) * LINE, reach
+
+
+def _reach(tensors: list[Tensor | None], part: range) -> float:
+    """How far the figures of a row go up, and down."""
+    drawn = [tensor for x in part if (tensor := tensors[x]) is not None and tensor.numel()]
+    heights = [
+        _heights(tensor.numel())[0] if tensor.numel() <= MOST else _half(tensor)[1] + LINE for tensor in drawn
+    ]
+    return max([0.3, *heights]) + 0.25
+
+
+def _row(axes: Axes, trace: Passes, tensors: list[Tensor | None], part: range, back: bool) -> None:
+    """Layers from left to right, with arrows in the direction of their way."""
+    names, kinds = _names(trace), ["", *(each.kind for each in trace.layers)]
+    floor = -_reach(tensors, part)
+    for x in part:
+        tensor = tensors[x]
         if tensor is None and back:
             continue
-        axes.text(x, -1.35, names[x], ha="center", va="top", color=INK, fontsize=9, fontweight="bold")
-        axes.text(x, -1.53, kinds[x], ha="center", va="top", color=SOFT, fontsize=8)
+        style = {"ha": "center", "va": "top", "fontsize": 9}
+        for line, text in enumerate(names[x]):
+            axes.text(x, floor - 0.15 - line * LINE, text, color=INK, fontweight="bold", **style)
+        axes.text(x, floor - 0.15 - len(names[x]) * LINE, kinds[x], color=SOFT, **{**style, "fontsize": 8})
         if tensor is not None and tensor.numel():
             (_circles if tensor.numel() <= MOST else _image)(axes, x, tensor)
-    for x, layer in enumerate(trace.layers, 1):
-        pair = tensors[x - 1], tensors[x]
-        if not (back and tensors[x - 1] is None):
-            before = trace.layers[x - 2].activation if x > 1 else trace.inputs
-            _between(axes, x, layer, pair if _follows(layer, before) else (None, None), back)
+        if x and not (back and tensors[x - 1] is None):
+            ends = ((x - 0.4, floor), (x - 0.6, floor)) if back else ((x - 0.6, floor), (x - 0.4, floor))
+            axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=10, color=SOFT, lw=1))
+            if x > part[0]:
+                _between(axes, x, trace, (tensors[x - 1], tensor))
 
 
 def _circles(axes: Axes, x: int, tensor: Tensor) -> None:
@@ -89,8 +136,10 @@ def _circles(axes: Axes, x: int, tensor: Tensor) -> None:
         axes.scatter(x, y, size, "white", edgecolors=color, linewidths=1.2, zorder=3)
         axes.scatter(x, y, size, color, alpha=0.6 * abs(value) / strength, linewidths=0, zorder=4)
         text, style = f"{value:.3g}", {"va": "center", "color": INK, "fontsize": 8, "zorder": 5}
-        if size == 900:
+        if size == 900 and len(text) <= WITHIN:
             axes.text(x, y, text, ha="center", **style)
+        elif size == 900:
+            axes.text(x, y - 0.27, text, ha="center", bbox=BLANK, **style)
         else:
             axes.text(x + 0.12, y, text, ha="left", bbox=BLANK, **{**style, "fontsize": 7})
 
@@ -99,15 +148,20 @@ def _image(axes: Axes, x: int, tensor: Tensor) -> None:
     """A layer as an image with square pixels."""
     values = matrix(tensor).numpy()
     strength = tensor.detach().abs().max().item() or 1.0
-    height, width = values.shape
-    pixel = min(0.8 * COLUMN / width, 1.9 * UNIT / height)
-    right, top = width * pixel / 2 / COLUMN, height * pixel / 2 / UNIT
+    right, top = _half(tensor)
     colors = LinearSegmentedColormap.from_list("signs", [BELOW, "white", ABOVE])
     extent = (x - right, x + right, -top, top)
     axes.imshow(values, colors, vmin=-strength, vmax=strength, aspect="auto", extent=extent, zorder=3)
     axes.plot(*_outline(*extent), color=SOFT, lw=0.5, zorder=4)
     label = " × ".join(map(str, tensor.shape))
     axes.text(x, -top - 0.06, label, ha="center", va="top", fontsize=7, color=SOFT)
+
+
+def _half(tensor: Tensor) -> tuple[float, float]:
+    """Half the width and the height of an image, in the units of its axes."""
+    height, width = matrix(tensor).shape
+    pixel = min(0.8 * COLUMN / width, 1.9 * UNIT / height)
+    return width * pixel / 2 / COLUMN, height * pixel / 2 / UNIT
 
 
 def _outline(left: float, right: float, low: float, high: float) -> tuple[list[float], list[float]]:
@@ -121,10 +175,11 @@ def _follows(layer: Layer, before: Any) -> bool:
     return torch.equal(layer.input.flatten(), before.detach().flatten())
 
 
-def _between(axes: Axes, x: int, layer: Layer, pair: tuple[Any, Any], back: bool) -> None:
-    """The weights of a linear layer as lines, or an arrow for any other."""
-    ends = ((x - 0.4, -1.2), (x - 0.6, -1.2)) if back else ((x - 0.6, -1.2), (x - 0.4, -1.2))
-    axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=10, color=SOFT, lw=1))
+def _between(axes: Axes, x: int, trace: Passes, pair: tuple[Any, Any]) -> None:
+    """The weights of a linear layer as lines, or a line from number to number."""
+    layer = trace.layers[x - 1]
+    if not _follows(layer, trace.layers[x - 2].activation if x > 1 else trace.inputs):
+        return
     if not all(each is not None and 0 < each.numel() <= MOST for each in pair):
         return
     before, after = (_heights(each.numel()) for each in pair)

@@ -15,15 +15,14 @@ FORWARD = ("layer", "kind", "shape", "activation")
 BACKWARD = ("layer", "gradient of", "shape", "by hand", "by autograd", "difference")
 
 
-def write(trace: Passes, digits: int) -> str:
-    """The two tables, the cost between them."""
+def write(trace: Passes, digits: int, width: int) -> str:
+    """The two tables, the cost between them, in lines of at most `width` characters if that can be."""
     cost = trace.cost
     between = f"Cost {shown(cost.ours, digits)}, by autograd {shown(cost.autograd, digits)}"
     forward = [FORWARD, *forward_rows(trace, digits)]
     backward = [BACKWARD, *backward_rows(trace, digits)]
-    return "\n".join(
-        ["Forward pass", *aligned(forward), "", between, "", "Backward pass", *aligned(backward)]
-    )
+    parts = ["Forward pass", *aligned(forward, width), "", between, "", "Backward pass"]
+    return "\n".join([*parts, *aligned(backward, width)])
 
 
 def forward_rows(trace: Passes, digits: int) -> list[tuple[str, ...]]:
@@ -45,8 +44,20 @@ def backward_rows(trace: Passes, digits: int) -> list[tuple[str, ...]]:
     return [*rows, *(("", name, *_compared(each, digits)) for name, each in left)]
 
 
-def aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines whose columns stand one below the other."""
+def aligned(rows: list[tuple[str, ...]], width: int) -> list[str]:
+    """Rows as lines whose columns stand one below the other.
+
+    Where they are too wide, the first cell of a row, if there is something in it, has a line of its own.
+    """
+    lines = _columns(rows)
+    if max(map(len, lines)) <= width:
+        return lines
+    rest = _columns([row[1:] for row in rows])
+    pairs = ((f"  {row[0]}", f"  {other}") for row, other in zip(rows, rest, strict=True))
+    return [line for pair in pairs for line in pair if line.strip()]
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -40,13 +41,15 @@ class Trace(Passes):
         """
         return calculation.write(self, digits)
 
-    def table(self, digits: int = 4) -> str:
+    def table(self, digits: int = 4, width: int | None = None) -> str:
         """The passes as text for a terminal: the calculation of a small network, and a line each otherwise.
 
         Args:
             digits: significant ones of each number in the table.
+            width: characters of a line of the table, by default as many as the terminal has.
         """
-        return "\n\n".join(part for part in (self.calculation(), table.write(self, digits)) if part)
+        width = width or shutil.get_terminal_size().columns
+        return "\n\n".join(part for part in (self.calculation(), table.write(self, digits, width)) if part)
 
     def to_html(self) -> str:
         """The passes as one self-contained page."""

@@ -1,48 +1,41 @@
-"""One pass over tensors in memory, by a path that is chosen or given."""
+"""One pass over tensors in memory, by a path that is chosen or asked for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
-from contextlib import suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from torch_backprop.optim.arguments import check_choice
 from torch_backprop.optim.bar import Bar
-from torch_backprop.optim.descend.compiled import Compiled, keep, key, known
-from torch_backprop.optim.descend.settings import Refused, rates
+from torch_backprop.optim.descend.compiled import Compiled
+from torch_backprop.optim.descend.path import Pass, Path
+from torch_backprop.optim.descend.settings import Refused
+from torch_backprop.optim.descend.steps import Autograd, Tape
 from torch_backprop.optim.descend.unrolled import Unrolled
 from torch_backprop.optim.descend.vectors import Vectors
+from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.open_group import mean_cost
-from torch_backprop.optim.taped import Taped
 
-if TYPE_CHECKING:
-    from torch_backprop.optim.descent import Descent
-
-BUILT = (Compiled, Unrolled)
-"""The paths that have to be built first, from the fastest on."""
-BUILT_NAMES = tuple(kind.name for kind in BUILT)
-PATHS = (*BUILT_NAMES, "vectors", "autograd", "tape")
-STRETCH = {"compiled": 4096, "unrolled": 1024, "vectors": 1024, "autograd": 256, "tape": 256}
-"""Examples of one call of a path, between which the clock is looked at."""
-NOT_FINITE = (
-    "The cost of example {} is not finite: look at this example, or lower lr."
-    " The parameters are those before it."
-)
+PATHS: dict[str, type[Path]] = {kind.name: kind for kind in (Compiled, Unrolled, Vectors, Autograd, Tape)}
+"""The paths, in the order in which they are tried."""
 TRIAL = 64
-"""Examples by which a slower path is timed at first."""
+"""Examples by which a path that needs no building is timed, for a faster one may be worth building."""
 
 
 class Descending:
-    """A pass under way.
+    """A pass that goes, at each moment, by the first path that is open to it.
 
     Args:
         optimizer: the one that descends.
-        model, loss, inputs, targets, path: as `Descent.descend` has them.
+        model, loss, inputs, targets, path: as `WholePass.descend` has them.
+
+    Attributes:
+        course: how far it is, and by which paths.
+        why_not: of each path that refused, the reason.
 
     Raises:
         TypeError, ValueError: if they are of a wrong kind or length.
@@ -52,177 +45,96 @@ class Descending:
         self, optimizer: Descent, model: Any, loss: Any, inputs: Any, targets: Any, path: str | None
     ) -> None:
         check_choice("path", path, (None, *PATHS))
-        _check_rows(model, inputs, targets)
+        total = _count(model, inputs, targets)
         optimizer._check_ready()
-        self.optimizer, self.path = optimizer, path
-        self.what = (optimizer, model, loss, inputs, targets)
-        self.inputs, self.targets, self.count, self.done = inputs, targets, len(inputs), 0
-        self.taped = Taped(optimizer, model, loss)
-        # Of many examples a group's tape takes twice and thrice autograd's time.
-        inference = torch.is_inference_mode_enabled() or inputs.is_inference()
-        many = path is None and optimizer.group_size > 1 and not inference
-        self.step = "autograd" if path == "autograd" or many else "tape"
-        self.vectors: Vectors | None = None
-        self.built: dict[type[Compiled], Compiled] = {}
-        self.keys: dict[type[Compiled], Hashable] = {}
-        self.costs: list[tuple[float, float]] = []
-        self.refused: set[str] = set()
-        # By the slower paths: seconds of an example.
-        self.pace = 0.0
-        self.taken: dict[str, int] = {}
+        self.course = Pass(optimizer, model, loss, inputs, targets, total, asked=path is not None)
+        self.kinds = [PATHS[path]] if path else list(PATHS.values())
+        self.why_not: dict[str, str] = {}
+        # It takes on what other paths leave.
+        self.tape = Tape(self.course)
+        self.opened: dict[str, Path] = {}
 
     def run(self, quiet: bool) -> Tensor | None:
         """Go through all examples, under a progress bar unless `quiet`; returns their mean cost."""
+        course, total = self.course, self.course.total
         with Bar(quiet) as bar:
-            while self.done < self.count:
-                path = self._stretch()
-                bar.show(self.done, self.count, f"{self.done} of {self.count} examples, {path}")
-        self.optimizer.end_epoch()
-        mean = mean_cost(self.costs, self.optimizer.reduction)
-        dtype = torch.promote_types(self.optimizer._parameters()[0].dtype, torch.float32)
-        return None if mean is None else torch.tensor(mean, dtype=dtype, device=self.inputs.device)
+            while course.done < total:
+                path = self._path()
+                self._advance(path or self.tape, total if path else course.done + 1)
+                name = (path or self.tape).name
+                bar.show(course.done, total, f"{course.done} of {total} examples, {name}")
+        course.optimizer.end_epoch()
+        mean = mean_cost(course.costs, course.optimizer.reduction)
+        theta = course.optimizer._parameters()[0]
+        dtype = torch.promote_types(theta.dtype, torch.float32)
+        return None if mean is None else torch.tensor(mean, dtype=dtype, device=theta.device)
 
-    def _stretch(self) -> str:
-        """Descend over some examples, and return the path."""
-        runner, start, begun = self._runner(), self.done, time.perf_counter()
-        # Examples by which the pace is found are few, for a faster path may be the right one.
-        limit = TRIAL if self.path is None and not self.pace else self.count
-        if runner is None:
-            # A momentum that is to be compiled begins by one example.
-            self._by_step(1 if self.path in BUILT_NAMES else min(limit, STRETCH[self.step]))
-        else:
-            self._by(runner, min(limit, STRETCH[runner.name]))
-        path = runner.name if runner else self.step
-        seconds = time.perf_counter() - begun
-        if path not in BUILT_NAMES and self.done > start:
-            self.pace = seconds / (self.done - start)
-            self.optimizer._spent += seconds
-        return path
-
-    def _runner(self) -> Compiled | Vectors | None:
-        """Return what descends over the next examples; None for a step of the optimizer."""
-        for kind in BUILT:
-            if self.path in (None, kind.name) and kind.name not in self.refused:
-                runner = self._unless_refused(kind.name, partial(self._compiled, kind))
-                # A momentum begins with its first gradient, and no graph is made for that alone.
-                if runner or self.path == kind.name:
-                    return runner
-                if kind.name not in self.refused:
-                    # It may yet be built, and a slower one is not built meanwhile.
-                    break
-        if self.path in (None, "vectors") and "vectors" not in self.refused:
-            self.vectors = self.vectors or self._unless_refused("vectors", lambda: Vectors(*self.what))
-            return self.vectors
+    def _path(self) -> Path | None:
+        """Return the first path that is open; None if that which was asked for is not open yet."""
+        for kind in self.kinds:
+            if kind.name in self.opened:
+                return self.opened[kind.name]
+            if kind.name in self.why_not:
+                continue
+            try:
+                path = kind.open(self.course)
+            except Refused as reason:
+                self._refuse(kind.name, reason)
+                continue
+            if path is not None:
+                self.opened[kind.name] = path
+                return path
         return None
 
-    def _unless_refused(self, path: str, make: Any) -> Any:
+    def _advance(self, path: Path, total: int) -> None:
+        """Descend over a stretch of examples, and note how long that takes."""
+        course, start, begun = self.course, self.course.done, time.perf_counter()
+        trial = not (path.built or course.asked or course.pace)
+        stop = min(total, start + (TRIAL if trial else path.stretch))
         try:
-            return make()
+            path.advance(course, stop)
         except Refused as reason:
-            self._refuse(path, reason)
-            return None
+            del self.opened[path.name]
+            self._refuse(path.name, reason)
+            return
+        if course.done < stop:
+            self.tape.advance(course, course.done + 1)
+        if not path.built:
+            seconds = time.perf_counter() - begun
+            course.pace = seconds / (course.done - start)
+            course.optimizer._spent += seconds
 
     def _refuse(self, path: str, reason: Refused) -> None:
-        if self.path == path:
+        self.why_not[path] = str(reason)
+        if self.course.asked:
             raise ValueError(f"path={path!r} is not possible: {reason}.") from reason
-        self.refused.add(path)
-
-    def _compiled(self, kind: type[Compiled]) -> Compiled | None:
-        if kind in self.built or not self._has_momenta():
-            return self.built.get(kind)
-        if kind not in self.keys:
-            self.keys[kind] = key(kind, *self.what)
-        model, loss, own = self.taped.model, self.taped.loss, self.keys[kind]
-        step = known(model, own)
-        if step is None and (self.path == kind.name or self._repays_building(kind)):
-            begun = time.perf_counter()
-            try:
-                step = kind(*self.what)
-            except Refused as reason:
-                keep(model, own, loss, reason)
-                raise
-            keep(model, own, loss, step)
-            kind.building = time.perf_counter() - begun
-        if step is not None:
-            self.built[kind] = step
-        return step
-
-    def _repays_building(self, kind: type[Compiled]) -> bool:
-        """Whether the examples ahead, and those that were slower than they might have been, take as long."""
-        # With those before, it is never much more than twice the time of who knows the future.
-        spent, ahead = self.optimizer._spent, (self.count - self.done) * self.pace
-        return bool(spent or self.pace) and spent + ahead >= kind.building
-
-    def _has_momenta(self) -> bool:
-        return all(
-            "momentum_buffer" in self.optimizer.state.get(theta, {})
-            for group in self.optimizer.param_groups
-            for theta in group["params"]
-            if group["momentum"] and theta.requires_grad
-        )
-
-    def _by(self, runner: Compiled | Vectors, limit: int) -> None:
-        """Descend over at most `limit` examples; the first that a runner cannot do is left to a step."""
-        start, stop = self.done, min(self.count, self.done + limit)
-        table = rates(self.optimizer, stop - start)
-        try:
-            costs = runner.run(self.inputs[start:stop], self.targets[start:stop], table)
-        except Refused as reason:
-            self._refuse(runner.name, reason)
-            return
-        count = len(costs)
-        if count:
-            self.optimizer._passed(table[:count], cost := costs.sum(dtype=torch.float64).item())
-            self._count(runner.name, cost, count)
-        if count < stop - start:
-            self._by_step(1)
-
-    def _by_step(self, limit: int) -> None:
-        """Descend over at most `limit` examples by `Descent.step`, at most a group at a time."""
-        end = min(self.count, self.done + limit)
-        function = self.taped if self.step == "tape" else self.taped.recorded
-        while self.done < end:
-            start = self.done
-            stop = int(min(end, start + self.optimizer._room()))
-            try:
-                cost = self.optimizer.step(function, self.inputs[start:stop], self.targets[start:stop])
-            except ValueError as error:
-                blamed = self._not_finite(start, stop)
-                if blamed is None:
-                    raise
-                raise ValueError(NOT_FINITE.format(blamed)) from error
-            examples = stop - start
-            share = examples if self.optimizer.reduction == "mean" else 1
-            self._count(self.step, 0.0 if cost is None else cost.item() * share, examples)
-
-    def _count(self, path: str, cost: float, examples: int) -> None:
-        self.costs.append((cost, examples))
-        self.taken[path] = self.taken.get(path, 0) + examples
-        self.done += examples
-
-    @torch.no_grad()
-    def _not_finite(self, start: int, stop: int) -> int | None:
-        """Return the first of these examples whose cost is not finite."""
-        # A model may not bear a row alone, and then nobody is to blame.
-        with suppress(Exception):
-            for row in range(start, stop):
-                if not torch.isfinite(self.taped(self.inputs[row : row + 1], self.targets[row : row + 1])):
-                    return row
-        return None
 
 
-def _check_rows(model: Any, inputs: Any, targets: Any) -> None:
-    for name, kind, value in (
-        ("model", nn.Module, model),
-        ("inputs", Tensor, inputs),
-        ("targets", Tensor, targets),
-    ):
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} is a {type(value).__name__}: descend() takes a {kind.__name__}.")
-    for name, tensor in (("inputs", inputs), ("targets", targets)):
-        if not tensor.dim():
-            raise ValueError(f"{name} is a scalar: its first dimension must run over examples.")
-    if len(inputs) != len(targets):
+def _count(model: Any, inputs: Any, targets: Any) -> int:
+    """Return the number of examples.
+
+    Raises:
+        TypeError, ValueError: if there is no model, or inputs and targets are not of one number.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}: descend() takes a Module.")
+    counts = [_length(name, rows) for name, rows in (("inputs", inputs), ("targets", targets))]
+    if counts[0] != counts[1]:
         raise ValueError(
-            f"targets has {len(targets)} rows and inputs has {len(inputs)}: each example needs one of both."
+            f"targets has {counts[1]} rows and inputs has {counts[0]}: each example needs one of both."
         )
+    return counts[0]
+
+
+def _length(name: str, rows: Any) -> int:
+    if not isinstance(rows, (Tensor, tuple, dict)):
+        raise TypeError(
+            f"{name} is a {type(rows).__name__}: descend() takes a Tensor, or a tuple or dict of them."
+        )
+    tensors = [x for x in pytree.tree_leaves(rows) if isinstance(x, Tensor)]
+    if not tensors or not all(x.dim() for x in tensors):
+        raise ValueError(f"{name} has a scalar or no tensor: its first dimension must run over examples.")
+    lengths = [len(x) for x in tensors]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"{name} has tensors of {lengths} rows: each example needs one of each.")
+    return lengths[0]

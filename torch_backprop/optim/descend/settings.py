@@ -3,16 +3,14 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.exactness import couples_or_draws
 from torch_backprop.optim.processes import place
-
-if TYPE_CHECKING:
-    from torch_backprop.optim.descent import Descent
 
 
 class Refused(ValueError):
@@ -55,7 +53,7 @@ class Setting:
 Settings = dict[Tensor, Setting]
 
 
-def learning(optimizer: "Descent") -> Settings:
+def learning(optimizer: Descent) -> Settings:
     """Return the setting of each parameter that learns."""
     return {
         theta: Setting(index, float(group["weight_decay"]), 1 if group["maximize"] else -1)
@@ -65,7 +63,7 @@ def learning(optimizer: "Descent") -> Settings:
     }
 
 
-def check_settings(optimizer: "Descent", *, momentum: bool = False) -> None:
+def check_settings(optimizer: Descent, *, momentum: bool = False) -> None:
     """Refuse settings whose state after a stretch of examples a fast path does not know.
 
     Args:
@@ -90,6 +88,15 @@ def check_settings(optimizer: "Descent", *, momentum: bool = False) -> None:
     allow(place()[1] == 1, "it is for one process")
 
 
+def check_rows(*rows: Any) -> None:
+    """Refuse inputs and targets that are several tensors.
+
+    Raises:
+        Refused: with the reason.
+    """
+    allow(all(isinstance(each, Tensor) for each in rows), "inputs are one tensor, and targets another")
+
+
 def check_modules(*parts: Any) -> None:
     """Refuse modules that do more than their forward, or other than a function of one row.
 
@@ -101,13 +108,16 @@ def check_modules(*parts: Any) -> None:
             where = f"{name or 'the model'} ({type(module).__name__})"
             allow(not couples_or_draws(module), f"it couples no rows and draws no numbers, as {where} does")
             allow(not _hooks_of(module), f"it would not call the hooks of {where}")
+        for name, theta in part.named_parameters():
+            hooked = theta._backward_hooks or theta._post_accumulate_grad_hooks
+            allow(not hooked, f"it would not call the hooks of parameter {name}")
     allow(
         not torch.is_autocast_enabled("cpu") and not torch.is_autocast_enabled("cuda"), "it has no autocast"
     )
     allow(not nn.modules.module._has_any_global_hook(), "it would not call the global hooks of modules")
 
 
-def _hooked(optimizer: "Descent") -> bool:
+def _hooked(optimizer: Descent) -> bool:
     names = ("_update_hooks", "_update_pre_hooks", "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
     return any(getattr(optimizer, name, None) for name in names)
 
@@ -117,7 +127,7 @@ def _hooks_of(module: nn.Module) -> bool:
     return any(isinstance(value, OrderedDict) and value for value in hooks) or bool(module._backward_hooks)
 
 
-def rates(optimizer: "Descent", count: int) -> Tensor:
+def rates(optimizer: Descent, count: int) -> Tensor:
     """Return the rates of the parameter groups for the next `count` updates, of shape (count, groups).
 
     Schedules and functions are asked as for the updates themselves, and nothing is changed.

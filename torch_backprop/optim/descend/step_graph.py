@@ -8,10 +8,11 @@ Nothing in it is left to autograd, and nothing is updated in place.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,12 +21,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from torch_backprop.algorithm import Backpropagation, arguments
 from torch_backprop.optim.descend.settings import Refused, allow
+from torch_backprop.optim.descent import Descent
 from torch_backprop.optim.update import clipped, decayed
 
-if TYPE_CHECKING:
-    from torch_backprop.optim.descent import Descent
-
 aten: Any = torch.ops.aten
+log = logging.getLogger("torch._subclasses.fake_tensor")
 # What PyTorch leaves whole, and is a few sums and elementwise operators.
 WHOLE = (
     aten._softmax,
@@ -82,7 +82,8 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     step, state, fixed = pure_step(optimizer, model, loss)
     rates = [torch.zeros((), dtype=torch.float64, device=x.device)] * len(optimizer.param_groups)
     given = [each.detach() for each in (*state, *fixed, x, t, *rates)]
-    # Whatever a model does that a graph cannot hold, another path can do.
+    # Whatever a model does that a graph cannot hold, another path can do: no reason to log it as an error.
+    log.disabled = True
     try:
         traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
         _check(traced.graph)
@@ -93,6 +94,8 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
         raise
     except Exception as error:
         raise Refused(f"the step cannot be traced ({type(error).__name__}: {error})") from error
+    finally:
+        log.disabled = False
     traced.graph.eliminate_dead_code()
     traced.recompile()
     changed = any(node.target is aten.copy_.default for node in traced.graph.nodes)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from torch_backprop.optim.descend.compiled import Compiled
+from torch_backprop.optim.descend.built import Built
 from torch_backprop.optim.descend.settings import Refused, allow
 from torch_backprop.optim.descend.step_graph import StepGraph
 
@@ -24,10 +24,11 @@ STEPS = 16
 """Examples of a graph."""
 
 
-class Unrolled(Compiled):
-    """Descends by stretches that Inductor has compiled; see `Compiled`. Inductor keeps them on disk too."""
+class Unrolled(Built):
+    """Descends by stretches that Inductor has compiled; see `Built`. Inductor keeps them on disk too."""
 
     name = "unrolled"
+    stretch = 1024
     building = 30.0
     author = "Inductor"
 

@@ -6,57 +6,59 @@ has gone on to the layer before. All of it lies in the same memory for each exam
 list of steps, looked up once: its time is that of some ten calls.
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from torch_backprop.optim.descend.settings import allow, check_modules, check_settings, learning
+from torch_backprop.optim.descend.path import Pass, Stretches
+from torch_backprop.optim.descend.settings import allow, check_modules, check_rows, check_settings, learning
 from torch_backprop.optim.descend.vector_layers import Affine, Joined, vector_layers
 from torch_backprop.optim.descend.vector_losses import vector_loss
 
-if TYPE_CHECKING:
-    from torch_backprop.optim.descent import Descent
 
-
-class Vectors:
+class Vectors(Stretches):
     """Descends over one example after the other.
 
     Args:
-        optimizer: whose settings the updates follow.
-        model: Linear and elementwise layers in Sequential, also nested.
-        loss: cross entropy or squared error, as a module or a function.
-        inputs, targets: rows of the examples; of the inputs the shape and the dtype count.
+        course: whose model has Linear and elementwise layers in Sequential, also nested, and whose loss is
+            cross entropy or squared error, as a module or a function.
 
     Raises:
         Refused: if any of these is something else.
     """
 
     name = "vectors"
+    stretch = 1024
 
-    def __init__(self, optimizer: "Descent", model: Any, loss: Any, inputs: Tensor, targets: Tensor) -> None:
-        check_settings(optimizer)
-        check_modules(model, loss)
-        settings = learning(optimizer)
-        self.layers, self.start, self.end = vector_layers(model, inputs.new_empty(inputs.shape[1:]), settings)
-        self.loss = vector_loss(loss)
+    def __init__(self, course: Pass) -> None:
+        check_rows(course.inputs, course.targets)
+        check_settings(course.optimizer)
+        check_modules(course.model, course.loss)
+        settings, inputs = learning(course.optimizer), course.inputs
+        example = inputs.new_empty(inputs.shape[1:])
+        self.layers, self.start, self.end = vector_layers(course.model, example, settings)
+        self.loss = vector_loss(course.loss)
         self.affine = [layer for layer in self.layers if isinstance(layer, Affine)]
         self.weights = weights = [theta for layer in self.affine for theta in layer.parameters]
         allow(len(set(weights)) == len(weights), "it updates a layer before the next one that shares with it")
         allow(settings.keys() <= set(weights), "a parameter that learns is in no layer that it knows")
         same = all((theta.dtype, theta.device) == (inputs.dtype, inputs.device) for theta in weights)
-        allow(same and inputs.dtype in (torch.float32, torch.float64), "all is float32, or all float64")
+        same = same and inputs.dtype in (torch.float32, torch.float64)
+        allow(same, f"parameters and inputs are all float32, or all float64, and inputs is {inputs.dtype}")
         self.kept, self.rows = inputs.new_empty(0), ()
         # What comes before the first layer that learns needs no error.
         first = next((place for place, layer in enumerate(self.layers) if layer.learns), len(self.layers))
         self.forwards = [step for layer in self.layers for step in layer.forwards]
         self.backwards = [step for layer in self.layers[first:][::-1] for step in layer.backwards]
 
-    def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
-        """Descend over some examples at their rates.
+    @classmethod
+    def open(cls, course: Pass) -> Vectors:
+        """Return it for a model that it knows."""
+        return cls(course)
 
-        Returns:
-            The cost of each example before its update, up to the first whose cost is not finite.
+    def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
+        """Descend; see `Stretches.run`.
 
         Raises:
             Refused: if the targets are of another kind; nothing is done then.
