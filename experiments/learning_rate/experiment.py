@@ -120,7 +120,8 @@ def _sections(
     title, limit = problem.title, bounds[problem]
     text = f"{words.theory(problem.quadratic, trials, limit)} {words.edges(trials)} {words.rule(trials)}"
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
-    swept = section(heading(cost_of(title)), text, names, wide(figures.sweep(title, trials, limit)))
+    drawn = wide(figures.sweep(title, trials, limit, problem.unit))
+    swept = section(heading(cost_of(title)), text, names, drawn)
     return [swept, _stability(problem, courses[problem])] if courses[problem] else [swept]
 
 
@@ -133,8 +134,9 @@ def _stability(problem: Problem, courses: list[Course]) -> str:
         "Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge of"
         " stability, arXiv:2103.00065."
     )
-    drawn = grid([figures.sharpness(courses), figures.costs(courses)])
-    return section(f"The edge of stability: {problem.title}", text, drawn, bullets([source]))
+    names = legend(name(f"rate {course.lr:.2g}", series) for series, course in enumerate(courses))
+    drawn = grid([figures.sharpness(courses), figures.costs(courses, problem.unit)])
+    return section(f"The edge of stability: {problem.title}", text, names, drawn, bullets([source]))
 
 
 def _rows(problem: Problem, trials: list[Trial], limit: float) -> list[list[str]]:

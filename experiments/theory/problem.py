@@ -56,6 +56,11 @@ class Problem:
         return words if self.name == CHOSEN else self.name.replace("-", " ")
 
     @property
+    def unit(self) -> str:
+        """The unit of the cost."""
+        return self.learner().unit
+
+    @property
     def rows(self) -> Part:
         """The rows that the cost is the mean over."""
         return self.data.parts["train"]

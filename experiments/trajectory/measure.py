@@ -63,6 +63,7 @@ class Plane:
 
     Attributes:
         problem: its title.
+        unit: that of its cost.
         parameters: how many it has; where there are two, they are the coordinates.
         labels: what the two coordinates are.
         held: the share of the paths' variance along each.
@@ -76,6 +77,7 @@ class Plane:
     """
 
     problem: str
+    unit: str
     parameters: int
     labels: list[str]
     held: list[float]
@@ -170,6 +172,7 @@ def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
     counts = problem.data.order.examples, options.epochs
     return Plane(
         problem.title,
+        problem.unit,
         surface.size,
         labels(problem, surface.size),
         held,
