@@ -92,7 +92,7 @@ def scale(axes: Axes, log_x: bool, log_y: bool) -> None:
             axis.set_minor_formatter(NullFormatter())
         else:
             # Of what is counted, as updates are, there are no halves.
-            counted = least == round(least) and most == round(most) and most - least >= 2
+            counted = float(least).is_integer() and float(most).is_integer() and most - least >= 2
             axis.set_major_locator(MaxNLocator(room, steps=(1, 2, 2.5, 5, 10), integer=counted))
         axis.set_major_formatter(FuncFormatter(_number))
 

@@ -128,7 +128,7 @@ class Descended(Notes):
 def measure(run: Run, problem: Problem, progress: Progress) -> Course:
     """Descend on a problem, and hold its course against what the Hessian at the minimum says of it."""
     options, learner = run.options, problem.learner()
-    bound, start = problem.bound(learner), problem.surface(learner).point()
+    bound, start = problem.limit, problem.surface(learner).point()
     lr = options.rate * bound
     early = descended(run, problem, problem.learner(), lr, DEFAULT_TOL, progress)[0]
     stop, costs, norms = descended(run, problem, learner, lr, options.tol, progress)

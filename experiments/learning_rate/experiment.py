@@ -33,7 +33,7 @@ def pieces(run: Run, problems: list[Problem]) -> dict[str, Piece]:
     """List the measurements, by the names that they are kept under."""
     options, found = run.options, {}
     for problem in problems:
-        found[_bound(problem)] = Piece(_bound(problem), 1.0, lambda _, of=problem: of.bound(of.learner()))
+        found[_bound(problem)] = Piece(_bound(problem), 1.0, lambda _, of=problem: of.limit)
         for variant in options.variants:
             for lr in rates(options):
                 title = _trial(problem, variant, lr)

@@ -7,7 +7,7 @@ for on other rows.
 """
 
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 
@@ -84,6 +84,15 @@ class Problem:
     def surface(self, learner: Learner) -> Surface:
         """Return the cost as a function of the learner's parameters."""
         return Surface(learner, self.rows, self.decay)
+
+    @cached_property
+    def limit(self) -> float:
+        """2 / lambda_max at the start, of which every rate is a share.
+
+        Raises:
+            RunError: If the cost curves upwards nowhere.
+        """
+        return self.bound(self.learner())
 
     def bound(self, learner: Learner, tol: float = 1e-4) -> float:
         """Return 2 / lambda_max at the learner's present parameters, with this relative accuracy.

@@ -150,7 +150,7 @@ def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
     if surface.size > MOST_PARAMETERS:
         most = f"{surface.size:,} parameters, of {MOST_PARAMETERS:,} at most"
         raise RunError(f"--model.width: {problem.title} has {most}; give a smaller --model.width")
-    bound, start = problem.bound(learner), surface.point()
+    bound, start = problem.limit, surface.point()
     rates = {variant: options.shares[variant] * bound for variant in VARIANTS}
     walks: dict[str, Walk] = {}
     for number, variant in enumerate(VARIANTS):
