@@ -1,6 +1,5 @@
 """Runs experiments in processes that are killed at random moments, and resumed."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -9,11 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import cli
-from experiments.catalogue import EXPERIMENTS
-
-# Forked from one process that has imported what takes seconds.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([f"experiments.{name}.experiment" for name in EXPERIMENTS])
+from tests.processes import PROCESSES
 
 
 def run_until(arguments: list[str], seconds: float) -> None:
