@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from killed import promised
 
 from experiments import cli
 from experiments.catalogue import options_of
@@ -146,7 +147,7 @@ def test_a_killed_run_and_a_killed_sweep_come_to_the_same_figures(
     assert cli.main(["sweep", *options, "--processes", "2", "--out", "alone"]) == 0
     (alone,) = Path("alone/sweep").glob("*")
     assert measured(folder) == measured(alone)
-    assert not list(folder.rglob(".*.partial"))
+    promised(folder)
 
 
 def test_one_budget(capsys: pytest.CaptureFixture[str]) -> None:

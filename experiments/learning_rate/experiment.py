@@ -74,9 +74,12 @@ def account(options: Options, problems: list[Problem], found: dict[str, Any]) ->
         COLUMNS,
         metrics,
         {
-            f"{problem.name}-sharpness-{course.lr:.3g}": _events(course)
-            for problem in problems
-            for course in courses[problem]
+            **{f"{each.name}-{who}": _ends(sweeps[each], who) for each in sweeps for who in options.variants},
+            **{
+                f"{problem.name}-sharpness-{course.lr:.3g}": _events(course)
+                for problem in problems
+                for course in courses[problem]
+            },
         },
     )
 
@@ -148,6 +151,16 @@ def _rows(problem: Problem, trials: list[Trial], limit: float) -> list[list[str]
         bound = f"{limit:.3g}" if variant == "batch" else ""
         rows.append([problem.title, variant, *found, *ends, bound])
     return rows
+
+
+def _ends(trials: list[Trial], variant: str) -> dict[str, list[tuple[int, float]]]:
+    """Return the costs that a variant came to, at the places of their rates from the lowest on."""
+    own = sorted((trial for trial in trials if trial.variant == variant), key=lambda trial: trial.lr)
+    found = [(place, trial) for place, trial in enumerate(own) if not trial.diverged]
+    return {
+        "learning rate": [(place, trial.lr) for place, trial in found],
+        "cost after the last update": [(place, trial.cost) for place, trial in found],
+    }
 
 
 def _events(course: Course) -> dict[str, list[tuple[int, float]]]:
