@@ -75,6 +75,8 @@ def sketch(title: str, width: float = 4.4, height: float = 3.0, columns: int = 1
 
 def scale(axes: Axes, log_x: bool, log_y: bool) -> None:
     """Make axes logarithmic where they are to be, and write their numbers out; call it when all is drawn."""
+    # Half a page's width, or all of it, in pixels.
+    room = 5 if axes.bbox.width < 400 else 9
     for log, axis in ((log_x, axes.xaxis), (log_y, axes.yaxis)):
         # A training that was stopped at its start has nothing to the right of 0.
         least, most = axis.get_data_interval()
@@ -82,12 +84,16 @@ def scale(axes: Axes, log_x: bool, log_y: bool) -> None:
             (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
             low, high = sorted(axis.get_view_interval())
             decades = math.log10(high / low)
-            locator = LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0))
-            shown = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
+            locators = [LogLocator(subs=subs) for subs in ((1.0,), (1.0, 2.0, 5.0))]
             # Of an axis with one number on it nothing can be read.
-            axis.set_major_locator(locator if len(shown) > 2 else MaxNLocator(4))
+            read = [each for each in locators[decades <= 2 :] if _inside(each, low, high) > 2]
+            axis.set_major_locator(read[0] if read else MaxNLocator(4))
             axis.set_minor_locator(NullLocator())
             axis.set_minor_formatter(NullFormatter())
+        else:
+            # Of what is counted, as updates are, there are no halves.
+            counted = float(least).is_integer() and float(most).is_integer() and most - least >= 2
+            axis.set_major_locator(MaxNLocator(room, steps=(1, 2, 2.5, 5, 10), integer=counted))
         axis.set_major_formatter(FuncFormatter(_number))
 
 
@@ -107,6 +113,10 @@ def svg(figure: Figure, title: str) -> str:
     for standin, name in VARIABLES.items():
         text = text.replace(standin, f"var(--{name})")
     return text
+
+
+def _inside(locator: LogLocator, low: float, high: float) -> int:
+    return sum(low <= tick <= high for tick in locator.tick_values(low, high))
 
 
 def _number(value: float, _: object) -> str:

@@ -24,8 +24,7 @@ def section(title: str, text: str, *content: str) -> str:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table whose cells are HTML already: columns of words to the left, of numbers to the right."""
-    columns = [[row[number] for row in rows] for number in range(len(heads))]
-    marks = ["" if any(map(_is_number, column)) else ' class="text"' for column in columns]
+    marks = [_mark([row[number] for row in rows]) for number in range(len(heads))]
     # The first has a style of its own.
     marks[0] = ""
     head = "".join(f"<th{mark}>{escape(text)}</th>" for mark, text in zip(marks, heads, strict=True))
@@ -77,6 +76,14 @@ def bare(sentence: str) -> str:
     'batch won'
     """
     return re.sub(r"</?\w+>", "", sentence)
+
+
+def _mark(column: Sequence[str]) -> str:
+    if any(map(_is_number, column)):
+        return ""
+    # A word is not broken at its hyphen; several may stand below each other.
+    several = any(" " in bare(cell) for cell in column)
+    return ' class="text phrase"' if several else ' class="text"'
 
 
 def _is_number(cell: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ import yaml
 
 from experiments.configuration import build, flat, given_in, plain
 from experiments.options import CHOSEN, Options
+
+# Seconds, where milliseconds would do, after which a half-made folder is that of a process that was killed.
+ABANDONED = 60.0
 
 
 class RunError(Exception):
@@ -177,6 +181,7 @@ def _new_folder(parent: Path, name: str, config: str) -> Path:
 
     It appears with its settings in it: a kill in between leaves nothing that looks like a run and is none.
     """
+    _clear(parent)
     partial = parent / f".{name}-{uuid.uuid4().hex}.partial"
     try:
         partial.mkdir(parents=True)
@@ -188,6 +193,16 @@ def _new_folder(parent: Path, name: str, config: str) -> Path:
         with suppress(OSError):
             parent.rmdir()
         raise
+
+
+def _clear(parent: Path) -> None:
+    """Take away the half-made folders of processes that were killed."""
+    for left in parent.glob(f".*-{'[0-9a-f]' * 32}.partial"):
+        # It may just be becoming a run; and what holds anything else is not ours to take away.
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                (left / "config.yaml").unlink(missing_ok=True)
+                left.rmdir()
 
 
 def _rename(partial: Path, name: str) -> Path:

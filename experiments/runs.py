@@ -178,7 +178,7 @@ def _figures(records: Sequence[Record]) -> Iterator[str]:
                     axes.plot(xs, ys, color=SERIES[number % len(SERIES)], linewidth=1.6)
             scale(axes, True, True)
             axes.set_xlabel(label)
-            axes.set_title("training cost", loc="left", fontsize=10)
+            axes.set_title("training cost, each in its run's unit", loc="left", fontsize=10)
         yield drawing.svg
 
 

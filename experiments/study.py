@@ -113,7 +113,8 @@ def _report(run: Run, console: Console, account: Account, environments: list[dic
     path = write_report(run, account.title, account.subtitle, sections, environments)
     lines = Table(box=None, pad_edge=False)
     for number, head in enumerate(account.heads):
-        lines.add_column(head, justify="right" if number else "left")
+        # Where the terminal is narrow a long name is broken, and nothing is cut.
+        lines.add_column(head, justify="right" if number else "left", overflow="fold")
     for row in account.rows:
         lines.add_row(*row)
     if account.rows:

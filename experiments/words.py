@@ -13,6 +13,15 @@ def series(parts: Sequence[str]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
+def count(number: int, noun: str) -> str:
+    """Write a number and its noun.
+
+    >>> count(1, "epoch"), count(40, "epoch")
+    ('1 epoch', '40 epochs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def cost_of(problem: str) -> str:
     """Say which cost is meant.
 

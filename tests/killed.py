@@ -1,7 +1,8 @@
 """Runs experiments in processes that are killed at random moments, and resumed."""
 
-import multiprocessing
+import csv
 import os
+import re
 import signal
 import threading
 import time
@@ -9,11 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from experiments import cli
-from experiments.catalogue import EXPERIMENTS
-
-# Forked from one process that has imported what takes seconds.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([f"experiments.{name}.experiment" for name in EXPERIMENTS])
+from tests.processes import PROCESSES
 
 
 def run_until(arguments: list[str], seconds: float) -> None:
@@ -57,3 +54,25 @@ def survive(
         for run in runs:
             see(run)
     return next(folder.glob("[!.]*")), kills
+
+
+def promised(run: Path) -> None:
+    """Hold a run's folder to what every experiment leaves."""
+    files = {"config.yaml", "environment.yaml", "metrics.csv", "report.html"}
+    assert files <= {path.name for path in run.iterdir()}
+    # A sweep's are those of its runs.
+    assert list(run.glob("**/events/**/events.out.*"))
+    with (run / "metrics.csv").open(encoding="utf-8") as file:
+        assert list(csv.DictReader(file))
+    text = (run / "report.html").read_text(encoding="utf-8")
+    # It needs nothing but itself, and its colours are the page's.
+    assert not re.search(r"(src|href)=[\"'](?!#|runs/)|url\((?!#)|@import|<script|<link", text)
+    body = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    assert not re.search(r"#[0-9a-f]{6}", body.replace("url(#", ""))
+    assert str(run.parent) not in text
+    assert os.uname().nodename not in (run / "environment.yaml").read_text(encoding="utf-8").split()
+    assert not re.search(r"\bnan\b", re.sub(r"<svg.*?</svg>", "", body, flags=re.DOTALL))
+    # No figure without a sentence before it.
+    assert "<svg" in body
+    assert all("<p" in part for part in body.split("<h2>")[1:])
+    assert not list(run.rglob(".*.partial"))

@@ -1,5 +1,6 @@
-"""Several processes for the optimizers' tests: spawned once, each hands back a result."""
+"""Processes for the tests, forked from one that has imported what takes seconds; several make a group."""
 
+import multiprocessing
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
@@ -8,8 +9,24 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import spawn as start_processes
+from torch.multiprocessing.spawn import start_processes
 
+from experiments.catalogue import EXPERIMENTS
+
+LATE = (
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "omegaconf.grammar_parser",
+    "pytest",
+    "sklearn.datasets",
+    "torch._inductor.compile_fx",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
+    "torch.export",
+)
+"""What is imported only by those who need it: once here, and not in each process."""
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload([*(f"experiments.{name}.experiment" for name in EXPERIMENTS), *LATE])
 TIMEOUT = 60
 TURN = count()
 
@@ -20,7 +37,7 @@ def spawn(function: Callable[..., Any], size: int, folder: Path, *arguments: Any
     A process that raises fails the test with its traceback; one that hangs is ended.
     """
     settings = (function, size, str(folder), arguments)
-    context: Any = start_processes(_run, settings, nprocs=size, join=False)
+    context: Any = start_processes(_run, settings, size, join=False, start_method="forkserver")
     try:
         # Raises the traceback of the first process that fails, and ends the others.
         finished = context.join(TIMEOUT)

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from killed import run_until
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import cli
 from experiments.terminal import Bar
+from tests.processes import PROCESSES
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "experiments", "compare"]
@@ -193,17 +196,25 @@ def test_resume_of_a_finished_run_trains_nothing(whole, monkeypatch):
     assert (whole / "metrics.csv").read_text() == before
 
 
+LONG = ["--epochs", "10", "--data", "wine", "--lr", "0.1"]
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    return compare(tmp_path_factory.mktemp("long"), *LONG)[1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_process_resumes_to_the_last_bit(number, tmp_path):
-    options = ["--epochs", "15", "--data", "wine", "--lr", "0.1"]
-    process = subprocess.Popen(
-        [*COMMAND, *options, "--out", str(tmp_path / "stopped")], cwd=ROOT, stdout=subprocess.DEVNULL
-    )
-    while not list(tmp_path.glob("*/*/*/checkpoints/stochastic.ckpt")) and process.poll() is None:
+def test_a_stopped_process_resumes_to_the_last_bit(number, long, tmp_path):
+    arguments = ["compare", *LONG, "--out", str(tmp_path / "stopped")]
+    process: Any = PROCESSES.Process(target=run_until, args=(arguments, 600.0))
+    process.start()
+    while not list(tmp_path.glob("*/*/*/checkpoints/stochastic.ckpt")) and process.is_alive():
         time.sleep(0.01)
-    process.send_signal(number)
-    assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == (130 if number == signal.SIGINT else -number)
     run = next((tmp_path / "stopped/compare").iterdir())
     assert not (run / "checkpoints/mini-batch-32.ckpt").exists()
     assert cli.main(["compare", "--resume", str(run)]) == 0
-    assert_same(run, compare(tmp_path / "whole", *options)[1])
+    assert_same(run, long)

@@ -117,7 +117,20 @@ def test_a_change_of_speed_is_told_where_the_line_misses():
     text = words.uncovered("width", slow)
     assert "backward from 100.0 to 20.0 GFLOP/s" in text
     assert "forward" not in text
-    assert "differ in depth" not in text
+
+
+def test_where_width_and_depth_vary_each_layer_has_calls_of_its_own():
+    sizes = [complexity.Size(width, depth, 256, 256) for width in (64, 128, 256) for depth in (2, 3, 5)]
+    timings = [
+        complexity.Timing(**{**asdict(t), "forward": t.forward + 7e-5 * t.size["depth"]})
+        for t in synthetic(2e-4, 1e-11, sizes)
+    ]
+    line = predict.fit(predict.halves(timings)[0], "forward")
+    assert (line.intercept, line.layer) == (pytest.approx(2e-4), pytest.approx(7e-5))
+    assert line.calls(timings[0]) == pytest.approx(3.4e-4)
+    assert max(map(abs, predict.misses(timings, "forward"))) < 1e-9
+    assert "200 µs backward, and 70 and 0 µs more for each layer" in words.sweep_line("parameters", timings)
+    assert not predict.fit(synthetic(2e-4, 1e-11, WIDTHS), "forward").layer
 
 
 def test_time_is_linear_in_operations(monkeypatch):

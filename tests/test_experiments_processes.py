@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from experiments.configuration import build
 from experiments.data import module
 from experiments.data.module import Order
 from experiments.run import Run, RunError
+from tests.processes import PROCESSES
 
 PARALLEL = {"trainer.devices": 2, "trainer.strategy": "ddp"}
 
@@ -72,8 +74,36 @@ THEORY = {
 }
 
 
+class Forked:
+    """A process that follows, as `subprocess` would have it, without the seconds that imports take."""
+
+    def __init__(self, name: str, run: Run, rank: int) -> None:
+        variables = {**os.environ, "LOCAL_RANK": str(rank)}
+        arguments = [name, "--resume", str(run.folder.resolve())]
+        log = str((run.folder / f"process-{rank}.txt").resolve())
+        self.process: Any = PROCESSES.Process(target=follow, args=(variables, arguments, log))
+        self.process.start()
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def wait(self) -> None:
+        self.process.join()
+
+
+def follow(variables: dict[str, str], arguments: list[str], log: str) -> None:
+    os.environ.update(variables)
+    with open(log, "w") as file:
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.exit(cli.main(arguments))
+
+
 @pytest.mark.parametrize("name", THEORY)
-def test_two_processes_come_to_the_figures_of_one(name: str) -> None:
+def test_two_processes_come_to_the_figures_of_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_follower", Forked)
     options = [name, "--problems", "quadratic", "--accelerator", "cpu", *THEORY[name]]
     if name == "learning_rate":
         options += ["--variants", "batch,mini-batch", "--repeats", "1"]

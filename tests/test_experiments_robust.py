@@ -155,8 +155,18 @@ def test_a_run_killed_before_its_settings_are_written_leaves_no_folder_that_is_n
         patch.setattr(run.os, "replace", killed)
         with pytest.raises(SystemExit):
             run.Run.create("compare", str(tmp_path), Options())
-    assert not list(tmp_path.glob("compare/[!.]*"))
-    assert run.Run.create("compare", str(tmp_path), Options()).folder.is_dir()
+    (left,) = (tmp_path / "compare").iterdir()
+    assert left.name.startswith(".")
+    other = left.with_name(f".notes-{'0' * 32}.partial")
+    other.mkdir()
+    (other / "thoughts.txt").touch()
+    made = [run.Run.create("compare", str(tmp_path), Options()).folder]
+    # It may be of a process at work, until it is older than any can be.
+    assert left.is_dir()
+    for folder in (left, other):
+        os.utime(folder, (0, 0))
+    made.append(run.Run.create("compare", str(tmp_path), Options()).folder)
+    assert set((tmp_path / "compare").iterdir()) == {*made, other}
 
 
 def test_a_run_of_before_is_not_taken_away(tmp_path, monkeypatch, capsys):

@@ -30,8 +30,12 @@ from tests.test_optim_rows import make_weights, weighted_cost, weighted_referenc
 from torch_backprop.optim import BatchGD, Descent
 from torch_backprop.optim.cursor import positions
 
+# One message an update takes its time: a pass will do where each example makes one.
+PASSES = {"batch": 2, "stochastic": 1, "minibatch": 2}
 # Rows of each loader batch, by process: uneven, some processes without any.
 SHARDS = {2: ((5, 9), (1, 17), (0, 3), (13, 13), (6, 0)), 3: ((4, 1, 7), (11, 2, 0), (0, 0, 5), (9, 14, 14))}
+# The variants that every scheduler is tried with, by the number of processes.
+SCHEDULED = {2: tuple(GROUP_SIZES), 3: ("minibatch",)}
 
 
 def shards(size: int, rank: int) -> list[Tensor]:
@@ -91,7 +95,7 @@ def trajectories(rank: int, size: int) -> dict[tuple, tuple[list[Tensor], int]]:
         parallel = DistributedDataParallel(model)
         optimizer = make_optimizer(variant, model.parameters(), **SETTINGS[settings])
         trajectory = record(optimizer, model)
-        for _ in range(2):
+        for _ in range(PASSES[variant]):
             descend(optimizer, parallel, batches, form)
         found[variant, settings, form] = trajectory, optimizer.examples_seen
         assert parallel.require_backward_grad_sync
@@ -99,7 +103,7 @@ def trajectories(rank: int, size: int) -> dict[tuple, tuple[list[Tensor], int]]:
         model = make_model()
         optimizer = make_optimizer(variant, groups(model, lambda update: LR / (1 + update)))
         trajectory = record(optimizer, model)
-        for _ in range(2):
+        for _ in range(PASSES[variant]):
             descend(optimizer, model, batches, "closure")
         found[variant, "groups", "closure"] = trajectory, optimizer.examples_seen
     for variant, form in zip(GROUP_SIZES, ("closure", "cost", "closure"), strict=True):
@@ -108,19 +112,20 @@ def trajectories(rank: int, size: int) -> dict[tuple, tuple[list[Tensor], int]]:
         trajectory = record(optimizer, model)
         descend(optimizer, model, batches, form, weighted=True)
         found[variant, "weighted", form] = trajectory, optimizer.examples_seen
-    return {**found, **scheduled_trajectories(batches)}
+    return {**found, **scheduled_trajectories(batches, SCHEDULED[size])}
 
 
-def scheduled_trajectories(batches: list[Tensor]) -> dict[tuple, tuple[list[Tensor], int]]:
+def scheduled_trajectories(
+    batches: list[Tensor], variants: tuple[str, ...]
+) -> dict[tuple, tuple[list[Tensor], int]]:
     found = {}
-    for (number, name), variant in product(enumerate(SCHEDULERS), GROUP_SIZES):
+    for (number, name), variant in product(enumerate(SCHEDULERS), variants):
         model = make_model()
         parallel = DistributedDataParallel(model)
         optimizer = make_optimizer(variant, model.parameters(), momentum=0.9)
         trajectory = record(optimizer, model)
         schedule_updates(name, optimizer)
-        # One message an update takes its time: the first rows will do where each makes one.
-        for _ in range(1 if variant == "stochastic" else 2):
+        for _ in range(PASSES[variant]):
             first = batches[:1] if variant == "stochastic" else batches
             descend(optimizer, parallel, first, "closure" if number % 2 else "cost")
         found[variant, name, "scheduled"] = trajectory, optimizer.examples_seen
@@ -227,12 +232,13 @@ def test_several_processes(tmp_path):
     for size, found in ((size, rank[size]) for rank in results for size in rank if size in (2, 3)):
         for (variant, settings, form), (trajectory, seen) in found["trajectories"].items():
             short = form == "scheduled" and variant == "stochastic"
-            rows = sum(SHARDS[size][0]) if short else N if settings == "weighted" else 2 * N
+            rows = sum(SHARDS[size][0]) if short else N if settings == "weighted" else PASSES[variant] * N
             expected = expected_of(variant, settings)
-            assert difference(trajectory, expected[:rows] if short else expected) < 1e-12
+            assert difference(trajectory, expected[:rows] if variant == "stochastic" else expected) < 1e-12
             assert seen == rows
         # Each optimizer that was stochastic said so once.
-        assert len(found["serial"]) == 4 + len(SCHEDULERS), found["serial"]
+        scheduled = len(SCHEDULERS) * ("stochastic" in SCHEDULED[size])
+        assert len(found["serial"]) == 4 + scheduled, found["serial"]
         assert f"over {size} processes is exact but serial" in found["serial"][0]
     # The processes hold the same bits, not merely the same numbers.
     for size in (2, 3):

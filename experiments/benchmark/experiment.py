@@ -23,7 +23,7 @@ METHOD = (
     "The least processor time of a forward and a backward pass over a million elements and more, in {}, both"
     " layers in turns in one process. "
 )
-HEADS = ("layer", "torch ms", "time ratio", "bytes held", "with frozen weights")
+HEADS = ("layer", "torch ms", "time ratio", "bytes ratio", "with frozen weights")
 
 
 def main(run: Run) -> None:
@@ -94,8 +94,8 @@ def _tell_layers(options: Options, found: dict[str, Any]) -> Account:
         more = sum(m.held.bytes > m.held.builtin_bytes for m in measured)
         headline = (
             f"Forward and backward take <b>{mean:.2f}</b> times as long as PyTorch's, in the geometric mean"
-            f" over {len(measured)} measurements. Between the two passes {less} hold less than their"
-            f" built-in, {more} more, and the others as much. {machine()}"
+            f" over {len(measured)} measurements. Less than by the built-in is held"
+            f" between the passes in {less} of them, more in {more}. {machine()}"
         )
         method = METHOD.format(options.dtype)
         sections = [_times([(m.layer, m.time) for m in measured], "layer", method), _held(measured)]

@@ -35,6 +35,7 @@ class Outcome:
     Attributes:
         name: The contender's.
         points: Measurements in order; `seconds` are those spent training, and nothing else.
+        unit: Of the costs.
         start: Digest of the initial parameters.
         orders: Digest of the order in which each epoch's examples were served.
         score: Test accuracy, or R2; None until the end.
@@ -45,6 +46,7 @@ class Outcome:
     seed: int
     lr: float
     points: list[dict[str, Any]] = field(default_factory=list)
+    unit: str = ""
     start: str = ""
     orders: list[str] = field(default_factory=list)
     score: float | None = None
@@ -102,7 +104,7 @@ class Measurement(Checkpoint):
         """Measure the start, and be called after every update from here on."""
         descent(trainer).register_update_hook(lambda _: self._after_update(trainer))
         if not self.outcome.points:
-            self.outcome.start = digest(pl_module)
+            self.outcome.unit, self.outcome.start = cast(Learner, pl_module).unit, digest(pl_module)
             self._measure(trainer)
         self.resumed = time.perf_counter()
 

@@ -62,7 +62,9 @@ def curves(
     return drawing.svg
 
 
-def sweep(trials: Sequence[Trial], contenders: Sequence[Contender], chosen: dict[str, float]) -> str:
+def sweep(
+    trials: Sequence[Trial], contenders: Sequence[Contender], chosen: dict[str, float], unit: str
+) -> str:
     """Draw validation cost against learning rate; rings mark the chosen rates, crosses the diverged ones."""
     with sketch("validation cost against learning rate", 9.0, 3.2) as drawing:
         axes = drawing.axes[0]
@@ -80,7 +82,7 @@ def sweep(trials: Sequence[Trial], contenders: Sequence[Contender], chosen: dict
         axes.set_ylim(low / 1.3, top * 1.4)
         scale(axes, True, True)
         axes.set_xlabel("learning rate of one update")
-        axes.set_title("validation cost after the short training", loc="left", fontsize=10)
+        axes.set_title(f"validation cost after the short training, {unit}", loc="left", fontsize=10)
     return drawing.svg
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from statistics import median
@@ -17,13 +18,12 @@ from experiments.compare.rates import Trial
 from experiments.compare.result import BUDGETS, Result, Spent, finish_line
 from experiments.compare.train import learner_for
 from experiments.data.module import Data
+from experiments.model.learner import Learner
 from experiments.model.networks import describe
 from experiments.page import bullets, grid, lead, legend, name, note, section, table, wide
 from experiments.run import Run
 from experiments.words import series
 
-UNITS = {"classes": "nats", "text": "nats a character", "values": "variances of the target"}
-"""Of the cost of each kind of data: a cross-entropy, or the squared error of a standardized target."""
 TITLE = "Three ways down the same slope"
 
 
@@ -53,6 +53,11 @@ class Findings:
     def contenders(self) -> list[Contender]:
         """Those who have begun."""
         return [result.contender for result in self.results]
+
+    @cached_property
+    def learner(self) -> Learner:
+        """The model at the start of the first seed."""
+        return learner_for(self.options, self.data, self.options.seed)
 
     @property
     def legend(self) -> str:
@@ -110,7 +115,7 @@ def _costs(found: Findings) -> str:
         )
     if any(result.diverged for result in found.results):
         text += " A cross at the edge of a figure marks the last finite update of a variant that diverged."
-    unit = UNITS[found.data.kind]
+    unit = found.learner.unit
     # Epochs stay linear, to show how fast the first ones are; the other three span decades.
     target = found.cost if found.spent else None
     figures = [
@@ -161,7 +166,7 @@ def _sweep(found: Findings) -> str:
         f"Found by trial and error: a short training from the same start at each rate (epochs: {lengths}),"
         f" and the lowest validation cost wins: {words.rate_order(found.chosen, found.trials, tried)}"
     )
-    figure = wide(plots.sweep(found.trials, tried, found.chosen))
+    figure = wide(plots.sweep(found.trials, tried, found.chosen, found.learner.unit))
     return section("Learning rates", text, legend(map(_named, tried)), figure)
 
 
@@ -169,7 +174,7 @@ def _equal(found: Findings) -> str:
     options, data = found.options, found.data
     start, order = start_and_order(outcome for result in found.results for outcome in result.outcomes)
     sizes = series([f"{len(part.y):,} {key}" for key, part in data.parts.items()])
-    network, parameters = describe(learner_for(options, data, options.seed).network, options.model.name)
+    network, parameters = describe(found.learner.network, options.model.name)
     unit, amount = options.budget
     dealt = "as they follow in the text" if data.kind == "text" else "stratified"
     scaled = "" if data.kind == "text" else "; standardized by the training part's mean and deviation"

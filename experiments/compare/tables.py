@@ -9,8 +9,9 @@ from rich.table import Table
 from experiments.compare.contender import Contender
 from experiments.compare.rates import Trial
 from experiments.compare.result import Result
-from experiments.compare.words import count, ends, heads
+from experiments.compare.words import ends, heads
 from experiments.terminal import COLOURS
+from experiments.words import count
 
 
 def sweep_table(trials: Sequence[Trial], contenders: Sequence[Contender], chosen: dict[str, float]) -> Group:

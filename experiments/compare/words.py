@@ -24,15 +24,6 @@ LEAST = {
 }
 
 
-def count(number: int, noun: str) -> str:
-    """Write a number and its noun.
-
-    >>> count(1, "epoch"), count(40, "epoch")
-    ('1 epoch', '40 epochs')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def amount(budget: str, value: float) -> str:
     """Write what was spent.
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from experiments.complexity.measure import Timing
-from experiments.complexity.predict import PASSES, counted, fit, halves
+from experiments.complexity.predict import PASSES, fit, halves
 from experiments.complexity.words import AXES, WITHIN, place
 from experiments.figure import GRID, INK, SERIES, SOFT, scale, sketch
 
@@ -19,7 +19,7 @@ def seconds(sweep: str, timings: Sequence[Timing]) -> str:
         for which in PASSES:
             colour, marker = SHAPES[which]
             line = fit(halves(timings)[0], which)
-            axes.plot(x, [1e3 * line(counted(timing, which)) for timing in timings], **DASHED)
+            axes.plot(x, [1e3 * line(timing) for timing in timings], **DASHED)
             for part, filled in zip(halves(timings), ("full", "none"), strict=True):
                 at = [place(sweep, timing) for timing in part], [1e3 * getattr(t, which) for t in part]
                 label = which if filled == "full" else None
@@ -92,4 +92,4 @@ def ratios(timings: Sequence[Timing]) -> str:
 def _pairs(timings: Sequence[Timing], which: str) -> list[tuple[float, float]]:
     fitted, others = halves(timings)
     line = fit(fitted, which)
-    return [(1e3 * getattr(timing, which), 1e3 * line(counted(timing, which))) for timing in others]
+    return [(1e3 * getattr(timing, which), 1e3 * line(timing)) for timing in others]

@@ -24,7 +24,10 @@ REPEATS = 3
 # Sizes as multiples of the base's, but for depths, which are themselves.
 WIDTHS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 5 / 4, 3 / 2, 2, 5 / 2, 3)
 DEPTHS = (1, 2, 3, 4, 5, 6, 8, 10)
-BOTH = ((3 / 4, 2), (3 / 4, 4), (1, 3), (1, 4), (3 / 2, 3), (5 / 4, 4), (2, 3), (2, 4))
+BOTH = (
+    *((1 / 2, 2), (3 / 4, 2), (1 / 2, 4), (1, 2), (5 / 4, 2), (3 / 4, 4), (1, 3)),
+    *((1, 4), (3 / 2, 3), (5 / 4, 4), (2, 4)),
+)
 BATCHES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1, 3 / 2, 2, 3, 4)
 # Of a data set, in batches of half the base's rows.
 PARTS = (1, 2, 3, 4, 6, 8, 10, 12, 14)

@@ -1,6 +1,7 @@
 """What theory predicts of the seconds: t = a + b FLOPs.
 
-The intercept a is what the calls themselves cost, whatever the sizes; 1/b is the speed of the arithmetic. The
+The intercept a is what the calls themselves cost, whatever the sizes; 1/b is the speed of the arithmetic.
+Where the sizes differ in depth as well as in width, each layer makes calls of its own: a = c + d layers. The
 line is fitted to every second size of a sweep, and held against the others.
 """
 
@@ -17,23 +18,37 @@ PASSES = ("forward", "backward")
 
 @dataclass(frozen=True)
 class Fit:
-    """The line t = intercept + slope FLOPs, in seconds."""
+    """The line t = intercept + layer layers + slope FLOPs of one of `PASSES`, in seconds."""
 
+    which: str
     intercept: float
     slope: float
+    layer: float = 0.0
 
-    def __call__(self, flops: float) -> float:
-        """Return the seconds predicted for so many operations."""
-        return self.intercept + self.slope * flops
+    def __call__(self, timing: Timing) -> float:
+        """Return the seconds predicted for a size."""
+        return self.calls(timing) + self.slope * counted(timing, self.which)
+
+    def calls(self, timing: Timing) -> float:
+        """Return those of them that are no arithmetic."""
+        return self.intercept + self.layer * timing.size["depth"]
 
 
 def fit(timings: Sequence[Timing], which: str) -> Fit:
     """Fit the line to the timings of one of `PASSES`, each weighted so that relative errors count."""
     times = torch.tensor([getattr(timing, which) for timing in timings], dtype=torch.float64)
     counts = torch.tensor([counted(timing, which) for timing in timings], dtype=torch.float64)
-    columns = torch.stack([1 / times, counts / times], dim=1)
-    intercept, slope = torch.linalg.lstsq(columns, torch.ones_like(times)[:, None]).solution[:, 0].tolist()
-    return Fit(intercept, slope)
+    layers = [timing.size["depth"] for timing in timings]
+    terms = [torch.ones_like(times), counts]
+    if _varies(timings, "width") and _varies(timings, "depth") and len(timings) > 3:
+        terms.append(torch.tensor(layers, dtype=torch.float64))
+    columns = torch.stack(terms, dim=1) / times[:, None]
+    found = torch.linalg.lstsq(columns, torch.ones_like(times)[:, None]).solution[:, 0].tolist()
+    return Fit(which, *found)
+
+
+def _varies(timings: Sequence[Timing], what: str) -> bool:
+    return len({timing.size[what] for timing in timings}) > 1
 
 
 def counted(timing: Timing, which: str) -> int:
@@ -50,7 +65,7 @@ def misses(timings: Sequence[Timing], which: str) -> list[float]:
     """Return by how much of the measured time each size held out of the fit is missed."""
     fitted, others = halves(timings)
     line = fit(fitted, which)
-    return [line(counted(timing, which)) / getattr(timing, which) - 1 for timing in others]
+    return [line(timing) / getattr(timing, which) - 1 for timing in others]
 
 
 def exponent(xs: Sequence[float], ys: Sequence[float]) -> float:

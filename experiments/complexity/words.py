@@ -71,7 +71,8 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
     forward, backward = lines
     calls = (
         f"The intercept is {1e6 * forward.intercept:.0f} µs forward and {1e6 * backward.intercept:.0f} µs"
-        f" backward, the slope that of {1e-9 / forward.slope:.0f} and {1e-9 / backward.slope:.0f} GFLOP/s."
+        f" backward{_layers(*lines)}, the slope that of {1e-9 / forward.slope:.0f} and"
+        f" {1e-9 / backward.slope:.0f} GFLOP/s."
     )
     counts = exponent(*zip(*((place(sweep, t), t.forward_flops) for t in _large(timings)), strict=True))
     power = (
@@ -81,6 +82,13 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
         else "The times are too noisy to give a power: more --rounds make them steadier."
     )
     return " ".join(filter(None, (calls, power, _particular(sweep, timings), uncovered(sweep, timings))))
+
+
+def _layers(forward: Fit, backward: Fit) -> str:
+    """Say what each layer adds to the intercepts, where that was fitted too."""
+    if not forward.layer:
+        return ""
+    return f", and {1e6 * forward.layer:.0f} and {1e6 * backward.layer:.0f} µs more for each layer"
 
 
 def uncovered(sweep: str, timings: Sequence[Timing]) -> str:
@@ -94,13 +102,11 @@ def uncovered(sweep: str, timings: Sequence[Timing]) -> str:
     if any(min(grown) <= 0 for _, *grown in both):
         return f"The line misses {told}. The times are too noisy for any: more --rounds make them steadier."
     changes = series([f"{which} from {small:.1f} to {large:.1f} GFLOP/s" for which, small, large in both])
-    deeper = len({timing.size["depth"] for timing in timings}) > 1 and sweep == "parameters"
     return (
         f"The line misses {told}. It has one intercept and one speed; the speed measured goes {changes} from"
         " the smaller half of the sizes to the larger. It leaves out that small matrices are multiplied more"
         " slowly, that what leaves the cache takes longer, and that activations and pooling are not among the"
         " operations counted."
-        + (" These sizes differ in depth too, and each layer makes calls of its own." if deeper else "")
     )
 
 
@@ -123,9 +129,9 @@ def growth(sweep: str, timings: Sequence[Timing], which: str, line: Fit) -> floa
     NaN if noise leaves fewer than two times over the intercept.
     """
     large = [
-        (place(sweep, timing), getattr(timing, which) - line.intercept)
+        (place(sweep, timing), getattr(timing, which) - line.calls(timing))
         for timing in _large(timings)
-        if getattr(timing, which) > line.intercept
+        if getattr(timing, which) > line.calls(timing)
     ]
     return exponent(*zip(*large, strict=True)) if len(large) > 1 else math.nan
 

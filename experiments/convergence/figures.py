@@ -44,7 +44,7 @@ def _draw(
         axes.set_ylim(low / 3, high * 3)
         scale(axes, False, True)
         axes.set_xlabel("updates")
-        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_title(f"{title}, {course.unit}", loc="left", fontsize=10)
         axes.legend(frameon=False, fontsize=9, loc="upper right")
     return drawing.svg
 

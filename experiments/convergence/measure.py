@@ -52,6 +52,7 @@ class Course:
 
     Attributes:
         problem: its title.
+        unit: that of its cost.
         parameters: how many it has.
         lr: the learning rate of every update.
         bound: 2 / lambda_max at the start.
@@ -68,6 +69,7 @@ class Course:
     """
 
     problem: str
+    unit: str
     parameters: int
     lr: float
     bound: float
@@ -126,12 +128,12 @@ class Descended(Notes):
 def measure(run: Run, problem: Problem, progress: Progress) -> Course:
     """Descend on a problem, and hold its course against what the Hessian at the minimum says of it."""
     options, learner = run.options, problem.learner()
-    bound, start = problem.bound(learner), problem.surface(learner).point()
+    bound, start = problem.limit, problem.surface(learner).point()
     lr = options.rate * bound
     early = descended(run, problem, problem.learner(), lr, DEFAULT_TOL, progress)[0]
     stop, costs, norms = descended(run, problem, learner, lr, options.tol, progress)
     updates = thinned(len(costs), POINTS)
-    course = Course(problem.title, len(start), lr, bound, None, None, stop, early, updates)
+    course = Course(problem.title, problem.unit, len(start), lr, bound, None, None, stop, early, updates)
     floor, found = min(costs), _minimum(problem.surface(learner), lr)
     if found is not None:
         lowest, floor, curvature = found

@@ -6,6 +6,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
+from matplotlib.ticker import MaxNLocator
+
 from experiments.coverage.ability import HEADS, cells, layers
 from experiments.coverage.options import Options
 from experiments.figure import SERIES, SOFT, sketch
@@ -46,8 +48,8 @@ def _tell(options: Options, layers: int, found: dict[str, list[str]]) -> Account
         whole = sum(all(cell != "no" for cell in row[2:6]) for row in rows)
         less = sum("of torch's" in row[6] or (row[6] == "0") for row in rows)
         headline = (
-            f"<b>{whole}</b> of {len(rows)} layers do all four: {', '.join(ABILITIES)}. {less} hold less than"
-            " their built-in between the passes, or nothing."
+            f"<b>{whole}</b> of {len(rows)} layers do all four: {', '.join(ABILITIES)}. In {less} of them"
+            " less is held between the passes than in their built-in, or nothing."
         )
         sections = [_figure(rows)]
     # A link in the README is a path elsewhere.
@@ -80,6 +82,7 @@ def _figure(rows: list[list[str]]) -> str:
         axes.bar_label(bars, padding=4)
         axes.axvline(len(rows), color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
         axes.grid(visible=False)
         axes.set_xlabel("layers")
     text = f"Of {len(rows)} layers (the dashed line), those that can, with the built-in's numbers."

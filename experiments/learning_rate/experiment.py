@@ -33,7 +33,7 @@ def pieces(run: Run, problems: list[Problem]) -> dict[str, Piece]:
     """List the measurements, by the names that they are kept under."""
     options, found = run.options, {}
     for problem in problems:
-        found[_bound(problem)] = Piece(_bound(problem), 1.0, lambda _, of=problem: of.bound(of.learner()))
+        found[_bound(problem)] = Piece(_bound(problem), 1.0, lambda _, of=problem: of.limit)
         for variant in options.variants:
             for lr in rates(options):
                 title = _trial(problem, variant, lr)
@@ -74,9 +74,12 @@ def account(options: Options, problems: list[Problem], found: dict[str, Any]) ->
         COLUMNS,
         metrics,
         {
-            f"{problem.name}-sharpness-{course.lr:.3g}": _events(course)
-            for problem in problems
-            for course in courses[problem]
+            **{f"{each.name}-{who}": _ends(sweeps[each], who) for each in sweeps for who in options.variants},
+            **{
+                f"{problem.name}-sharpness-{course.lr:.3g}": _events(course)
+                for problem in problems
+                for course in courses[problem]
+            },
         },
     )
 
@@ -120,7 +123,8 @@ def _sections(
     title, limit = problem.title, bounds[problem]
     text = f"{words.theory(problem.quadratic, trials, limit)} {words.edges(trials)} {words.rule(trials)}"
     names = legend(name(variant, series) for series, variant in enumerate(VARIANTS))
-    swept = section(heading(cost_of(title)), text, names, wide(figures.sweep(title, trials, limit)))
+    drawn = wide(figures.sweep(title, trials, limit, problem.unit))
+    swept = section(heading(cost_of(title)), text, names, drawn)
     return [swept, _stability(problem, courses[problem])] if courses[problem] else [swept]
 
 
@@ -133,8 +137,9 @@ def _stability(problem: Problem, courses: list[Course]) -> str:
         "Cohen et al. (2021), Gradient descent on neural networks typically occurs at the edge of"
         " stability, arXiv:2103.00065."
     )
-    drawn = grid([figures.sharpness(courses), figures.costs(courses)])
-    return section(f"The edge of stability: {problem.title}", text, drawn, bullets([source]))
+    names = legend(name(f"rate {course.lr:.2g}", series) for series, course in enumerate(courses))
+    drawn = grid([figures.sharpness(courses), figures.costs(courses, problem.unit)])
+    return section(f"The edge of stability: {problem.title}", text, names, drawn, bullets([source]))
 
 
 def _rows(problem: Problem, trials: list[Trial], limit: float) -> list[list[str]]:
@@ -146,6 +151,16 @@ def _rows(problem: Problem, trials: list[Trial], limit: float) -> list[list[str]
         bound = f"{limit:.3g}" if variant == "batch" else ""
         rows.append([problem.title, variant, *found, *ends, bound])
     return rows
+
+
+def _ends(trials: list[Trial], variant: str) -> dict[str, list[tuple[int, float]]]:
+    """Return the costs that a variant came to, at the places of their rates from the lowest on."""
+    own = sorted((trial for trial in trials if trial.variant == variant), key=lambda trial: trial.lr)
+    found = [(place, trial) for place, trial in enumerate(own) if not trial.diverged]
+    return {
+        "learning rate": [(place, trial.lr) for place, trial in found],
+        "cost after the last update": [(place, trial.cost) for place, trial in found],
+    }
 
 
 def _events(course: Course) -> dict[str, list[tuple[int, float]]]:

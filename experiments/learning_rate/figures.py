@@ -12,7 +12,7 @@ from experiments.learning_rate.measure import Course, Trial, edge, suggestion
 DASHED = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 3))}
 
 
-def sweep(problem: str, trials: Sequence[Trial], bound: float) -> str:
+def sweep(problem: str, trials: Sequence[Trial], bound: float, unit: str) -> str:
     """Draw each variant's cost against the rate; shaded is where it diverges, ringed what is suggested."""
     with sketch(f"cost against learning rate, {problem}", 9.0, 3.8) as drawing:
         axes = drawing.axes[0]
@@ -25,7 +25,7 @@ def sweep(problem: str, trials: Sequence[Trial], bound: float) -> str:
         scale(axes, True, True)
         axes.set_ylim(min(costs, default=0.1) / 1.25, top * 1.5)
         axes.set_xlabel("learning rate")
-        axes.set_title("cost after the last update", loc="left", fontsize=10)
+        axes.set_title(f"cost after the last update, {unit}", loc="left", fontsize=10)
     return drawing.svg
 
 
@@ -55,18 +55,17 @@ def sharpness(runs: Sequence[Course]) -> str:
         for series, run in enumerate(runs):
             values = [run.lr * sharpness for sharpness in run.sharpness]
             style = {"color": SERIES[series], "linewidth": 1.8}
-            axes.plot(run.updates, values, **style, label=f"rate {run.lr:.2g}")
+            axes.plot(run.updates, values, **style)
             axes.plot(run.updates[-1:], values[-1:], MARKERS[series], color=SERIES[series], clip_on=False)
         axes.axhline(2, **DASHED)
         scale(axes, False, False)
         axes.set_ylim(0, 2.6)
         axes.set_xlabel("updates")
         axes.set_title("learning rate × sharpness", loc="left", fontsize=10)
-        axes.legend(frameon=False, fontsize=9, loc="lower right")
     return drawing.svg
 
 
-def costs(runs: Sequence[Course]) -> str:
+def costs(runs: Sequence[Course], unit: str) -> str:
     """Draw the cost along each descent."""
     with sketch("cost against updates, full batch", 4.4, 3.6) as drawing:
         axes = drawing.axes[0]
@@ -75,5 +74,5 @@ def costs(runs: Sequence[Course]) -> str:
             axes.plot(run.updates[-1:], run.costs[-1:], MARKERS[series], color=SERIES[series], clip_on=False)
         scale(axes, False, True)
         axes.set_xlabel("updates")
-        axes.set_title("cost", loc="left", fontsize=10)
+        axes.set_title(f"cost, {unit}", loc="left", fontsize=10)
     return drawing.svg

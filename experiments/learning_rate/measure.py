@@ -76,20 +76,20 @@ class Sharpness(Notes):
     def begin(self) -> None:
         """Note the start."""
         self.kept = {"updates": [], "sharpness": [], "costs": []}
-        self._note(0)
+        self._note(0, self.problem.limit)
 
     def see(self, optimizer: Descent) -> None:
         """Note what some of the updates have come to."""
         if optimizer.updates % self.every == 0:
             self._note(optimizer.updates)
 
-    def _note(self, updates: int) -> None:
+    def _note(self, updates: int, bound: float | None = None) -> None:
         cost = self.problem.surface(self.learner).here()
         # It may diverge, and has no curvature then.
         if math.isfinite(cost):
             self.kept["updates"].append(updates)
             self.kept["costs"].append(cost)
-            self.kept["sharpness"].append(2 / self.problem.bound(self.learner, ACCURACY))
+            self.kept["sharpness"].append(2 / (bound or self.problem.bound(self.learner, ACCURACY)))
 
 
 def attempt(run: Run, problem: Problem, who: Contender, lr: float, progress: Progress) -> list[float | None]:
@@ -137,7 +137,7 @@ def suggestion(trials: Sequence[Trial], variant: str) -> Trial | None:
 def follow(run: Run, problem: Problem, share: float, progress: Progress) -> Course:
     """Descend by batch at a share of the bound, and measure the sharpness along the way."""
     updates, learner = run.options.sharpness_updates, problem.learner()
-    lr = share * problem.bound(learner)
+    lr = share * problem.limit
     learner.descend = partial(BatchGD, lr=lr, tol=None)
     notes = Sharpness(problem, learner, max(20, updates // MEASURED))
     examples = updates * problem.data.order.examples

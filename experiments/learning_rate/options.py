@@ -23,10 +23,10 @@ class Options(ProblemOptions):
     variants: tuple[str, ...] = option(
         VARIANTS, several(one_of(VARIANTS)), f"Variants, between commas: {listing(VARIANTS)}.", "NAMES"
     )
-    updates: int = option(100, whole(1, 10**6), "Updates at each rate.", fast=20)
+    updates: int = option(100, whole(1, 10**6), "Updates at each rate.", fast=10)
     lowest: float = option(1e-3, positive("learning rate"), "The lowest rate.", "RATE")
     highest: float = option(30.0, positive("learning rate"), "The highest rate.", "RATE")
-    per_decade: int = option(8, whole(1, 100), "Rates tried in a factor of ten.", fast=2)
+    per_decade: int = option(8, whole(1, 100), "Rates tried in a factor of ten.", fast=1)
     batch_size: int = option(32, whole(1, 10**6), "Examples in one mini-batch.")
     repeats: int = option(3, whole(1, 1000), "Orders of the examples at each rate.", fast=1)
     sharpness_updates: int = option(

@@ -13,6 +13,7 @@ from torchmetrics import Metric, R2Score
 from torchmetrics.classification import MulticlassAccuracy
 
 from experiments.model.networks import NETWORKS
+from experiments.options import READS
 from torch_backprop import nn
 from torch_backprop.lightning import DescentMixin
 from torch_backprop.optim import Descent, MiniBatchGD
@@ -50,6 +51,7 @@ class Learner(DescentMixin, LightningModule):
 
     Attributes:
         descend: Makes the optimizer from the parameters.
+        unit: Of the cost.
     """
 
     def __init__(
@@ -72,6 +74,10 @@ class Learner(DescentMixin, LightningModule):
             self.network = NETWORKS[name](tuple(shape), outputs, **sizes)
         self.squares = regression or cost == "squares"
         self.cost = nn.MSELoss() if self.squares else nn.CrossEntropyLoss()
+        likelihood = "nats a character" if "text" in READS[name] else "nats"
+        # A regression's target is standardized.
+        squares = "variances of the target" if regression else "mean squared error"
+        self.unit = squares if self.squares else likelihood
         # Every process measures whole parts.
         alone: Any = {"sync_on_compute": False}
         self.score: Metric = (

@@ -10,12 +10,12 @@ from rich.table import Table
 
 from experiments import report
 from experiments.compare import plots as curves
-from experiments.compare.words import count
 from experiments.figure import scale, sketch
 from experiments.page import bullets, grid, lead, legend, name, note, section, table
 from experiments.run import Run
 from experiments.sweep.result import MEASURE, Cell, Finished, best, cells
 from experiments.terminal import COLOURS
+from experiments.words import count
 
 TITLE = "A sweep over learning rates"
 ENDS = ("cost", MEASURE)
@@ -109,14 +109,17 @@ def _figures(found: Sequence[Cell], chosen: Mapping[Any, Cell], names: str) -> l
         "What each contender ends at, against its learning rate: the median over the seeds, in the band from"
         " the least to the most. A cross at the top marks a rate at which a seed diverged."
     )
-    labels = dict(zip(ENDS, ("training cost at the end", "validation cost at the end"), strict=True))
-    drawn = [_against_rate(found, *each) for each in labels.items()]
+    unit = found[0].result.outcomes[0].unit
+    drawn = [
+        _against_rate(found, column, f"{part} cost at the end, {unit}")
+        for column, part in zip(ENDS, ("training", "validation"), strict=True)
+    ]
     sections = [section("Learning rates", text, names, grid(drawn))]
     if chosen:
         text = "Each contender at its best rate, the bold one of the table."
         results = [cell.result for cell in chosen.values()]
         ways = [
-            curves.curves(results, x, "cost", "training cost", x != "epoch", True)
+            curves.curves(results, x, "cost", f"training cost, {unit}", x != "epoch", True)
             for x in ("epoch", "updates", "examples", "seconds")
         ]
         sections.append(section("The way down", text, names, grid(ways)))

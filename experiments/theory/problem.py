@@ -7,7 +7,7 @@ for on other rows.
 """
 
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import torch
 
@@ -56,6 +56,11 @@ class Problem:
         return words if self.name == CHOSEN else self.name.replace("-", " ")
 
     @property
+    def unit(self) -> str:
+        """The unit of the cost."""
+        return self.learner().unit
+
+    @property
     def rows(self) -> Part:
         """The rows that the cost is the mean over."""
         return self.data.parts["train"]
@@ -79,6 +84,15 @@ class Problem:
     def surface(self, learner: Learner) -> Surface:
         """Return the cost as a function of the learner's parameters."""
         return Surface(learner, self.rows, self.decay)
+
+    @cached_property
+    def limit(self) -> float:
+        """2 / lambda_max at the start, of which every rate is a share.
+
+        Raises:
+            RunError: If the cost curves upwards nowhere.
+        """
+        return self.bound(self.learner())
 
     def bound(self, learner: Learner, tol: float = 1e-4) -> float:
         """Return 2 / lambda_max at the learner's present parameters, with this relative accuracy.

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -12,11 +11,13 @@ from torch.nn.functional import cross_entropy
 
 import torch_backprop
 from experiments.environment import environment
-from experiments.report import say_where, write_events
+from experiments.page import lead, section, table
+from experiments.report import say_where, write_events, write_report
 from experiments.run import Run
 from experiments.terminal import Bar
 from experiments.trace.options import Options
 from torch_backprop.optim import MiniBatchGD
+from torch_backprop.tracing import page
 
 BATCH_SIZE, LR = 32, 0.02
 COLUMNS = ("layer", "gradient of", "norm by hand", "norm by autograd", "difference")
@@ -28,6 +29,7 @@ def main(run: Run) -> None:
     console = Console()
     # The whole of it takes a moment: resumed, it is made again, and comes out the same.
     torch.manual_seed(options.seed)
+    guess = ""
     if options.model.name == "2-2-1":
         trace = _tiny()
     else:
@@ -37,15 +39,36 @@ def main(run: Run) -> None:
             model = _trained(options.model.name, x, y, options.epochs, bar)
             bar.begin(1, "One pass back")
             trace = _traced(model, x, y, options.example)
-        print(_guess(trace, int(y[options.example]), options.example))
+        guess = _guess(trace, int(y[options.example]), options.example)
+        console.print(guess, "", highlight=False)
     print(trace.table())
     rows = list(_rows(trace))
     run.write_rows("metrics.csv", COLUMNS, rows)
     for column in COLUMNS[2:]:
         write_events(run, column, {column: [(i, row[column]) for i, row in enumerate(rows)]})
-    run.write("environment.yaml", yaml.safe_dump([environment(options.seed, "cpu")], sort_keys=False))
     trace.plot(run.folder / "drawing.svg")
-    say_where(console, run, run.write("report.html", trace.to_html()))
+    subtitle = f"{options.model.name} · {len(trace.layers)} layers · seed {options.seed}"
+    sections, here = _sections(trace, guess, rows), environment(options.seed, "cpu")
+    say_where(console, run, write_report(run, "Backpropagation, layer by layer", subtitle, sections, [here]))
+
+
+def _sections(trace: torch_backprop.Trace, guess: str, rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield f"<style>{page.style()}</style>"
+    cost = f"The cost is {trace.cost.ours:.4g}, by autograd {trace.cost.autograd:.4g}"
+    yield lead(f"{guess} {cost}; the gradients' largest relative difference is {trace.difference:.1g}.")
+    cells = [[x if isinstance(x, str) else f"{x:.4g}" for x in row.values()] for row in rows]
+    yield table(COLUMNS, cells)
+    if worked := page.paper(trace):
+        yield section("On paper", "Every number of both passes, with its formula.", worked)
+    yield section(
+        "Forward pass",
+        f"What each layer makes of what the one before it has made. {page.KEY}",
+        page.forward(trace),
+    )
+    text = (
+        "From the last layer to the first: the gradient that reaches its output, and those of its parameters."
+    )
+    yield section("Backward pass", text, page.backward(trace))
 
 
 def _rows(trace: torch_backprop.Trace) -> Iterator[dict[str, Any]]:
@@ -85,4 +108,4 @@ def _traced(model: nn.Sequential, x: Tensor, y: Tensor, example: int) -> torch_b
 
 def _guess(trace: torch_backprop.Trace, digit: int, example: int) -> str:
     share, guess = trace.layers[-1].activation.softmax(1)[0].max(0)
-    return f"Example {example} is a {digit}; the network says {guess}, {share:.0%} sure.\n"
+    return f"Example {example} is a {digit}; the network says {guess}, {share:.0%} sure."

@@ -12,7 +12,7 @@ from experiments.study import Account, Piece, Progress, study
 from experiments.theory.problem import Problem
 from experiments.trajectory import figures, words
 from experiments.trajectory.measure import Path, Plane, measure
-from experiments.words import cost_of, heading
+from experiments.words import cost_of, count, heading
 
 COLUMNS = ("problem", "variant", "examples", "across", "along", "cost")
 HEADS = ("cost", "variant", "rate", "updates", "examples", "detour", "final cost")
@@ -40,7 +40,7 @@ def account(run: Run, found: dict[str, Any]) -> Account:
     ]
     return Account(
         "Three paths",
-        f"{options.epochs} epochs · mini-batches of {options.batch_size} · seed {options.seed}",
+        f"{count(options.epochs, 'epoch')} · mini-batches of {options.batch_size} · seed {options.seed}",
         words.headline(planes),
         HEADS,
         [_row(plane, variant, path) for plane, variant, path in paths],

@@ -53,7 +53,7 @@ def costs(plane: Plane) -> str:
         scale(axes, False, True)
         axes.set_xlabel("epochs")
         title = "cost over its minimum" if plane.floor else "cost of all examples"
-        axes.set_title(title, loc="left", fontsize=10)
+        axes.set_title(f"{title}, {plane.unit}", loc="left", fontsize=10)
     return drawing.svg
 
 

@@ -63,6 +63,7 @@ class Plane:
 
     Attributes:
         problem: its title.
+        unit: that of its cost.
         parameters: how many it has; where there are two, they are the coordinates.
         labels: what the two coordinates are.
         held: the share of the paths' variance along each.
@@ -76,6 +77,7 @@ class Plane:
     """
 
     problem: str
+    unit: str
     parameters: int
     labels: list[str]
     held: list[float]
@@ -148,7 +150,7 @@ def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
     if surface.size > MOST_PARAMETERS:
         most = f"{surface.size:,} parameters, of {MOST_PARAMETERS:,} at most"
         raise RunError(f"--model.width: {problem.title} has {most}; give a smaller --model.width")
-    bound, start = problem.bound(learner), surface.point()
+    bound, start = problem.limit, surface.point()
     rates = {variant: options.shares[variant] * bound for variant in VARIANTS}
     walks: dict[str, Walk] = {}
     for number, variant in enumerate(VARIANTS):
@@ -170,6 +172,7 @@ def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
     counts = problem.data.order.examples, options.epochs
     return Plane(
         problem.title,
+        problem.unit,
         surface.size,
         labels(problem, surface.size),
         held,

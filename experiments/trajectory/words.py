@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.compare.options import VARIANTS
 from experiments.trajectory.measure import Plane
-from experiments.words import cost_of, series
+from experiments.words import cost_of, count, series
 
 
 def headline(planes: Sequence[Plane]) -> str:
@@ -16,7 +16,7 @@ def headline(planes: Sequence[Plane]) -> str:
         costs.setdefault(_lowest(plane), []).append(cost_of(plane.problem))
     parts = [f"<b>{variant}</b> is lowest on {series(names)}" for variant, names in costs.items()]
     epochs = planes[0].epochs
-    text = f"After the same {epochs} epoch{'s' if epochs > 1 else ''} {series(parts)}."
+    text = f"After {count(epochs, 'epoch')} each {series(parts)}."
     if all(map(_longer, planes)):
         text += " The fewer examples an update averages over, the longer is the way for the same distance."
     return text
@@ -41,8 +41,8 @@ def file_name(plane: Plane) -> str:
 
 def _way(plane: Plane) -> str:
     ways = [
-        f"{variant} makes {path.updates:,} updates and goes {path.detour:.1f} times as far as the straight"
-        f" line, to a cost of {path.costs[-1]:.4f}"
+        f"{variant} makes {count(path.updates, 'update')} and goes {path.detour:.1f} times as far as the"
+        f" straight line, to a cost of {path.costs[-1]:.4f}"
         for variant in VARIANTS
         if (path := plane.paths[variant])
     ]

@@ -23,28 +23,58 @@ LEVELS = 8
 SQUARE, WIDEST, HIGHEST = 2.0, 15.0, 11.0
 """Widths of a square and of a figure at most, and its height."""
 DIGITS = 4
+KEY = (
+    "Each square is a number: <b class='above'>above</b> or <b class='below'>below</b> zero, the stronger the"
+    " larger in its figure. Of several examples, features or channels the first are drawn; hover over a"
+    " figure for its range."
+)
+"""How the figures are read, in HTML."""
 
 
 def write(trace: Passes) -> str:
     """The page."""
-    cost, worked = trace.cost, calculation.write(trace)
-    named = {name for layer in trace.layers for name in layer.gradients}
-    left = {name: each for name, each in trace.gradients.items() if name not in named}
+    cost, worked = trace.cost, paper(trace)
     parts = {
+        "style": style(),
+        "key": KEY,
         "title": "Backpropagation, layer by layer",
         "subtitle": f"{len(trace.layers)} layers, {html.escape(name_of(trace.loss))}",
         "lead": f"The largest relative difference to autograd is {trace.difference:.1g}.",
-        "forward": _input(trace.inputs) + "".join(map(_forward, trace.layers)),
+        "forward": forward(trace),
         "cost": f"{shown(cost.ours, 6)} <span class='soft'>by autograd {shown(cost.autograd, 6)}</span>",
-        "backward": "".join(map(_backward, reversed(trace.layers))) + (_rest(left) if left else ""),
-        "calculation": f"<h2>On paper</h2>{_paper(worked)}" if worked else "",
+        "backward": backward(trace),
+        "calculation": f"<h2>On paper</h2>{worked}" if worked else "",
     }
-    return Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8")).substitute(parts)
+    return Template(_beside("page.html")).substitute(parts)
 
 
-def _paper(worked: str) -> str:
+def style() -> str:
+    """The CSS of the figures, for a page that has --page, --card, --ink and --soft."""
+    return _beside("figures.css")
+
+
+def paper(trace: Passes) -> str:
+    """Every number with its formula, where they are few."""
+    worked = calculation.write(trace)
     # With the keyboard, what is too wide for the page can be scrolled only if it can have the focus.
-    return f"<pre tabindex='0'>{html.escape(worked)}</pre>"
+    return f"<pre tabindex='0'>{html.escape(worked)}</pre>" if worked else ""
+
+
+def forward(trace: Passes) -> str:
+    """The input and each layer's activation."""
+    return f"<div class='cards'>{_input(trace.inputs)}{''.join(map(_forward, trace.layers))}</div>"
+
+
+def backward(trace: Passes) -> str:
+    """The error and the gradients of each layer, the last first."""
+    named = {name for layer in trace.layers for name in layer.gradients}
+    left = {name: each for name, each in trace.gradients.items() if name not in named}
+    cards = [*map(_backward, reversed(trace.layers)), *([_rest(left)] if left else [])]
+    return f"<div class='back'>{''.join(cards)}</div>"
+
+
+def _beside(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _input(data: Any) -> str:
