@@ -1,69 +1,51 @@
-"""Mutants of a module of layers: its source with one slip of the pen in a backward pass.
+"""Mutants of the layers: a function that runs in a backward pass, with one slip of the pen in it.
 
 A slip drops an operand, a call, a mask or a sign, swaps operands or operators, changes a constant, flips a
 flag or a comparison, takes one branch for the other, or detaches a product. Casts and annotations are left
 alone: without them the formula is the same.
+
+The slip is made in the code of the living function, so that every layer that uses it has it at once.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib
-import inspect
-import sys
-import types
-from collections import Counter
+import contextlib
+import gc
+import pkgutil
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, TypeGuard
-from unittest import mock
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib import import_module
+from pathlib import Path
+from types import CodeType, FunctionType
+
+from torch_backprop import layers
 
 OPERATORS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 COMPARISONS = {"gt": "lt", "lt": "gt", "ge": "lt", "le": "gt", "ne": "eq"}
 NOT_BACKWARD = {"forward", "setup_context", "jvp", "push"}
 CASTS = {"widen", "to"}
-LAYERS = "torch_backprop.layers"
+NESTED = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 TILE = 8
-"""Elements of a tile in mutated modules: samples of tens of elements take the path of large tensors too."""
+"""Elements of a tile while mutants are tried."""
+TAKEN = 16
+"""One mutant of so many is tried, chosen by its name, so that an edit elsewhere chooses no others."""
 
-
-@dataclass(frozen=True)
-class Shared:
-    """A module without layers: the definitions that run in backward passes, and layers that use them."""
-
-    roots: tuple[str, ...] = ()
-    users: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-SHARED = {
-    "loss.reduction": Shared(
-        ("spread", "sum_to"),
-        {"loss.samples": (), "loss.regression": ("MSELoss", "L1Loss"), "loss.likelihood": ("NLLLoss",)},
-    ),
-    "loss.samples": Shared(
-        ("Samples", "along_classes"),
-        {"loss.likelihood": ("NLLLoss",), "loss.cross_entropy": ("CrossEntropyLoss",)},
-    ),
-    "elementwise": Shared(
-        ("select", "keep", "steps", "exp_"),
-        {
-            "activation.smooth": ("Sigmoid", "ELU"),
-            "activation.gated": ("Mish",),
-            "activation.piecewise": ("ReLU", "Threshold", "LeakyReLU"),
-            "loss.samples": (),
-            "loss.cross_entropy": ("CrossEntropyLoss",),
-        },
-    ),
-    "bits": Shared(("unpack",), {"dropout": ("Dropout", "AlphaDropout")}),
-}
+Key = tuple[str, str, int, bytes]
+"""A function's code, however often it was made."""
+Line = tuple[Key, int]
+"""A line that runs, of a function."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change of one module. ``owner`` is the top-level definition that holds it."""
+    """One change of one line of a module. ``owner`` is the top-level definition that holds it."""
 
     module: str
+    line: int
     owner: str
     change: str
     source: str
@@ -71,68 +53,143 @@ class Mutant:
     def __str__(self) -> str:
         return f"{self.module.rpartition('.')[2]} {self.owner}: {self.change}"
 
-    def users(self) -> dict[str, Any]:
-        """What uses the changed definition, by name: functions and layers, and the SPECS of the layers."""
-        layers = SHARED.get(self.module, Shared()).users
-        sources = {self.module: self.source} | {module: source(module) for module in layers}
-        names, found, specs = frozenset({self.owner}), {}, []
-        with mock.patch.dict(sys.modules):
-            for name, text in sources.items():
-                names = _users(name, names)
-                defined = self._executed(name, text)
-                found |= {name: value for name, value in defined.items() if name in names}
-                held = layers.get(name)
-                specs += [s for s in defined.get("SPECS", ()) if held is None or s.layer.__name__ in held]
-        return found | {"SPECS": specs}
+    @cached_property
+    def functions(self) -> dict[Key, CodeType]:
+        """The code of every function that the change is in, and what it becomes."""
+        return {
+            key(a): b
+            for a, b in zip(_codes(self.module), _codes(self.module, self.source), strict=True)
+            if a != b
+        }
 
-    def _executed(self, name: str, text: str) -> dict[str, Any]:
-        module = types.ModuleType(f"{LAYERS}.{name}")
-        sys.modules[module.__name__] = module
-        exec(compile(text, f"<{self}>", "exec"), vars(module))
-        defined = vars(module)
-        if "TILE" in defined:
-            defined["TILE"] = TILE
-        return defined
+    def runs(self, running: frozenset[Key]) -> bool:
+        """Whether one of its functions is among those that run."""
+        return not running.isdisjoint(self.functions)
+
+    def is_in(self, running: frozenset[Line]) -> bool:
+        """Whether its line is among those that run."""
+        return any((function, self.line) in running for function in self.functions)
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """Within, the layers have the slip."""
+        changed = [(function, code) for k, code in self.functions.items() for function in living()[k]]
+        assert changed, f"{self}: no such function is alive"
+        before = [function.__code__ for function, _ in changed]
+        try:
+            for function, code in changed:
+                function.__code__ = code
+            yield
+        finally:
+            for (function, _), code in zip(changed, before, strict=True):
+                function.__code__ = code
 
 
-def source(module: str) -> str:
-    """The source of the module of layers of this name."""
-    return inspect.getsource(importlib.import_module(f"{LAYERS}.{module}"))
+def modules() -> list[str]:
+    """The names of all modules of layers."""
+    found = pkgutil.walk_packages(layers.__path__, f"{layers.__name__}.")
+    return [found.name.removeprefix(f"{layers.__name__}.") for found in found if not found.ispkg]
 
 
-def mutants(module: str) -> Iterator[Mutant]:
-    """Every mutant of the module of layers of this name."""
-    text = source(module)
+def key(code: CodeType) -> Key:
+    """What tells a function from every other: its file, name and line, and of lambdas the columns, too."""
+    # not its instructions: pytest writes those of an assertion anew
+    columns = code.co_linetable if code.co_name == "<lambda>" else b""
+    return code.co_filename, code.co_name, code.co_firstlineno, columns
+
+
+@cache
+def living() -> dict[Key, list[FunctionType]]:
+    """The functions of the layers that are alive, by their code."""
+    found: dict[Key, list[FunctionType]] = defaultdict(list)
+    for thing in gc.get_objects():
+        # not isinstance, which asks things for their class, and some warn
+        if type(thing) is FunctionType and (thing.__module__ or "").startswith(layers.__name__):
+            found[key(thing.__code__)].append(thing)
+    return found
+
+
+@cache
+def source(module: str) -> tuple[str, str]:
+    """The text of a module of layers, and its file."""
+    file = import_module(f"{layers.__name__}.{module}").__file__ or ""
+    return Path(file).read_text(), file
+
+
+def mutants(module: str, running: set[Line]) -> Iterator[Mutant]:
+    """The mutants that are tried of the lines that are ``running`` in backward passes."""
+    text, own = source(module)
     seen = Counter()
-    for owner, part in _pullbacks(_definitions(ast.parse(text)), SHARED.get(module, Shared()).roots):
-        for node in filter(_is_expression, _formulas(part)):
-            for slip in _slips(node):
-                change = f"{ast.unparse(node)} {'detached' if slip.endswith('.detach()') else f'-> {slip}'}"
-                seen[owner, change] += 1
-                repeated = seen[owner, change]
-                label = change if repeated == 1 else f"{change} ({repeated})"
-                yield Mutant(module, owner, label, _replaced(text, node, slip))
+    lines = {line for (file, name, *_), line in running if file == own and name not in NOT_BACKWARD}
+    for owner, node in _expressions(ast.parse(text), "", False):
+        # the code of a function within would come twice
+        whole = not any(isinstance(part, NESTED) for part in ast.walk(node))
+        for slip in _slips(node) if whole and node.lineno in lines else ():
+            change = f"{ast.unparse(node)} {'detached' if slip.endswith('.detach()') else f'-> {slip}'}"
+            seen[owner, change] += 1
+            repeated = seen[owner, change]
+            label = change if repeated == 1 else f"{change} ({repeated})"
+            mutant = Mutant(module, node.lineno, owner, label, _replaced(text, node, slip))
+            if not zlib.crc32(str(mutant).encode()) % TAKEN:
+                yield mutant
 
 
-def _formulas(node: ast.AST) -> Iterator[ast.AST]:
-    """The node and what it holds, without annotations, and without the flag of a ``zip``."""
-    yield node
+def _expressions(node: ast.AST, owner: str, runs: bool) -> Iterator[tuple[str, ast.expr]]:
+    """The expressions within functions, each with the top-level definition that holds it."""
+    match node:
+        case ast.FunctionDef(body=body):
+            runs, inner = True, body
+        case ast.Lambda(body=body):
+            runs, inner = True, [body]
+        case ast.ClassDef(body=body):
+            inner = body
+        case _:
+            inner = _parts(node)
+    if runs and isinstance(node, ast.expr):
+        yield owner, node
+    for part in inner:
+        top = isinstance(node, ast.Module) and _name(part)
+        yield from _expressions(part, top or owner, runs)
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """What a node holds, without annotations, and without the flag of a ``zip``."""
     for name, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             strict = isinstance(child, ast.keyword) and child.arg == "strict"
             if isinstance(child, ast.AST) and name not in ("annotation", "returns") and not strict:
-                yield from _formulas(child)
+                yield child
 
 
-def _is_expression(node: ast.AST) -> TypeGuard[ast.expr]:
-    return isinstance(node, ast.expr)
+def _name(node: ast.AST) -> str:
+    match node:
+        case ast.ClassDef(name) | ast.FunctionDef(name) | ast.Assign([ast.Name(name)]):
+            return name
+    return ""
+
+
+@cache
+def _codes(module: str, text: str = "") -> list[CodeType]:
+    """The code of every function of a module, in the order of the text."""
+    own, file = source(module)
+    return list(_within(compile(text or own, file, "exec", dont_inherit=True)))
+
+
+def _within(code: CodeType) -> Iterator[CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant
+            yield from _within(constant)
 
 
 def _replaced(source: str, node: ast.expr, slip: str) -> str:
-    lines = source.splitlines(keepends=True)
+    lines = source.encode().splitlines(keepends=True)
     start = sum(map(len, lines[: node.lineno - 1])) + node.col_offset
     end = sum(map(len, lines[: (node.end_lineno or 0) - 1])) + (node.end_col_offset or 0)
-    return f"{source[:start]}({slip}){source[end:]}"
+    whole = source.encode()
+    # what is dropped stays in sight, for a living closure keeps its variables
+    kept = f"(({slip}) if True else ({whole[start:end].decode()}))"
+    return (whole[:start] + kept.encode() + whole[end:]).decode()
 
 
 def _slips(node: ast.AST) -> Iterator[str]:
@@ -145,25 +202,19 @@ def _slips_of(node: ast.AST) -> Iterator[ast.expr | str]:
     match node:
         case ast.BinOp(left, operator, right):
             yield from _slips_of_operator(left, operator, right)
-        case ast.UnaryOp(ast.USub(), operand):
+        case ast.UnaryOp(ast.USub(), operand) if not isinstance(operand, ast.Constant):
             yield operand
-        case ast.IfExp(_, body, orelse):
-            yield from (body, orelse)
-        case ast.Constant(bool(value)):
-            yield str(not value)
-        case ast.Constant(int(value) | float(value)):
-            yield str(value + 1)
         case ast.Attribute(ast.Name("torch"), name) if name in COMPARISONS:
             yield f"torch.{COMPARISONS[name]}"
         case ast.Attribute(value, "mT"):
             yield value
-        case ast.Compare(left, [ast.Gt()], [right]):
-            yield ast.Compare(left, [ast.Lt()], [right])
         case ast.Call(function, arguments):
             yield from _slips_of_call(function, arguments)
 
 
 def _slips_of_operator(left: ast.expr, operator: ast.operator, right: ast.expr) -> Iterator[ast.expr | str]:
+    if isinstance(operator, (ast.FloorDiv, ast.Mod, ast.LShift, ast.RShift)):
+        return
     yield from (left, right)
     if swapped := OPERATORS.get(type(operator)):
         yield ast.BinOp(left, swapped(), right)
@@ -171,6 +222,12 @@ def _slips_of_operator(left: ast.expr, operator: ast.operator, right: ast.expr) 
         yield ast.BinOp(right, operator, left)
     if isinstance(operator, ast.Mult):
         yield f"({ast.unparse(ast.BinOp(left, operator, right))}).detach()"
+    match left:
+        case ast.Constant(int(value) | float(value)):
+            yield ast.BinOp(ast.Constant(value + 1), operator, right)
+    match right:
+        case ast.Constant(int(value) | float(value)):
+            yield ast.BinOp(left, operator, ast.Constant(value + 1))
 
 
 def _slips_of_call(function: ast.expr, arguments: list[ast.expr]) -> Iterator[ast.expr]:
@@ -185,70 +242,3 @@ def _slips_of_call(function: ast.expr, arguments: list[ast.expr]) -> Iterator[as
             yield from (argument for argument in arguments[:1] if not isinstance(argument, ast.Starred))
         case ast.Attribute(value):
             yield value
-
-
-def _definitions(tree: ast.Module) -> dict[str, ast.stmt]:
-    found: dict[str, ast.stmt] = {}
-    for node in tree.body:
-        match node:
-            case ast.ClassDef(name) | ast.FunctionDef(name) | ast.Assign([ast.Name(name)]):
-                found[name] = node
-    return found
-
-
-def _pullbacks(definitions: dict[str, ast.stmt], roots: tuple[str, ...]) -> Iterator[tuple[str, ast.AST]]:
-    """The code that runs in a backward pass: rules' own, the rows of tables, and the functions they call."""
-    makers = {name for name, node in definitions.items() if _rules(node)}
-    parts = {name: list(_backward_parts(node, makers)) for name, node in definitions.items()}
-    reached = makers | {name for name, node in definitions.items() if name in roots or _is_rule(node, makers)}
-    while more := {name for owner in reached for name in _names(*parts[owner]) if name in parts} - reached:
-        reached |= more
-    for name in definitions:
-        if name in reached:
-            yield from ((name, part) for part in parts[name])
-
-
-def _is_rule(node: ast.stmt, makers: set[str]) -> bool:
-    match node:
-        case ast.Assign(value=ast.Call(ast.Name(name))):
-            return name == "elementwise" or name in makers
-        case ast.ClassDef():
-            return any(getattr(method, "name", "") == "backward" for method in node.body)
-    return False
-
-
-def _rules(maker: ast.stmt) -> list[ast.stmt]:
-    """The rules that a function makes, if it is one."""
-    body = maker.body if isinstance(maker, ast.FunctionDef) else []
-    return [node for node in body if isinstance(node, ast.ClassDef) and _is_rule(node, set())]
-
-
-def _backward_parts(node: ast.stmt, makers: set[str]) -> Iterator[ast.AST]:
-    match node:
-        case ast.ClassDef():
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and method.name not in NOT_BACKWARD:
-                    yield from method.body
-        case ast.FunctionDef(name) if name in makers:
-            for rule in _rules(node):
-                yield from _backward_parts(rule, makers)
-        case ast.FunctionDef():
-            yield from node.body
-        case ast.Assign(value=ast.Call(ast.Name("elementwise"), [_, _, pullback, *_])):
-            yield pullback
-        case ast.Assign(value=ast.Call(ast.Name(name), arguments)) if name in makers:
-            yield from (argument for argument in arguments if isinstance(argument, ast.Lambda))
-
-
-@cache
-def _users(module: str, used: frozenset[str]) -> frozenset[str]:
-    """What is used, and what in the module uses it."""
-    named = {name: _names(node) for name, node in _definitions(ast.parse(source(module))).items()}
-    users = used
-    while more := {name for name, names in named.items() if users & names} - users:
-        users |= more
-    return users
-
-
-def _names(*nodes: ast.AST) -> set[str]:
-    return {name.id for node in nodes for name in ast.walk(node) if isinstance(name, ast.Name)}

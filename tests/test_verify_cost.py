@@ -15,8 +15,8 @@ from torch_backprop.verify.probes.needs import _subsets
 from torch_backprop.verify.target import Target
 
 CALLS = {
-    "Transformer": 42,
-    "TransformerDecoderLayer": 66,
+    "Transformer": 36,
+    "TransformerDecoderLayer": 56,
     "MultiheadAttention": 90,
     "LSTM": 90,
     "CTCLoss": 115,
@@ -55,13 +55,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("name", CALLS)
 def test_quick_check_makes_few_calls(name: str, calls: list[str]):
     quick(*dearest(name))
-    assert 30 < len(calls) <= CALLS[name]
+    assert 25 < len(calls) <= CALLS[name]
 
 
 def test_quick_check_says_what_it_left_out():
     (left,) = [note for note in quick(*dearest("Transformer")).notes if "left out were" in note]
     assert re.search("the samples .*some zeros input0.*; the probes dtypes, interleaved$", left)
-    assert "left out were" not in str(quick(*dearest("MultiheadAttention")))
+    assert "left out were" not in str(quick(*dearest("GRU")))
 
 
 def test_differences_are_taken_once_a_sample(calls: list[str]):

@@ -29,6 +29,32 @@ class WrongCube(torch.autograd.Function):
         return 2 * ctx.saved_tensors[0] * grads[0]
 
 
+class Rows(torch.autograd.Function):
+    """Rows of w by index, of which none is padding."""
+
+    @staticmethod
+    def forward(ctx: Any, index: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(index, w)
+        return w[index]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        index, w = ctx.saved_tensors
+        return None, torch.zeros_like(w).index_add(0, index, grads[0])
+
+
+class Flat(torch.autograd.Function):
+    """Rounding, with the gradient that it has."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return grads[0] * 0
+
+
 class WrongSecond(torch.autograd.Function):
     """2 x, whose gradient claims 3 for its own derivative."""
 
@@ -127,3 +153,17 @@ def test_autocast_is_that_of_the_device_of_the_sample(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Sample, "device", torch.device("cuda"))
     assert check(torch.tanh, x, reference=torch.tanh, probes=("autocast",), isolate=False).ok
     assert asked == {"cuda"}
+
+
+def test_a_reference_that_leaves_a_row_of_padding_alone_is_right():
+    index, w = torch.tensor([1, 0, 2, 1]), torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    report = check(
+        Rows, index, w, reference=lambda index, w: F.embedding(index, w, 1), quick=True, isolate=False
+    )
+    assert "which should be zero: a mask or a padding is forgotten" in report.findings[0].diagnosis
+
+
+def test_a_reference_that_lets_gradients_straight_through_is_right():
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    report = check(Flat, x, reference=lambda x: x + (x.round() - x).detach(), quick=True, isolate=False)
+    assert report.findings[0].fault == "missing-gradient"

@@ -14,7 +14,7 @@ from torch import Tensor
 from .differences import pairing, ridders
 from .outcome import random
 from .trial import Trial
-from .truth import Truth
+from .truth import Truth, by_hand
 
 _INACCURATE = 1e-5
 """Relative error up to which a reference is inaccurate; beyond, its gradient is wrong."""
@@ -23,16 +23,20 @@ _INACCURATE = 1e-5
 def calibrated(trial: Trial) -> Trial:
     """The trial with a truth that knows its own inaccuracy on the sample as given.
 
-    Of a reference whose gradient is not the slope of its forward at all, only that slope is left as truth.
+    Of a reference that is written by hand, and whose gradient is not the slope of its forward at all, only
+    that slope is left as truth. Where autograd's own is not, it is meant so: a row of padding, a detach.
     """
     if trial.seen().error is not None or not trial.truth_of.judges_forward:
         return trial
     for difference in trial.differences():
         leaf, seen = difference.leaf, difference.seen
-        if leaf is None or seen is None or not is_off(trial, leaf, seen, difference.expected):
+        wrong = difference.relative > _INACCURATE
+        if leaf is None or seen is None or (wrong and not by_hand(trial.truth_of.target, trial.sample)):
+            continue
+        if not is_off(trial, leaf, seen, difference.expected):
             continue
         trial.note(f"the reference's own {difference.what} is off by {difference.relative:.1g}")
-        if difference.relative > _INACCURATE:
+        if wrong:
             return replace(trial, truth_of=trial.truth_of.by_differences(trial.sample.dtype), _known={})
         truth = replace(trial.truth_of, uncertainty=max(trial.truth_of.uncertainty, difference.relative))
         trial = replace(trial, truth_of=truth, _known={})

@@ -10,7 +10,7 @@ from .spy import graph, nodes
 from .target import Target
 from .trial import Trial
 
-QUICK = 12_000
+QUICK = 10_000
 """Operations after which a quick check leaves out what costs more: 0.2 s on one core."""
 _CALL, _BY_HAND = 20, 6
 """What a call costs by itself, and a hand-written node, which is Python, where a built-in one costs 1."""

@@ -211,6 +211,17 @@ def _transposed(trial: Trial, difference: Difference) -> Recognised:
     return None
 
 
+def _masked(trial: Trial, difference: Difference) -> Recognised:
+    seen, expected = difference.seen, difference.expected
+    if seen is None or seen.shape != expected.shape:
+        return None
+    wrong = ~((seen - expected).abs() <= _SAME * difference.scale)
+    if wrong.all() or (expected[wrong].any() and seen[wrong].any()):
+        return None
+    why = "are zero" if expected[wrong].any() else "should be zero: a mask or a padding is forgotten"
+    return "wrong-gradient", f"right but for {int(wrong.sum())} elements, which {why}"
+
+
 def _misplaced(trial: Trial, difference: Difference) -> Recognised:
     for name, gradient in trial.truth().gradients.items():
         if name != difference.leaf and gradient is not None and _near(difference.seen, gradient):
@@ -246,6 +257,7 @@ _RECOGNISERS: tuple[Callable[[Trial, Difference], Recognised], ...] = (
     _factor,
     _transposed,
     _misplaced,
+    _masked,
     _small,
     _slip,
 )

@@ -128,7 +128,8 @@ def examine(
         if pointless or (step.sample is not trial.given and step.sample.fault in known):
             continue
         # what one probe has run on a sample, the next need not run again
-        current = current if current.sample is step.sample else trial.on(step.sample)
+        if current.sample is not step.sample:
+            current = trial if step.sample is trial.given else trial.on(step.sample)
         for finding in look(current, step.probe):
             if step.sample is trial.given and finding.verdict in (WRONG, CRASH):
                 sound = sound and step.probe.name != "numbers"

@@ -23,6 +23,10 @@ def strays(trial: Trial) -> bool:
     """
     if trial.sample.fault not in _INDICES or trial.truth_of.numeric:
         return False
+    return trial.once("strays", lambda: _moves(trial))
+
+
+def _moves(trial: Trial) -> bool:
     beside = (replace(trial.sample, layout=_among(filling)) for filling in (0.0, 1e3))
     low, high = (run(trial.truth_of.target, sample, needs=()).outputs for sample in beside)
     return any(not torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in zip(low, high, strict=False))

@@ -99,7 +99,8 @@ def own_forward(candidate: Target, seen: Outcome, sample: Sample, note: Callable
         found = truth.outcome(sample, random, None)
         if found.error is None and found.live:
             truth = replace(truth, live=tuple(i for i in found.live if i in seen.live) or None)
-            if _by_hand(target, sample):
+            # from torch 2.14 on, of a bound apply
+            if by_hand(target, sample):
                 note(_KEPT_APPLY)
                 return truth.by_differences(sample.dtype)
             return truth if _agrees(truth, sample) else truth.by_differences(sample.dtype)
@@ -107,8 +108,8 @@ def own_forward(candidate: Target, seen: Outcome, sample: Sample, note: Callable
     return Truth(spare, judges_forward=False, live=seen.live or None).by_differences(sample.dtype)
 
 
-def _by_hand(target: Target, sample: Sample) -> bool:
-    """Whether a hand-written backward pass is left in it: from torch 2.14 on, of a bound ``apply``."""
+def by_hand(target: Target, sample: Sample) -> bool:
+    """Whether a backward pass of it is hand-written."""
     return any(True for _ in nodes(forward(target, sample)[0]))
 
 
