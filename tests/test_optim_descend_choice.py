@@ -64,22 +64,6 @@ def test_a_momentum_begins_by_the_tape(monkeypatch):
     assert optimizer.paths == {"tape": 1, "compiled": N - 1}
 
 
-@needs_compiler
-@pytest.mark.slow
-def test_a_step_is_compiled_once_for_a_model_and_its_options(monkeypatch):
-    model, loss, (x, t) = perceptron(), nn.CrossEntropyLoss(), data()
-    built = []
-    monkeypatch.setattr(compiled.Compiled, "_prove", lambda *_: built.append(1))
-    optimizers = [StochasticGD(model.parameters(), LR) for _ in range(2)]
-    for optimizer in optimizers:
-        optimizer.descend(model, loss, x, t, path="compiled")
-        optimizer.descend(model, loss, x[:9], t[:9], path="compiled")
-    assert len(built) == 1
-    loss.label_smoothing = 0.5
-    optimizers[0].descend(model, loss, x, t, path="compiled")
-    assert len(built) == 2
-
-
 def test_without_a_compiler_there_are_other_paths(monkeypatch):
     monkeypatch.setattr("torch_backprop.optim.descend.compiled.compiler", lambda: None)
     monkeypatch.setattr(compiled.Compiled, "building", 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from torch_backprop.algorithm import arguments
+from torch_backprop.optim.descend.key import key, tensors_of
 from torch_backprop.optim.descend.path import Pass, Stretches
 from torch_backprop.optim.descend.settings import Refused, allow, check_modules, check_rows, check_settings
 from torch_backprop.optim.descend.step_graph import StepGraph, trace_step
@@ -20,7 +21,6 @@ from torch_backprop.optim.descent import Descent
 
 PROOF = 4
 """Examples by which compiled code is held to PyTorch's."""
-PLAIN = (bool, int, float, str, tuple, type(None))
 # By model, for a step is of no use when its model is gone; with the loss, which the key knows by its id.
 _steps: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Built | str, Any]]] = (
     weakref.WeakKeyDictionary()
@@ -59,7 +59,8 @@ class Built(Stretches):
         if not _has_momenta(course.optimizer):
             allow(not course.done, "it goes on with momenta, and what the cost does not depend on has none")
             return None
-        own, steps = cls._key(course), _steps.setdefault(course.model, {})
+        cls._check(course)
+        own, steps = (cls, key(course)), _steps.setdefault(course.model, {})
         if own not in steps:
             if not (course.asked or course.repays(cls.building)):
                 return None
@@ -127,34 +128,11 @@ class Built(Stretches):
         allow(same, f"{self.author}'s code computes another update than PyTorch")
 
     @classmethod
-    def _key(cls, course: Pass) -> Hashable:
-        """Return what a step depends on: options of modules, settings, shapes and tensors.
-
-        Raises:
-            Refused: if it can be seen without tracing that there can be none.
-        """
-        optimizer, model, loss = course.optimizer, course.model, course.loss
-        cls._check(course)
-        rows = tuple((each.shape[1:], each.dtype) for each in (course.inputs, course.targets))
-        names = ("momentum", "dampening", "nesterov", "weight_decay", "maximize")
-        settings = tuple(
-            (tuple(map(id, group["params"])), *(group[name] for name in names))
-            for group in optimizer.param_groups
-        )
-        tensors = tuple(
-            (id(each), each.dtype, each.stride(), each.requires_grad) for each in _tensors(model, loss)
-        )
-        momenta = tuple(
-            id(optimizer.state.get(theta, {}).get("momentum_buffer")) for theta in optimizer._parameters()
-        )
-        return cls, rows, settings, optimizer.max_norm, tensors, _options(model), _options(loss), momenta
-
-    @classmethod
     def _check(cls, course: Pass) -> None:
         check_rows(course.inputs, course.targets)
         check_settings(course.optimizer, momentum=True)
         check_modules(course.model, course.loss)
-        tensors = [*_tensors(course.model, course.loss), course.inputs, course.targets]
+        tensors = [*tensors_of(course.model, course.loss), course.inputs, course.targets]
         cls.check_device(tensors)
         allow(all(type(each) in (Tensor, nn.Parameter) for each in tensors), "it is for plain tensors")
         owned = {theta for theta in course.optimizer._parameters() if theta.requires_grad}
@@ -177,19 +155,3 @@ def _agree(found: Tensor, expected: Tensor) -> bool:
     tolerance = torch.finfo(expected.dtype).eps * 2**10
     scale = max(1.0, float(expected.abs().max())) if expected.numel() else 1.0
     return torch.allclose(found.to(expected.dtype), expected, 0, scale * tolerance, equal_nan=True)
-
-
-def _tensors(*parts: Any) -> Iterator[Tensor]:
-    for part in parts:
-        if isinstance(part, nn.Module):
-            yield from part.parameters()
-            yield from part.buffers()
-
-
-def _options(part: Any) -> Hashable:
-    if not isinstance(part, nn.Module):
-        return id(part)
-    return tuple(
-        (id(module), *((name, value) for name, value in vars(module).items() if isinstance(value, PLAIN)))
-        for module in part.modules()
-    )

@@ -9,7 +9,8 @@ Nothing in it is left to autograd, and nothing is updated in place.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -77,7 +78,7 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     """Trace the step on examples like `x` and `t`, which have a dimension of rows.
 
     Raises:
-        Refused: if something in it cannot be traced, draws random numbers or changes a buffer.
+        Refused: if something in it cannot be traced, draws random numbers, or changes a buffer or attribute.
     """
     step, state, fixed = pure_step(optimizer, model, loss)
     rates = [torch.zeros((), dtype=torch.float64, device=x.device)] * len(optimizer.param_groups)
@@ -85,7 +86,8 @@ def trace_step(optimizer: Descent, model: nn.Module, loss: Any, x: Tensor, t: Te
     # Whatever a model does that a graph cannot hold, another path can do: no reason to log it as an error.
     log.disabled = True
     try:
-        traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
+        with _attributes_kept(model, loss):
+            traced = make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
         _check(traced.graph)
         table: Any = {**core_aten_decompositions(), **get_decompositions(WHOLE)}
         functional = torch.func.functionalize(traced)
@@ -143,6 +145,22 @@ def updated(
         return gradient
     momentum[name] = momentum[name] * group["momentum"] + gradient * (1 - group["dampening"])
     return gradient + momentum[name] * group["momentum"] if group["nesterov"] else momentum[name]
+
+
+@contextmanager
+def _attributes_kept(*parts: Any) -> Iterator[None]:
+    """Within, no module may set an attribute: a graph would not do so, nor see what the last example left."""
+    modules = [each for part in parts if isinstance(part, nn.Module) for each in part.modules()]
+    kept = [dict(vars(module)) for module in modules]
+    yield
+    for module, own in zip(modules, kept, strict=True):
+        now = dict(vars(module))
+        vars(module).clear()
+        vars(module).update(own)
+        # What begins with an underscore is torch's, as the list of a recurrent layer's weights is.
+        public = [name for name in own | now if not name.startswith("_")]
+        names = [name for name in public if own.get(name) is not now.get(name)]
+        allow(not names, f"it sets no attributes, as {type(module).__name__} does {names[:1]}")
 
 
 def _check(graph: fx.Graph) -> None:

@@ -1,0 +1,103 @@
+"""When a step that was compiled is used again, and when it is compiled anew, or not at all."""
+
+import copy
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.sequential_sgd import snapshot
+from tests.test_optim_descend import LR, data, needs_compiler, ordinarily, perceptron
+from torch_backprop import nn
+from torch_backprop.functional import cross_entropy
+from torch_backprop.optim import StochasticGD
+from torch_backprop.optim.descend import compiled
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_step_is_compiled_once_for_a_model_and_its_options(monkeypatch):
+    model, loss, (x, t) = perceptron(), nn.CrossEntropyLoss(), data()
+    built = []
+    monkeypatch.setattr(compiled.Compiled, "_prove", lambda *_: built.append(1))
+    optimizers = [StochasticGD(model.parameters(), LR) for _ in range(2)]
+    for optimizer in optimizers:
+        optimizer.descend(model, loss, x, t, path="compiled")
+        optimizer.descend(model, loss, x[:9], t[:9], path="compiled")
+    assert len(built) == 1
+    loss.label_smoothing = 0.5
+    optimizers[0].descend(model, loss, x, t, path="compiled")
+    assert len(built) == 2
+
+
+class Scaled(torch.nn.Module):
+    """Computes with numbers that Python has."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.linear, self.scales, self.config = nn.Linear(6, 3).double(), [1.0, 2.0], config
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.flatten(1)) * self.scales[1] * self.config.scale * SCALE
+
+
+SCALE = 1.0
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_numbers_that_python_changed_are_not_those_of_an_old_step(monkeypatch):
+    torch.manual_seed(0)
+    model, (x, t), scale = Scaled(SimpleNamespace(scale=1.0)), data(), 1.0
+    twin = copy.deepcopy(model)
+
+    def smoothed(output: Tensor, target: Tensor) -> Tensor:
+        return cross_entropy(scale * output, target)
+
+    def change_closure() -> None:
+        nonlocal scale
+        scale = 2.0
+
+    built = []
+    monkeypatch.setattr(compiled.Compiled, "_prove", lambda *_: built.append(1))
+    optimizer, plain = (StochasticGD(each.parameters(), LR) for each in (model, twin))
+    changes = (
+        lambda: None,
+        lambda: None,
+        change_closure,
+        lambda: [each.scales.__setitem__(1, 0.5) for each in (model, twin)],
+        lambda: [setattr(each.config, "scale", 3.0) for each in (model, twin)],
+        lambda: monkeypatch.setattr(sys.modules[__name__], "SCALE", 0.5),
+    )
+    for change in changes:
+        change()
+        optimizer.descend(model, smoothed, x, t, path="compiled")
+        ordinarily(plain, twin, smoothed, x, t)
+        assert (snapshot(model) - snapshot(twin)).abs().max() <= 1e-10
+    assert len(built) == len(changes) - 1
+
+
+class Remembering(torch.nn.Module):
+    """Goes on from what the last example left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.last = nn.Linear(6, 3).double(), torch.zeros(1, 3).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x.flatten(1)) + self.last
+        self.last = y.detach() / 2
+        return y
+
+
+@pytest.mark.parametrize("path", ["compiled", "unrolled"])
+def test_a_model_that_remembers_is_not_compiled(path):
+    torch.manual_seed(0)
+    model, (x, t) = Remembering(), data()
+    optimizer, last = StochasticGD(model.parameters(), LR), model.last
+    with pytest.raises(ValueError, match=r"it sets no attributes, as Remembering does \['last'\]"):
+        optimizer.descend(model, cross_entropy, x, t, path=path)
+    assert model.last is last
