@@ -142,6 +142,7 @@ def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any, into: Into 
     large = kept.numel() > 2 * TILE and kept.dim() > 0
     if kept.device.type != "cpu" or not (into or large) or not first_order(g, kept):
         return pullback(widen(g), widen(kept), *options).to(kept.dtype)
+    # laid out as what was kept, which is how torch lays it out
     grad_x = torch.empty_like(kept)
     whole = grad_x, g, kept
     for grad_tile, g_tile, kept_tile in tiles(*whole) if large else (whole,):
@@ -160,6 +161,7 @@ def pull(pullback: Pullback, g: Tensor, kept: Tensor, *options: Any, into: Into 
 def tiles(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cuts tensors of the same first dimension into views, so that the largest has about TILE elements."""
     largest = max(tensor.numel() for tensor in tensors)
+    # whole rows, so that a tile of any of them is a view
     rows = max(1, tensors[0].shape[0] * TILE // max(largest, 1))
     return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 

@@ -68,6 +68,7 @@ class GatedRule(Rule):
         a, b, w = (None if x is None else x.conj() for x in ctx.saved_tensors)
         assert a is not None
         needs_a, needs_b, needs_w, needs_bias, _ = ctx.needs_input_grad
+        # w was saved for the gradients of a and b alone
         grad_h = None if w is None else grad_y @ w
         grad_a, grad_b, h = _pull(FUNCTIONS[ctx.name][1], a, b, grad_h)
         g = _rows(grad_y)
@@ -95,6 +96,7 @@ class GatedRule(Rule):
 def _pull(slope: Slope, a: Tensor, b: Tensor | None, g: Tensor | None) -> tuple[Any, Any, Any]:
     """The gradients of a and b, from that of h, and h; as far as b and that are given."""
     given = [x for x in (a, b, g) if x is not None]
+    # a few elements cost no page faults, and tiles are cut along the first dimension
     if a.dim() < 2 or a.numel() <= 2 * TILE or len(given) < 3 or not first_order(*given):
         return _pulled(slope, a, b, g)
     # f and its slope once for all three results, while a tile is in the cache
@@ -117,6 +119,7 @@ def _pulled(slope: Slope, a: Tensor, b: Tensor | None, g: Tensor | None) -> tupl
 
 
 def _rows(x: Tensor) -> Tensor:
+    # not reshape(-1, n): with zero elements the other size would be ambiguous
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 

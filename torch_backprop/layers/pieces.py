@@ -109,6 +109,7 @@ def _packed(mark: Mark, x: Tensor, options: tuple[Any, ...]) -> Tensor:
     flat = widen(_flat(x, torch.empty_like(x).stride()))
     bits = torch.empty(-(-flat.numel() // 8), dtype=torch.uint8, device=x.device)
     sides = flat.new_zeros(8 * min(bits.numel(), TILE // 8))
+    # in floating point: products of integer matrices are slow, and a sum below 256 is exact
     weights = 2 ** torch.arange(8, dtype=flat.dtype, device=x.device)
     for byte, tile in zip(bits.split(TILE // 8), flat.split(TILE), strict=True):
         mark(sides[: tile.numel()], tile, *options)
@@ -160,6 +161,7 @@ def _signs(byte: Tensor, integers: torch.dtype, out: Tensor | None = None) -> Te
 
 def _flat(x: Tensor, strides: tuple[int, ...]) -> Tensor:
     """The elements of x in the order in which a dense tensor of these strides holds them."""
+    # a copy only of what has gaps or overlaps
     if x.stride() != strides:
         x = torch.empty_strided(x.shape, strides, dtype=x.dtype, device=x.device).copy_(x)
     return x.as_strided((x.numel(),), (1,))

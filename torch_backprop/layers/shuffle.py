@@ -40,6 +40,7 @@ class PermutationRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Permutation], output: Tensor) -> None:
         x, ctx.permutation = inputs
+        # the numbers of x are not needed
         ctx.shape = x.shape
 
     @staticmethod

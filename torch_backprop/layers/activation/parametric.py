@@ -66,6 +66,7 @@ class PReLURule(Rule):
         x, w = ctx.saved_tensors
         by_x = 0 if tangent_x is None else torch.where(x > 0, tangent_x, _along_channels(w, x) * tangent_x)
         by_w = 0 if tangent_w is None else torch.where(x > 0, 0, x * _along_channels(tangent_w, x))
+        # one of the two may be missing, and is 0 then
         return torch.as_tensor(by_x + by_w)
 
 
@@ -134,6 +135,7 @@ class GLURule(Rule):
         (x,) = ctx.saved_tensors
         a, b = widen(x).chunk(2, ctx.dim)
         s, g = torch.sigmoid(b), widen(grad_y)
+        # both halves at once: x was one tensor
         return torch.cat((g * s, g * a * s * (1 - s)), ctx.dim).to(x.dtype), None
 
     @staticmethod
@@ -169,6 +171,7 @@ def rrelu(
     if not training:
         return bend(mean_rrelu_rule, input, inplace, lower, upper)
     y, *_ = RReLURule.call(input, lower, upper)
+    # r has been drawn: what x was is not needed again
     return input.copy_(y) if inplace else y
 
 

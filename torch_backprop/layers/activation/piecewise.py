@@ -56,6 +56,7 @@ leaky_relu_rule = pieces(
 )
 threshold_rule = pieces(
     F.threshold,
+    # the lower side, so that NaN is on the side that passes g on
     lambda x, t, v: x <= t,
     lambda out, x, t, v: torch.le(x, t, out=out),
     lambda t, v: (1, 0),
@@ -104,6 +105,7 @@ def _mark_between(out: Tensor, x: Tensor, lambd: float) -> Any:
 
 
 def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
+    # what is below is at the kink then, where the comparison at the end finds it
     x = x.clamp(min=-3)
     # from 3 upwards the slope is that at 1.5
     slope = torch.threshold_(torch.neg(x), -3, -1.5)

@@ -210,6 +210,7 @@ def _mask(call: Call) -> Tensor | None:
     mask, padding, dtype = call.attn_mask, call.key_padding_mask, call.query.dtype
     other = None if mask is None else mask.dtype
     padding = _added(padding, "key_padding_mask", other, dtype)
+    # then the mask is known without its numbers, and tiles beyond it are left out
     if call.is_causal and padding is None and not call.need_weights:
         return None
     mask = _added(mask, "attn_mask", None, dtype)

@@ -98,12 +98,14 @@ def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tens
         return convolve(x.unsqueeze(0), w, b, geometry).squeeze(0)
     if x.is_complex() and w.is_complex():
         return _convolve_complex(x, w, b, geometry)
+    # uneven padding is a copy of x in torch, and what the caller writes into x does not reach it
     if wanted(w) and geometry.padding == "same" and any(geometry.steps(w.shape[2:]).extra):
         x = private(x, w)  # torch keeps it padded
     return _applied(x, w, b, geometry)
 
 
 def _applied(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry | Steps) -> Tensor:
+    # with one factor saved the other could not be reached by a second derivative, which is 0 and not missing
     tied = wanted(x) != wanted(w)
     y = ConvolutionRule.call(x, w, b, geometry, tied)
     return y[0] if tied else y
@@ -130,6 +132,7 @@ def _convolve_complex(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry
         real = _applied(x_real, w_real, biases[0] if biases else None, geometry)
         imaginary = _applied(x_imag, w_imag, None, geometry)
         bias = biases[0] + biases[1] if biases else None
+        # three real products instead of four
         both = _applied(x_real + x_imag, w_real + w_imag, bias, geometry)
     return torch.complex(real - imaginary, both - real - imaginary)
 

@@ -64,12 +64,14 @@ def _slope(ctx: Any, x: Tensor, other: Tensor, g: Tensor | int) -> Tensor:
     # torch's own order: of short parallel vectors the two terms cancel to their rounding
     turned = other / other_m * g
     grown = (turned * ((x / m) / m)).sum(ctx.dim, keepdim=True)
+    # the zero vector has no direction in which its length grows
     return turned / m - x * torch.where(n == 0, 0, grown / torch.where(n == 0, 1, n))
 
 
 def _lengths(x: Tensor, dim: int, eps: float) -> tuple[Tensor, Tensor]:
     """n and m."""
     n = torch.linalg.vector_norm(x, 2, dim, keepdim=True)
+    # detached: where the bound holds the derivative is that of n still
     return n, n + (eps - n).clamp(min=0).detach()
 
 

@@ -56,6 +56,7 @@ class PutRule(Rule):
 
     @staticmethod
     def forward(x: Tensor, i: Tensor, rows: int) -> Tensor:
+        # copied, not added: no row is taken twice
         return x.new_zeros(rows, *x.shape[1:]).index_copy(0, i, x)
 
     @staticmethod

@@ -190,6 +190,7 @@ def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> Slopes:
 
 def _slopes_of_logit(x: Tensor, t: Tensor, w: Tensor | None, v: Tensor | None) -> Slopes:
     x, t = widen(x), widen(t)
+    # only the positive part is weighed, so that the two terms no longer add up to s(x) - t
     positive = t if v is None else v * t
     return (
         lambda: _weighted((1 - t) * torch.sigmoid(x) - positive * torch.sigmoid(-x), w),

@@ -69,10 +69,12 @@ def linear_cross_entropy(
     tensors = (input, linear_weight, linear_bias)
     if label_smoothing == 0 and _is_chunked(*tensors, target, weight, reduction, ignored, options):
         chunks = Chunks.of(*tensors, reduction, options)
+        # with options torch keeps gradients alone, or all of these
         x, w, b = tensors if options is not None else _own(*tensors)
         arguments = (x, target, w, b, weight, reduction, ignored)
         return LinearCrossEntropyRule.call(*arguments, chunks)[0]
     flat = None if linear_bias is None else linear_bias.reshape(-1)
+    # chunks do not apply, or would hold more than the logits
     z = linear(input, linear_weight.reshape(-1, input.shape[-1]), flat).reshape(logits)
     return cross_entropy(
         z, target, weight, ignore_index=ignored, reduction=reduction, label_smoothing=label_smoothing

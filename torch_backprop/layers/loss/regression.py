@@ -85,6 +85,7 @@ class SignRule(Rule):
     def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         sign, link = ctx.saved_tensors
         grad_d = spread(grad_y, ctx.reduction, sign.numel()) * sign
+        # the link is empty, and its sum 0: it adds a way back to x, and no number
         grad_d = grad_d + link.sum() if torch.is_grad_enabled() else grad_d
         grads = (sum_to(grad_d, shape).to(dtype) for shape, dtype in ctx.arguments)
         needs_x, needs_t, _ = ctx.needs_input_grad
@@ -145,6 +146,7 @@ def l1_loss(
     """
     rule, weighted_rule = L1_RULES
     reduction = resolve(size_average, reduce, reduction)
+    # the sign of a complex number takes more than a byte
     if weight is not None or input.is_complex() or target.is_complex():
         return (rule if weight is None else weighted_rule).call(input, target, weight, reduction)
     return SignRule.call(input, target, reduction)[0]

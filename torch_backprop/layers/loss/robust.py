@@ -25,6 +25,7 @@ from torch_backprop.spec import LayerSpec, case
 
 
 def _clipped(d: Tensor, bound: float) -> Tensor:
+    # one pass instead of three
     if not torch.is_grad_enabled():
         return d.clamp(-bound, bound)
     # the derivative of clamp at the bounds is 1, and has to be 0
@@ -95,6 +96,7 @@ def smooth_l1_loss(
         ValueError: an unknown reduction, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
+    # as torch does, and u / beta would be undefined
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     return SmoothL1Rule.call(input, target, beta, reduction)

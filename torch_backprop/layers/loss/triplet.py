@@ -36,11 +36,13 @@ def _swapped_triplet(p: Tensor, n: Tensor, s: Tensor, margin: float, reduction: 
 
 
 def _open(u: Tensor, p: Tensor, n: Tensor, margin: float) -> Tensor:
+    # at the kink the side where the loss is not zero, as clamp has it
     return torch.where(margin + p - n >= 0, u, 0)
 
 
 def _share(u: Tensor, n: Tensor, s: Tensor) -> Tensor:
     """What n has of the gradient of min(n, s)."""
+    # at a tie the slope of torch.minimum, which shares it
     return torch.where(n == s, u / 2, torch.where(n < s, u, 0))
 
 

@@ -53,12 +53,15 @@ def instance_norm(
         # raises
         return F.instance_norm(input, *running, weight, bias, use_input_stats, momentum, eps)
     samples, channels, *positions = input.shape
+    # every channel of every sample is a channel of its own
     merged = input.contiguous().view(1, samples * channels, *positions)
     dtype = input.dtype if weight is None else weight.dtype
+    # batch norm moves a copy for each sample; what torch keeps is their mean
     moved = [None if buffer is None else buffer.to(dtype).repeat(samples) for buffer in running]
     repeated = [None if parameter is None else parameter.repeat(samples) for parameter in (weight, bias)]
     if not use_input_stats:
         return RunningNormRule.call(merged, *repeated, *moved, eps).view(input.shape)
+    # with the statistics of the input the running ones have no part in the derivative
     y, *_ = BatchNormRule.call(merged, *repeated, *moved, momentum, eps)
     for buffer, statistics in zip(running, moved, strict=True):
         if buffer is not None and statistics is not None:

@@ -32,6 +32,7 @@ class ResponseRule(Rule):
     def forward(
         x: Tensor, before: int, after: int, keeps_first: bool, share: float, beta: float, k: float
     ) -> Tensor:
+        # the forward too is a chain of elementwise passes, which tiles make cheap
         return pull(_value, x, x, before, after, keeps_first, share, beta, k)
 
     @staticmethod
@@ -65,6 +66,7 @@ class SpatialRule(ResponseRule):
     def forward(
         x: Tensor, before: int, after: int, keeps_first: bool, share: float, beta: float, k: float
     ) -> Tensor:
+        # raises where that has no kernel for this dtype
         F.avg_pool3d(x.new_zeros(1, 1, 1, 1), 1)
         return pull(_value, x, x, before, after, keeps_first, share, beta, k)
 

@@ -96,6 +96,9 @@ class Float32AverageRule(AverageRule):
 
 def spread(g: Tensor, how: Averaging, sizes: torch.Size, channels_last: bool = False) -> Tensor:
     """Gives each element the sum of the gradients of its windows, each over its window's divisor."""
+    if 0 in sizes:
+        # torch lets one window be empty, whose average is undefined
+        return g.new_zeros(*g.shape[: g.dim() - how.dims], *sizes)
     axes = how.windows.axes(sizes, g.shape[g.dim() - how.dims :])
     shared = widen(g) / how.divisor(axes, g.device)
     # with the channels last no axis is the last, along which selecting is slow

@@ -59,6 +59,7 @@ class MaxUnpoolRule(Rule):
     @staticmethod
     def jvp(ctx: Any, tangent_x: Tensor, *_: None) -> Tensor:
         (places,) = ctx.saved_tensors
+        # the map is linear in x: its tangent goes the same way
         return ctx.how(tangent_x, places)
 
 

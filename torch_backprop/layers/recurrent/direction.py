@@ -117,6 +117,7 @@ class Direction:
         ih, hh, bias_ih, bias_hh, hr, needs_a, needs_b = needs[1 + len(last) :]
         states = zip(pulled.states, needs_states, strict=True)
         return [
+            # one product over all steps each: the walk is over
             product(pulled.a, self.w.ih.mT) if needs_x else None,
             *(state if needed else None for state, needed in states),
             product(pulled.a.mT, known(self.x).mT) if ih else None,

@@ -56,6 +56,7 @@ class SingleStateCell:
         cls, walk: Walk, slopes: Slopes, a: Tensor, b: Tensor, initial: States, w: Weights, tangent_w: Weights
     ) -> tuple[Tensor, States]:
         gates = slopes.a.shape[1:]
+        # what moves at fixed states is known for all steps before the walk
         fixed = cls.times(slopes.a, a.unflatten(1, gates)) + cls.times(slopes.b, b.unflatten(1, gates))
         moved, slopes_b, keep = _steps(walk, fixed.sum(1), slopes.b, slopes.keep)
         y = list(moved)

@@ -58,10 +58,12 @@ def _layers(
     directions = 2 if module.bidirectional else 1
     weights = _weights(module)
     count = 2 * len(Weights._fields)
+    # each layer has the states of its own directions, one below the other
     starts = [state.split(directions) for state in initial]
     ends = []
     for i in range(module.num_layers):
         if i and module.dropout:
+            # between layers, and not after the last
             x = dropout(x, module.dropout, module.training)
         states = [start[i] for start in starts]
         h0, c0 = states if len(states) == 2 else (states[0], None)

@@ -83,6 +83,7 @@ def one_step(rule: Any, x: Tensor, h: Tensor, c: Tensor | None, weights: tuple[A
         # of a GRU only the candidate tells b from a
         added, b = b.split((2 * hh.shape[1], hh.shape[1]), 1)
         a, b = a + torch.cat((added, torch.zeros_like(b)), 1), b.clone()
+    # all but what is kept instead
     own_x = (own(x, ih), own(ih, x), own(bias_ih)) if a is None else (None, None, None)
     own_hh, own_bias = (own(hh, h), own(bias_hh)) if b is None else (None, None)
     return rule.call(own_x[0], own(h, hh), c, own_x[1], own_hh, own_x[2], own_bias, a, b)

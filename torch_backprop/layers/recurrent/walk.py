@@ -51,6 +51,7 @@ class Walk:
             seen[t] = state
             return (after[t],)
 
+        # the same walk: a sequence that joins late starts from its own initial state
         self.there((initial,), step)
         return torch.cat(seen)
 
