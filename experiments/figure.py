@@ -5,12 +5,15 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from experiments.run import replacing
 
 # matplotlib wants real colours; each of these stands for a CSS variable that the page defines. The series are
 # those of Okabe and Ito (2008), which the colour-blind can tell apart.
@@ -54,6 +57,11 @@ class Sketch:
 
     def __init__(self, figure: Figure, axes: Sequence[Axes]) -> None:
         self.figure, self.axes, self.svg = figure, list(axes), ""
+
+    def save(self, file: Path) -> None:
+        """Write the figure as a PNG, within the block."""
+        with replacing(file) as path:
+            self.figure.savefig(path, format="png", dpi=150, facecolor="white")
 
 
 @contextmanager

@@ -59,6 +59,8 @@ class Record:
             else []
         )
         found: dict[str, list[dict[str, str]]] = {}
+        # The runs of a sweep have names that say it all.
+        words = ["run"] if "run" in words else words
         for row in self.rows:
             said = (f"seed {row[key]}" if key == "seed" else row[key] for key in words)
             found.setdefault(", ".join(said), []).append(row)
@@ -109,8 +111,9 @@ def _page(records: Sequence[Record]) -> str:
     # Only here, so that open needs no matplotlib.
     from experiments.page import grid, lead, legend, name, page, section, table
 
-    heads = ("run", "series", *_columns(records))
-    rows = [row for number, record in enumerate(records) for row in _ends(record, number, heads[2:])]
+    columns = _columns(records)
+    heads = ("run", "series", *(column.replace("_", " ") for column in columns))
+    rows = [row for number, record in enumerate(records) for row in _ends(record, number, columns)]
     apart = differences(records)
     options = [[escape(name), *map(escape, values)] for name, values in apart.items()]
     said = f"{len(records)} runs, {len(rows)} series. {_lowest(records)}"
@@ -159,7 +162,7 @@ def _lowest(records: Sequence[Record]) -> str:
 
 
 def _figures(records: Sequence[Record]) -> Iterator[str]:
-    from experiments.figure import SERIES, scale, sketch
+    from experiments.figure import MARKERS, SERIES, scale, sketch
 
     for unit, label in UNITS.items():
         drawn = {
@@ -175,7 +178,9 @@ def _figures(records: Sequence[Record]) -> Iterator[str]:
                 for rows in record.series().values():
                     pairs = [(float(row[unit]), float(row["cost"])) for row in rows if float(row[unit]) > 0]
                     xs, ys = zip(*pairs, strict=True) if pairs else ((), ())
-                    axes.plot(xs, ys, color=SERIES[number % len(SERIES)], linewidth=1.6)
+                    # A point alone is no line.
+                    marker = MARKERS[number % len(MARKERS)] if len(xs) == 1 else ""
+                    axes.plot(xs, ys, marker=marker, color=SERIES[number % len(SERIES)], linewidth=1.6)
             scale(axes, True, True)
             axes.set_xlabel(label)
             axes.set_title("training cost, each in its run's unit", loc="left", fontsize=10)

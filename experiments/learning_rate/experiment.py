@@ -26,7 +26,7 @@ def main(run: Run) -> None:
     """Run the experiment, and report whatever it has come to."""
     problems = [Problem.of(run.options, each) for each in run.options.problems]
     with together("learning_rate", run):
-        study(run, pieces(run, problems), partial(account, run.options, problems))
+        study(run, pieces(run, problems), partial(account, run, problems))
 
 
 def pieces(run: Run, problems: list[Problem]) -> dict[str, Piece]:
@@ -52,10 +52,13 @@ def rates(options: Options) -> list[float]:
     return [options.lowest * 10 ** (decades * place / (number - 1)) for place in range(number)]
 
 
-def account(options: Options, problems: list[Problem], found: dict[str, Any]) -> Account:
-    """Tell what was measured."""
+def account(run: Run, problems: list[Problem], found: dict[str, Any]) -> Account:
+    """Tell what was measured, and draw the rates of each problem as a PNG."""
+    options: Options = run.options
     sweeps = {problem: trials for problem in problems if (trials := _trials(options, problem, found))}
     bounds = {problem: found[_bound(problem)] for problem in sweeps}
+    for problem, trials in sweeps.items() if run.leads else ():
+        figures.picture(trials, bounds[problem], problem.unit, run.folder / f"{problem.name}.png")
     titled = {problem.title: trials for problem, trials in sweeps.items()}
     metrics: list[dict[str, Any]] = [
         dict(zip(COLUMNS, (problem.title, trial.variant, trial.lr, order, cost), strict=True))

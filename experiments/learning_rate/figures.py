@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
 
@@ -15,18 +16,29 @@ DASHED = {"color": INK, "linewidth": 1.1, "linestyle": (0, (4, 3))}
 def sweep(problem: str, trials: Sequence[Trial], bound: float, unit: str) -> str:
     """Draw each variant's cost against the rate; shaded is where it diverges, ringed what is suggested."""
     with sketch(f"cost against learning rate, {problem}", 9.0, 3.8) as drawing:
-        axes = drawing.axes[0]
-        costs = [trial.cost for trial in trials if not trial.diverged]
-        top = max(costs, default=1.0)
-        for series, variant in enumerate(VARIANTS):
-            _variant(axes, trials, variant, series, top)
-        axes.axvline(bound, **DASHED)
-        axes.annotate("2/λₘₐₓ", (bound, top), (4, 2), textcoords="offset points", fontsize=10)
-        scale(axes, True, True)
-        axes.set_ylim(min(costs, default=0.1) / 1.25, top * 1.5)
-        axes.set_xlabel("learning rate")
-        axes.set_title(f"cost after the last update, {unit}", loc="left", fontsize=10)
+        _rates(drawing.axes[0], trials, bound, unit)
     return drawing.svg
+
+
+def picture(trials: Sequence[Trial], bound: float, unit: str, file: Path) -> None:
+    """Write the same as a PNG, with the names of the variants."""
+    with sketch("", 9.0, 3.8) as drawing:
+        _rates(drawing.axes[0], trials, bound, unit)
+        drawing.axes[0].legend(frameon=False, fontsize=10, loc="lower left")
+        drawing.save(file)
+
+
+def _rates(axes: Axes, trials: Sequence[Trial], bound: float, unit: str) -> None:
+    costs = [trial.cost for trial in trials if not trial.diverged]
+    top = max(costs, default=1.0)
+    for series, variant in enumerate(VARIANTS):
+        _variant(axes, trials, variant, series, top)
+    axes.axvline(bound, **DASHED)
+    axes.annotate("2/λₘₐₓ", (bound, top), (4, 2), textcoords="offset points", fontsize=10)
+    scale(axes, True, True)
+    axes.set_ylim(min(costs, default=0.1) / 1.25, top * 1.5)
+    axes.set_xlabel("learning rate")
+    axes.set_title(f"cost after the last update, {unit}", loc="left", fontsize=10)
 
 
 def _variant(axes: Axes, trials: Sequence[Trial], variant: str, series: int, top: float) -> None:
@@ -38,7 +50,7 @@ def _variant(axes: Axes, trials: Sequence[Trial], variant: str, series: int, top
     if math.isfinite(lost):
         axes.axvspan(lost, max(trial.lr for trial in own), color=colour, alpha=0.09, linewidth=0)
     at = [lr for lr, _ in finite], [cost for _, cost in finite]
-    axes.plot(*at, color=colour, marker=MARKERS[series], linewidth=1.8, markersize=4)
+    axes.plot(*at, color=colour, marker=MARKERS[series], linewidth=1.8, markersize=4, label=variant)
     crosses = [trial.lr for trial in own if trial.diverged]
     # One row of crosses for each variant, so that none hides another.
     height = top * (1.12, 1.22, 1.33)[series]

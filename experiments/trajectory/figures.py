@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 
 from experiments.compare.options import VARIANTS
 from experiments.figure import INK, MARKERS, SERIES, SOFT, scale, sketch
-from experiments.run import replacing
 from experiments.trajectory.animation import animate
 from experiments.trajectory.measure import Plane, levels
 from experiments.trajectory.words import file_name
@@ -36,8 +35,7 @@ def picture(plane: Plane, file: File) -> None:
     with sketch(_title(plane), 9.0, 5.4) as drawing:
         _draw(drawing.axes[0], plane, ends=True)
         drawing.axes[0].legend(frameon=False, fontsize=10, loc="best")
-        with replacing(file) as path:
-            drawing.figure.savefig(path, format="png", dpi=150, facecolor="white")
+        drawing.save(file)
 
 
 def costs(plane: Plane) -> str:
