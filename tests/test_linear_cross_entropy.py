@@ -73,6 +73,15 @@ def test_what_does_not_go_by_chunks_is_said_as_torch_says_it(
             ours.call()
 
 
+def test_of_chunks_only_the_input_is_held() -> None:
+    trial, builtin = trials(torch.float32, {"batch_chunk_size": 2})
+    trial.need()
+    x, t = trial.inputs
+    assert held_bytes(trial.call, trial.module.parameters()) == x.nbytes + t.nbytes
+    builtin.need()
+    assert held_bytes(builtin.call, builtin.module.parameters()) > x.nbytes + t.nbytes
+
+
 def test_no_subset_of_what_learns_holds_more_than_in_torch() -> None:
     for dtype, reduction in product((torch.float32, torch.bfloat16), ("none", "mean", "sum")):
         for needs in product((False, True), repeat=3):

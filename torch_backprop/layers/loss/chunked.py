@@ -8,8 +8,9 @@ g / sum_i v_t; 0 for ignored samples:
               dL/dx = dL/dz w      dL/dw = dL/dz^T x      dL/db_c = sum_i dL/dz_ic
 
 A few samples at a time, dL/dz takes the place of z in one buffer. For a sum or a mean all but the factor g is
-known in forward, where z is, and the three gradients are accumulated there; without a reduction z is computed
-again in backward. Source of the scheme: Hsu et al. (2024), arXiv:2410.10989, section 3.2.
+known in forward, where z is, and the three gradients are accumulated there; without a reduction, or where the
+options ask for chunks and the gradients are larger than x, z is computed again in backward. Source of the
+scheme: Hsu et al. (2024), arXiv:2410.10989, section 3.2.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ class Chunks:
     def of(
         cls,
         x: Tensor,
+        t: Tensor,
         w: Tensor,
         b: Tensor | None,
+        v: Tensor | None,
         reduction: str,
         options: LinearCrossEntropyOptions | None,
     ) -> Chunks:
@@ -62,8 +65,8 @@ class Chunks:
         if options is None:
             return cls(max(1, CHUNK // len(w)), needs, False)
         compact = options.acc_policy == "compact" and (x.is_cuda or options.acc_dtype == x.dtype)
-        # as torch, which keeps nothing then that a caller can write into
-        alone = reduction != "none" and by_autograd(x, w, b)
+        # who asks for chunks would hold little: gradients, as torch, or what they are computed from
+        alone = reduction != "none" and by_autograd(x, w, b) and _bytes(*learning) < _bytes(x, t, v)
         return cls(options.batch_chunk_size or len(x), needs if alone else 0, compact, alone)
 
 
@@ -144,6 +147,10 @@ class LinearCrossEntropyRule(Rule):
         slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(x.dtype))
         tangent = reduced((slopes * moved).sum(1), ctx.reduction, samples.weights.sum())
         return tangent, None, None, None
+
+
+def _bytes(*tensors: Tensor | None) -> int:
+    return sum(y.nbytes for y in tensors if y is not None)
 
 
 def _slopes(z: Tensor, samples: Samples, u: Tensor) -> Tensor:

@@ -46,15 +46,16 @@ def linear_cross_entropy(
         label_smoothing: the part of the target, in [0, 1], spread evenly over the classes.
         options: torch's. Chunks are of the size that they say, and sums are never in a narrower dtype than
             they say: half precision is summed in float32, but for the gradient of the weight where
-            ``acc_policy`` is ``"compact"``. The gradient may be asked for twice, whatever they say. As in
-            torch, of a sum or a mean gradients alone are held: for second derivatives leave options out.
+            ``acc_policy`` is ``"compact"``. The gradient may be asked for twice, whatever they say. It
+            has derivatives where input and target are no larger than the gradients: else, as in torch, of a
+            sum or a mean these alone are held. For second derivatives in any case leave options out.
 
     Returns:
         ``()``, or ``(N, *)`` without a reduction; in nats.
 
     Raises:
         RuntimeError: shapes or dtypes that do not fit, in torch's words; a backward pass with
-            ``create_graph`` of a sum or a mean with options.
+            ``create_graph`` where only gradients are held.
     """
     logits = (*input.shape[:-1], *linear_weight.shape[:-1])
     if not _fits(input, linear_weight, target, linear_bias, ignore_index):
@@ -68,9 +69,11 @@ def linear_cross_entropy(
     ignored = -100 if ignore_index is None else ignore_index
     tensors = (input, linear_weight, linear_bias)
     if label_smoothing == 0 and _is_chunked(*tensors, target, weight, reduction, ignored, options):
-        chunks = Chunks.of(*tensors, reduction, options)
-        # with options torch keeps gradients alone, or all of these
-        x, w, b = tensors if options is not None else _own(*tensors)
+        chunks = Chunks.of(input, target, linear_weight, linear_bias, weight, reduction, options)
+        # with options torch keeps gradients: here they alone are kept, or a copy of x and the weights
+        x, w, b = _own(*tensors) if options is None else tensors
+        if options is not None and not chunks.alone:
+            x = private(x, w, b)
         arguments = (x, target, w, b, weight, reduction, ignored)
         return LinearCrossEntropyRule.call(*arguments, chunks)[0]
     flat = None if linear_bias is None else linear_bias.reshape(-1)
