@@ -11,7 +11,7 @@ from experiments import options
 from experiments.compare.measurement import Outcome, digest, start_and_order
 from experiments.data import text
 from experiments.data.module import Data, split, standardize
-from experiments.data.source import Source
+from experiments.data.source import DataError, Source
 from experiments.model.learner import Learner
 from experiments.model.networks import NETWORKS, describe
 from torch_backprop import nn
@@ -136,3 +136,21 @@ def test_unequal_start_or_order_is_refused():
 def test_python_documents_itself_in_english():
     assert len(text.documentation()) > 300_000
     assert "the" in text.documentation()
+
+
+def test_text_foretells_the_next_character(tmp_path):
+    (tmp_path / "t").write_text("abcde" * 200)
+    found = text.windows(str(tmp_path / "t"), 10)
+    assert (found.x.shape, found.outputs) == ((99, 10), 5)
+    np.testing.assert_array_equal(found.x[0, 1:], found.y[0, :-1])
+    np.testing.assert_array_equal(found.x[1], found.x[0])
+    data = Data(f"text:{tmp_path / 't'}", context=10)
+    assert [len(part.x) for part in data.parts.values()] == [59, 20, 20]
+    (tmp_path / "t").write_text("short")
+    with pytest.raises(DataError, match="has 5 characters; 201 are the fewest"):
+        text.windows(str(tmp_path / "t"), 10)
+    (tmp_path / "t").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(DataError, match="no text in UTF-8"):
+        text.windows(str(tmp_path / "t"), 10)
+    with pytest.raises(DataError, match="cannot be read"):
+        text.windows(str(tmp_path / "u"), 10)

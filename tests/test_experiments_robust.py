@@ -14,7 +14,7 @@ import yaml
 
 from experiments import cli, run
 from experiments.compare.options import Options
-from experiments.data import module, source, table, text
+from experiments.data import module, source, table
 from experiments.data.source import DataError, Source
 
 SMALL = ["--data", "iris", "--variants", "batch,mini-batch", "--lr", "0.5", "--epochs", "2", "--fast"]
@@ -282,24 +282,6 @@ def test_openml_tables_become_sources(monkeypatch):
     found[0] = np.array([["x", "1"]] * 20)
     with pytest.raises(DataError, match="a column is no number"):
         module.Data("openml:toy")
-
-
-def test_text_foretells_the_next_character(tmp_path):
-    (tmp_path / "t").write_text("abcde" * 200)
-    found = text.windows(str(tmp_path / "t"), 10)
-    assert (found.x.shape, found.outputs) == ((99, 10), 5)
-    np.testing.assert_array_equal(found.x[0, 1:], found.y[0, :-1])
-    np.testing.assert_array_equal(found.x[1], found.x[0])
-    data = module.Data(f"text:{tmp_path / 't'}", context=10)
-    assert [len(part.x) for part in data.parts.values()] == [59, 20, 20]
-    (tmp_path / "t").write_text("short")
-    with pytest.raises(DataError, match="has 5 characters; 201 are the fewest"):
-        text.windows(str(tmp_path / "t"), 10)
-    (tmp_path / "t").write_bytes(b"\xff\xfe\xfd")
-    with pytest.raises(DataError, match="no text in UTF-8"):
-        text.windows(str(tmp_path / "t"), 10)
-    with pytest.raises(DataError, match="cannot be read"):
-        text.windows(str(tmp_path / "u"), 10)
 
 
 def test_a_run_goes_on_only_with_its_own_options(tmp_path):

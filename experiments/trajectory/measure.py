@@ -8,6 +8,7 @@ of the points less their mean (Li et al. 2018, arXiv:1712.09913, section 7.2).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -154,19 +155,13 @@ def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
     rates = {variant: options.shares[variant] * bound for variant in VARIANTS}
     walks: dict[str, Walk] = {}
     for number, variant in enumerate(VARIANTS):
-
-        def part(share: float, text: str, at: int = number) -> None:
-            progress((at + share) / 4, text)
-
+        part = partial(_part, progress, number)
         walks[variant] = walk(run, problem, variant, rates[variant], part)
     progress(0.75, "the map")
     origin, directions, held = plane(torch.cat([each.vectors for each in walks.values()]))
     paths = {variant: each.on(rates[variant], origin, directions) for variant, each in walks.items()}
     across, along = frame(list(paths.values()), options.grid)
-    with torch.no_grad():
-        costs = [
-            [surface.at(origin + a * directions[0] + b * directions[1]).item() for a in across] for b in along
-        ]
+    costs = [heights(surface, origin + b * directions[1], directions[0], across) for b in along]
     lowest = minimum(surface, start) if problem.quadratic else None
     floor = 0.0 if lowest is None else surface.at(lowest).item()
     counts = problem.data.order.examples, options.epochs
@@ -183,6 +178,17 @@ def measure(run: Run, problem: Problem, progress: Progress) -> Plane:
         floor,
         *counts,
     )
+
+
+@torch.no_grad()
+def heights(surface: Surface, origin: Tensor, direction: Tensor, places: Sequence[float]) -> list[float]:
+    """Return the cost at some places along a line."""
+    return [surface.at(origin + place * direction).item() for place in places]
+
+
+def _part(progress: Progress, number: int, share: float, text: str) -> None:
+    # Three variants, and the map.
+    progress((number + share) / 4, text)
 
 
 def walk(run: Run, problem: Problem, variant: str, lr: float, progress: Progress) -> Walk:
