@@ -208,17 +208,6 @@ def test_parametrizations_go_on(parametrization: Any) -> None:
     assert type(ours) is nn.Linear
 
 
-def test_a_parametrization_of_a_recurrent_layer_is_asked_as_often_as_by_torch() -> None:
-    torch.manual_seed(0)
-    # each time it iterates once more
-    builtin = parametrizations.spectral_norm(nn.GRU(3, 2), "weight_ih_l0")
-    ours = copy.deepcopy(builtin)
-    torch_backprop.convert(ours)
-    for _ in range(2):
-        torch.testing.assert_close(ours(torch.ones(2, 1, 3)), builtin(torch.ones(2, 1, 3)))
-    torch.testing.assert_close(ours.state_dict(), builtin.state_dict())
-
-
 def test_a_parametrized_layer_reverts() -> None:
     model = parametrizations.weight_norm(nn.Linear(4, 4))
     torch_backprop.convert(model)
