@@ -132,10 +132,10 @@ def _pull(cell: type[Cell], ctx: Any, grad_y: Tensor, last: States) -> tuple[Ten
     # the derivative of a holomorphic function at conj x is that at x, conjugated
     directions = _directions(cell, ctx, torch.conj)
     needs_x, _, *needs_states = ctx.needs_input_grad[:4]
-    grads_y = list(_rows(widen(grad_y)).chunk(last[0].shape[0], -1))
+    grads_y = _rows(widen(grad_y)).chunk(last[0].shape[0], -1)
     if ctx.only is not None:
-        last, grad_half = last[:-1], last[-1]
-        grads_y[ctx.only] = grads_y[ctx.only] + _rows(widen(grad_half))
+        last, grad_half = last[:-1], _rows(widen(last[-1]))
+        grads_y = tuple(g + grad_half if i == ctx.only else g for i, g in enumerate(grads_y))
     found = {}
     for i, direction in directions.items():
         needs_w, needs_a = part(ctx.needs_input_grad[4:], i), ctx.needs_input_grad[-3 + i]
