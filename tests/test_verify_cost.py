@@ -55,13 +55,23 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("name", CALLS)
 def test_quick_check_makes_few_calls(name: str, calls: list[str]):
     quick(*dearest(name))
-    assert 25 < len(calls) <= CALLS[name]
+    assert 20 < len(calls) <= CALLS[name]
 
 
 def test_quick_check_says_what_it_left_out():
     (left,) = [note for note in quick(*dearest("Transformer")).notes if "left out were" in note]
     assert re.search("the samples .*some zeros input0.*; the probes dtypes, interleaved$", left)
     assert "left out were" not in str(quick(*dearest("GRU")))
+
+
+def test_a_default_check_leaves_out_samples_alone():
+    spec, case = dearest("Transformer")
+    ours, builtin = (case.called(case.build(layer, torch.float64)) for layer in (spec.layer, spec.reference))
+    report = check(ours, *case.draw(torch.float64), reference=builtin, compile=False, isolate=False)
+    (left,) = [note for note in report.notes if "left out were" in note]
+    assert report.ok
+    assert "the samples" in left
+    assert "the probes" not in left
 
 
 def test_differences_are_taken_once_a_sample(calls: list[str]):

@@ -11,7 +11,7 @@ import torch
 
 from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
-from .cost import metered
+from .cost import QUICK, WHOLE, metered
 from .examine import Choice, Step, examine, only, plan
 from .finding import Finding
 from .isolate import Prepare, can_fork, isolated, preload
@@ -49,8 +49,8 @@ def check(
         inputs: the one sample a user would write. Gradients are asked of the tensors that require them,
             or of all floating-point tensors if none does; numbers are judged in float64.
         reference: what is right, for the same inputs. Default: the candidate's own forward.
-        quick: only the probes and samples that find most, and of these, where a call is expensive, as many as
-            take some tenths of a second; the report says which were left out.
+        quick: only the probes and samples that find most. Where a call is expensive, as many of them are
+            tried as take 0.3 s, or otherwise 2 s; the report says which were left out.
         limit: seconds after which a candidate in a process of its own is ended as hanging.
         seed: of the global random numbers.
         isolate: run in a process of its own, which the candidate may kill.
@@ -79,7 +79,10 @@ def check(
         torch.manual_seed(seed)
         with kept():
             trial = prepared(tested, right, sample, note)
-            return metered(trial) if quick else trial, plan(trial, choice)
+            steps = plan(trial, choice)
+            # differences take hundreds of calls, and are to be taken on every sample
+            numeric = trial.truth_of.numeric and not quick
+            return trial if numeric else metered(trial, QUICK if quick else WHOLE), steps
 
     preload(quick)
     start = time.perf_counter()

@@ -10,8 +10,8 @@ from .spy import graph, nodes
 from .target import Target
 from .trial import Trial
 
-QUICK = 10_000
-"""Operations after which a quick check leaves out what costs more: 0.2 s on one core."""
+QUICK, WHOLE = 8_000, 40_000
+"""Operations after which a quick and a default check leave out what is spare: 0.2 and 1.2 s of one core."""
 _CALL, _BY_HAND = 20, 6
 """What a call costs by itself, and a hand-written node, which is Python, where a built-in one costs 1."""
 
@@ -27,14 +27,18 @@ class _Meter:
         return contextlib.nullcontext()
 
 
-def metered(trial: Trial) -> Trial:
-    """The trial with a meter: it knows what calls of candidate and reference have cost from now on."""
+def metered(trial: Trial, budget: int) -> Trial:
+    """The trial with a meter: it knows when calls of candidate and reference have cost more than that."""
     targets = trial.candidate, trial.truth_of.target
     each = _CALL + sum(_operations(trial, target) for target in targets)
     meter = _Meter()
     candidate, right = (target.within(meter) for target in targets)
     truth_of = replace(trial.truth_of, target=right)
-    return replace(trial, candidate=candidate, truth_of=truth_of, spent=lambda: meter.calls * each)
+
+    def overspent() -> bool:
+        return meter.calls * each > budget
+
+    return replace(trial, candidate=candidate, truth_of=truth_of, overspent=overspent)
 
 
 def _operations(trial: Trial, target: Target) -> int:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from . import probes  # noqa: F401  (fills the table)
-from .cost import QUICK
 from .differences import MANY
 from .faults import CRASH, FAULTS, WRONG
 from .finding import Finding
@@ -23,7 +22,7 @@ from .trial import Evidence, Trial
 
 @dataclass(frozen=True)
 class Step:
-    """One probe on one sample; ``spare``: left out of a quick check that has spent enough."""
+    """One probe on one sample; ``spare``: left out where enough has been spent."""
 
     probe: Probe
     sample: Sample
@@ -85,10 +84,14 @@ def plan(trial: Trial, choice: Choice) -> list[Step]:
         only("samples", choice.samples, [sample.name for sample in samples])
         samples = [sample for sample in samples if sample.name in choice.samples]
     pairs = [(p, sample) for sample in samples for p in chosen if p.every or sample is trial.given]
-    if not choice.quick or choice.probes:
+    if choice.probes or choice.samples:
         return [Step(*pair) for pair in pairs]
-    pairs.sort(key=lambda pair: pair[0].dear)
-    return [Step(probe, sample, probe.dear or sample is not trial.given) for probe, sample in pairs]
+    if choice.quick:
+        pairs.sort(key=lambda pair: pair[0].dear)
+    return [
+        Step(probe, sample, (choice.quick and probe.dear) or sample is not trial.given)
+        for probe, sample in pairs
+    ]
 
 
 def only(argument: str, names: tuple[str, ...], known: list[str]) -> None:
@@ -120,8 +123,8 @@ def examine(
     known: set[str] = set(found)
     current = trial
     for number, step in enumerate(steps):
-        if step.spare and trial.spent() > QUICK:
-            trial.note(f"quick: a call is expensive: left out were {_named(trial, steps[number:])}")
+        if step.spare and trial.overspent():
+            trial.note(f"a call is expensive: left out were {_named(trial, steps[number:])}")
             return
         tell(number)
         pointless = not sound and (step.probe.sound or step.sample is not trial.given)

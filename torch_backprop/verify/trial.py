@@ -72,7 +72,7 @@ class Trial:
     given: Sample
     mark: Callable[[str], None] = lambda who: None
     note: Note = lambda words: None
-    spent: Callable[[], int] = lambda: 0
+    overspent: Callable[[], bool] = lambda: False
     _known: dict[Any, Any] = field(default_factory=dict)
 
     def on(self, sample: Sample) -> Trial:
