@@ -11,7 +11,7 @@ import torch
 
 from .arbiter import calibrated
 from .arguments import accepted, same_parameters, same_structure
-from .cost import QUICK, WHOLE, metered
+from .cost import metered
 from .examine import Choice, Step, examine, only, plan
 from .finding import Finding
 from .isolate import Prepare, can_fork, isolated, preload
@@ -79,10 +79,7 @@ def check(
         torch.manual_seed(seed)
         with kept():
             trial = prepared(tested, right, sample, note)
-            steps = plan(trial, choice)
-            # differences take hundreds of calls, and are to be taken on every sample
-            numeric = trial.truth_of.numeric and not quick
-            return trial if numeric else metered(trial, QUICK if quick else WHOLE), steps
+            return metered(trial, quick), plan(trial, choice)
 
     preload(quick)
     start = time.perf_counter()
@@ -138,16 +135,14 @@ def prepared(tested: Target, right: Target | None, sample: Sample, note: Note) -
     Raises:
         ValueError: the candidate or the reference refuses the sample, or their outputs are others.
     """
-    return calibrated(_trial(tested, right, sample, note))
-
-
-def _trial(tested: Target, right: Target | None, sample: Sample, note: Note) -> Trial:
     taken, found = accepted(tested, right, sample)
     if taken.dtype not in (torch.float64, torch.complex128):
         note(f"float64 is refused: numbers were judged in {taken.dtype}")
     tested, ours = in_place(tested, found[0], taken)
     if right is None:
-        return Trial(tested, own_forward(tested, ours, taken, note), taken, taken, note=note)
-    right, theirs = in_place(right, found[1], taken)
-    same_structure(ours, theirs, right.name)
-    return Trial(tested, Truth(right), taken, taken, note=note)
+        truth = own_forward(tested, ours, taken, note)
+    else:
+        right, theirs = in_place(right, found[1], taken)
+        same_structure(ours, theirs, right.name)
+        truth = Truth(right)
+    return calibrated(Trial(tested, truth, taken, taken, note=note))
