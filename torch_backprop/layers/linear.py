@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.rule import LOWER, WIDEST, Rule, owned
+from torch_backprop.rule import LOWER, WIDEST, Rule, owned, wanted
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -141,6 +141,16 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             [4.]])
     """
     return LinearRule.call(input, weight, bias)
+
+
+def not_kept(x: Tensor, w: Tensor, b: Tensor | None) -> int:
+    """The elements that torch does not keep: it keeps x for the gradient of w, w for that of x, no bias."""
+    return (0 if wanted(w) else x.numel()) + (0 if wanted(x) else w.numel()) + elements(b)
+
+
+def elements(tensor: Tensor | None) -> int:
+    """How many numbers a tensor has, if it is there."""
+    return 0 if tensor is None else tensor.numel()
 
 
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import LinearCrossEntropyOptions
 
-from torch_backprop.layers.linear import linear
+from torch_backprop.layers.linear import elements, linear, not_kept
 from torch_backprop.layers.loss.chunked import Chunks, LinearCrossEntropyRule
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
 from torch_backprop.rule import autocasts, is_plain, private, wanted
@@ -176,10 +176,8 @@ def _more(x: Tensor, w: Tensor, b: Tensor | None, reduction: str) -> int:
     factors = x.numel() + w.numel()
     if not any(map(wanted, (x, w, b))):
         return factors
-    copies = (0 if wanted(w) else x.numel()) + (0 if wanted(x) else w.numel())
-    copies += 0 if b is None else b.numel()
-    gradients = sum(y.numel() for y in (x, w, b) if y is not None and wanted(y))
-    return copies + (gradients if reduction != "none" else 0)
+    gradients = sum(elements(y) for y in (x, w, b) if wanted(y))
+    return not_kept(x, w, b) + (gradients if reduction != "none" else 0)
 
 
 class LinearCrossEntropyLoss(torch.nn.LinearCrossEntropyLoss):

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torch_backprop.layers.linear import linear
+from torch_backprop.layers.linear import elements, linear
 from torch_backprop.layers.recurrent.direction import Weights
 from torch_backprop.layers.recurrent.layer import PARTS, by_direction, part, steps_of
-from torch_backprop.layers.recurrent.step import count, one_step, own
+from torch_backprop.layers.recurrent.step import one_step, own
 from torch_backprop.layers.recurrent.walk import Walk
 from torch_backprop.rule import autocasts, by_autograd, wanted
 
@@ -62,8 +62,8 @@ def _kept(
     learning = any(wanted(weights[i * PARTS]) for i in ways)
     parts = [Weights(*part(weights, i)) for i in ways]
     copies = 0 if learning else x.numel()
-    copies += sum((0 if wanted(x) else w.ih.numel()) + count(w.bias_ih) for w in parts)
-    copies += sum(map(count, more or ()))
+    copies += sum((0 if wanted(x) else w.ih.numel()) + elements(w.bias_ih) for w in parts)
+    copies += sum(map(elements, more or ()))
     products = x.shape[:-1].numel() * sum(len(w.ih) for w in parts)
     instead = copies > products and not autocasts(x.device.type)
     for i, w in zip(ways, parts, strict=True):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torch_backprop.layers.linear import linear
+from torch_backprop.layers.linear import linear, not_kept
 from torch_backprop.layers.recurrent.direction import Cell, Direction, Weights
 from torch_backprop.layers.recurrent.walk import States, Walk
 from torch_backprop.rule import Rule, autocasts, by_autograd, is_batched, wanted, widen
@@ -68,7 +68,7 @@ def one_step(rule: Any, x: Tensor, h: Tensor, c: Tensor | None, weights: tuple[A
     if not (by_autograd(x, h, c, *weights) and rule.cell.gated and _fits(x, h, c, weights)):
         return rule.call(x, h, c, *weights, None, None)
     ih, hh, bias_ih, bias_hh = weights
-    of_x, of_h = copied(x, ih) + count(bias_ih), copied(h, hh) + count(bias_hh)
+    of_x, of_h = not_kept(x, ih, bias_ih), not_kept(h, hh, bias_hh)
     size = len(x) * len(ih)
     if c is not None and of_x + of_h > size:
         # the gates of an LSTM only add the two; gradients come through the sum
@@ -98,16 +98,6 @@ def _least(size: int, of_x: int, of_h: int) -> tuple[bool, bool]:
         (True, True): size + size // 3,
     }
     return min(kept, key=kept.__getitem__)
-
-
-def copied(x: Tensor, w: Tensor) -> int:
-    """The elements of x and w that torch does not keep for the gradient of their product."""
-    return (0 if wanted(w) else x.numel()) + (0 if wanted(x) else w.numel())
-
-
-def count(bias: Tensor | None) -> int:
-    """The elements of a bias, which torch never keeps."""
-    return 0 if bias is None else bias.numel()
 
 
 def own(x: Tensor | None, other: Tensor | None = None) -> Tensor | None:
