@@ -59,8 +59,10 @@ class Built(Stretches):
         if not _has_momenta(course.optimizer):
             allow(not course.done, "it goes on with momenta, and what the cost does not depend on has none")
             return None
-        cls._check(course)
-        own, steps = (cls, key(course)), _steps.setdefault(course.model, {})
+        if cls not in course.keys:
+            cls._check(course)
+            course.keys[cls] = cls, key(course)
+        own, steps = course.keys[cls], _steps.setdefault(course.model, {})
         if own not in steps:
             if not (course.asked or course.repays(cls.building)):
                 return None

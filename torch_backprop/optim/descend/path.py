@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ class Pass:
         taken: how many of these by each path.
         costs: of each part of these, the sum (or as `Descent.reduction` has it) and the number.
         pace: seconds of an example by a path that needs no building; 0 as long as it is not known.
+        keys: of each path that is built, what its step depends on; nothing of that changes within a pass.
     """
 
     optimizer: Descent
@@ -40,6 +42,7 @@ class Pass:
     taken: dict[str, int] = field(default_factory=dict)
     costs: list[tuple[float, float]] = field(default_factory=list)
     pace: float = 0.0
+    keys: dict[type[Path], Hashable] = field(default_factory=dict)
 
     def rows(self, start: int, stop: int) -> tuple[Any, Any]:
         """Return inputs and targets of some examples."""
