@@ -1,8 +1,8 @@
 """Mutants of the layers: a function that runs in a backward pass, with one slip of the pen in it.
 
-A slip drops an operand, a call, a mask or a sign, swaps operands or operators, changes a constant, flips a
-flag or a comparison, takes one branch for the other, or detaches a product. Casts and annotations are left
-alone: without them the formula is the same.
+A slip drops an operand, a call, a mask or a sign, swaps operands or operators, changes a constant, turns a
+comparison round, or detaches a product. Casts and annotations are left alone: without them the formula is
+the same.
 
 The slip is made in the code of the living function, so that every layer that uses it has it at once.
 """

@@ -92,7 +92,7 @@ class Case:
             name: value.tensor(generator, dtype) if isinstance(value, Draw) else value
             for name, value in self.options.items()
         }
-        # the caller's random numbers are none of our business, those of other devices neither
+        # the caller's random numbers are none of our business, on whatever device
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             # a layer among the options

@@ -55,7 +55,7 @@ class Problem:
         words = f"{self.model.name} on {self.data.name}"
         return words if self.name == CHOSEN else self.name.replace("-", " ")
 
-    @property
+    @cached_property
     def unit(self) -> str:
         """The unit of the cost."""
         return self.learner().unit
