@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 
 from torch_backprop.optim.open_group import Gradients
@@ -48,8 +49,7 @@ class Cost:
         if look:
             look(value)
         # Not value.backward(): that would add to the .grad of the user, of these parameters and others.
-        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
-        return value.detach(), used(zip(parameters, gradients, strict=True))
+        return value.detach(), used(zip(parameters, differentiated(value, parameters), strict=True))
 
     @torch.no_grad()
     def value(self) -> Any:
@@ -130,6 +130,18 @@ def check_finite(cost: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"The cost is {number}, which is not finite: look at these rows, or lower lr.")
     return number
+
+
+def differentiated(value: Tensor, parameters: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return the gradients of a scalar, None for parameters that it does not use.
+
+    As ``torch.autograd.grad`` with ``allow_unused=True``, but for its looks at arguments that are known to be
+    right here: they take a tenth of an update by one example.
+    """
+    if not (parameters and type(value) is Tensor and value.is_floating_point()):
+        return torch.autograd.grad(value, parameters, allow_unused=True)
+    once = {"allow_unreachable": True, "accumulate_grad": False}
+    return _engine_run_backward((value,), (torch.ones_like(value),), False, False, tuple(parameters), **once)
 
 
 def used(pairs: Iterable[tuple[Tensor, Tensor | None]]) -> Gradients:
