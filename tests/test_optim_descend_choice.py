@@ -147,6 +147,16 @@ def test_integers_are_refused_by_compiled_code_too():
         StochasticGD(model.parameters(), LR).descend(model, cross_entropy, x.long(), t, path="compiled")
 
 
+@needs_compiler
+@pytest.mark.parametrize("path", ["compiled", "unrolled"])
+def test_classes_that_torch_refuses_are_refused_by_compiled_code_too(path):
+    (x, t), model = data(), perceptron()
+    with pytest.raises(ValueError, match=r"is not possible: .*expected target dtype to be Long"):
+        StochasticGD(model.parameters(), LR).descend(model, cross_entropy, x, t.int(), path=path)
+    with pytest.raises(RuntimeError, match="expected target dtype to be Long"):
+        StochasticGD(model.parameters(), LR).descend(model, cross_entropy, x, t.int())
+
+
 def test_bad_input_is_refused_with_what_to_do():
     (x, t), model = data(), perceptron()
     optimizer = StochasticGD(model.parameters(), LR)

@@ -49,8 +49,9 @@ class Built(Stretches):
         x, t = inputs[:1].contiguous(), targets[:1].contiguous()
         step = trace_step(course.optimizer, course.model, course.loss, x, t)
         self.state, self.fixed = step.state, step.fixed
+        first = _cost(course, x, t)
         self._build(step, x, t)
-        self._prove(step, inputs[:PROOF], targets[:PROOF])
+        self._prove(step, inputs[:PROOF], targets[:PROOF], first)
 
     @classmethod
     def open(cls, course: Pass) -> Built | None:
@@ -106,8 +107,8 @@ class Built(Stretches):
         return step
 
     @torch.no_grad()
-    def _prove(self, step: StepGraph, inputs: Tensor, targets: Tensor) -> None:
-        """Hold the code to what PyTorch makes of the same graph, for compilers have faults too.
+    def _prove(self, step: StepGraph, inputs: Tensor, targets: Tensor, first: Tensor) -> None:
+        """Hold the graph to the cost of the first example, and the code to what PyTorch makes of the graph.
 
         Raises:
             Refused: if they differ by more than rounding.
@@ -119,12 +120,8 @@ class Built(Stretches):
         for example, cost in enumerate(costs):
             row = slice(example, example + 1)
             given = (*expected, *step.fixed, inputs[row], targets[row], *rates[example])
-            try:
-                true, *expected = step.module(*given)
-            # A trace lets pass what numbers do not, such as a product of integers and real ones.
-            except RuntimeError as error:
-                arguments.refuse_integers(inputs, error)
-                raise Refused(f"PyTorch cannot run the step ({error})") from error
+            true, *expected = step.module(*given)
+            allow(example > 0 or _agree(true, first), "its trace computes another cost than the model")
             allow(_agree(cost, true), f"{self.author}'s code computes another cost than PyTorch")
         same = all(map(_agree, found, expected))
         allow(same, f"{self.author}'s code computes another update than PyTorch")
@@ -141,6 +138,20 @@ class Built(Stretches):
         allow(owned <= set(tensors), "a parameter that learns belongs to neither the model nor the loss")
         places = [each.untyped_storage().data_ptr() for each in owned]
         allow(len(set(places)) == len(places), "no two parameters share their memory")
+
+
+@torch.no_grad()
+def _cost(course: Pass, x: Tensor, t: Tensor) -> Tensor:
+    """Return the cost of an example, for a trace lets pass what numbers do not, such as classes in int32.
+
+    Raises:
+        Refused: if they are.
+    """
+    try:
+        return course.loss(course.model(x), t)
+    except RuntimeError as error:
+        arguments.refuse_integers(x, error)
+        raise Refused(f"PyTorch cannot compute the cost ({error})") from error
 
 
 def _has_momenta(optimizer: Descent) -> bool:
