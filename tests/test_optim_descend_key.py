@@ -93,6 +93,22 @@ class Remembering(torch.nn.Module):
         return y
 
 
+class Collecting(torch.nn.Module):
+    """Goes on from all that the examples before have left, in a list or a dict."""
+
+    def __init__(self, seen: Any) -> None:
+        super().__init__()
+        self.linear, self.seen = nn.Linear(6, 3).double(), seen
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x.flatten(1)) / (1 + len(self.seen))
+        if isinstance(self.seen, dict):
+            self.seen[len(self.seen)] = y.detach()
+        else:
+            self.seen.append(y.detach())
+        return y
+
+
 @pytest.mark.parametrize("path", ["compiled", "unrolled"])
 def test_a_model_that_remembers_is_not_compiled(path):
     torch.manual_seed(0)
@@ -101,3 +117,10 @@ def test_a_model_that_remembers_is_not_compiled(path):
     with pytest.raises(ValueError, match=r"it sets no attributes, as Remembering does \['last'\]"):
         optimizer.descend(model, cross_entropy, x, t, path=path)
     assert model.last is last
+    for seen in ([], {}):
+        model = Collecting(seen)
+        optimizer = StochasticGD(model.parameters(), LR)
+        with pytest.raises(ValueError, match=r"it sets no attributes, as Collecting does \['seen'\]"):
+            optimizer.descend(model, cross_entropy, x, t, path=path)
+        assert model.seen is seen
+        assert not seen

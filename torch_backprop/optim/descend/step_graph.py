@@ -9,8 +9,10 @@ Nothing in it is left to autograd, and nothing is updated in place.
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -149,18 +151,35 @@ def updated(
 
 @contextmanager
 def _attributes_kept(*parts: Any) -> Iterator[None]:
-    """Within, no module may set an attribute: a graph would not do so, nor see what the last example left."""
+    """Within, no module may set an attribute, or fill one: a graph would not, nor see what is left there."""
     modules = [each for part in parts if isinstance(part, nn.Module) for each in part.modules()]
     kept = [dict(vars(module)) for module in modules]
+    holds = [
+        {name: copy(value) for name, value in own.items() if isinstance(value, (list, dict))} for own in kept
+    ]
     yield
-    for module, own in zip(modules, kept, strict=True):
+    for module, own, held in zip(modules, kept, holds, strict=True):
         now = dict(vars(module))
         vars(module).clear()
         vars(module).update(own)
+        other = [name for name in own | now if own.get(name) is not now.get(name)]
+        other += [name for name, before in held.items() if _refilled(before, own[name])]
         # What begins with an underscore is torch's, as the list of a recurrent layer's weights is.
-        public = [name for name in own | now if not name.startswith("_")]
-        names = [name for name in public if own.get(name) is not now.get(name)]
+        names = [name for name in other if not name.startswith("_")]
         allow(not names, f"it sets no attributes, as {type(module).__name__} does {names[:1]}")
+
+
+def _refilled(before: Any, container: Any) -> bool:
+    """Whether a list or dict holds other things than its copy `before`; if it does, those are put back."""
+    same = len(before) == len(container) and all(map(operator.is_, _elements(before), _elements(container)))
+    if not same:
+        container.clear()
+        (container.update if isinstance(container, dict) else container.extend)(before)
+    return not same
+
+
+def _elements(container: Any) -> list[Any]:
+    return [*container, *container.values()] if isinstance(container, dict) else container
 
 
 def _check(graph: fx.Graph) -> None:
