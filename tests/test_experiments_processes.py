@@ -35,28 +35,24 @@ def outcomes(out: str) -> dict[str, Any]:
     return json.loads(state.read_text())["outcomes"]
 
 
-def compared(out: str, *more: str) -> dict[str, Any]:
-    variants = ["--variants", "batch,mini-batch", "--batch-size", "8,32"]
+COMPARE = [
+    *("compare", "--data", "diabetes", "--model", "linear", "--epochs", "2", "--accelerator", "cpu"),
+    *("--variants", "batch,mini-batch", "--batch-size", "8,32"),
     # At a rate of 30 the regression diverges.
-    rates = ["--lr", "batch=0.1,mini-batch-8=30,mini-batch-32=0.1"]
-    data = ["--data", "diabetes", "--model", "linear", "--epochs", "2", "--accelerator", "cpu"]
-    assert cli.main(["compare", *data, *variants, *rates, "--out", out, *more]) == 0
+    *("--lr", "batch=0.1,mini-batch-8=30,mini-batch-32=0.1"),
+]
+DDP = ["--trainer.strategy", "ddp"]
+
+
+def compared(out: str, *more: str) -> dict[str, Any]:
+    assert cli.main([*COMPARE, "--out", out, *more]) == 0
     return outcomes(out)
 
 
-def test_two_processes_make_the_updates_of_one() -> None:
+def test_two_processes_make_the_updates_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     one = compared("one")
-    two = compared("two", "--trainer.strategy", "ddp", "--trainer.devices", "2")
-    assert one.keys() == two.keys()
-    for name, expected in one.items():
-        seen = two[name]
-        for each in ("start", "orders", "finished", "last_finite_update", "lr"):
-            assert seen[each] == expected[each]
-        assert len(seen["points"]) == len(expected["points"])
-        for a, b in zip(seen["points"], expected["points"], strict=True):
-            assert (a["updates"], a["examples"]) == (b["updates"], b["examples"])
-            for quantity in ("cost", "validation_cost", "validation_score"):
-                assert a[quantity] == pytest.approx(b[quantity], rel=1e-5)
+    two = compared("two", *DDP, "--trainer.devices", "2")
+    check_same(two, one)
     assert two["mini-batch-8"]["last_finite_update"] is not None
     assert two["mini-batch-32"]["score"] == pytest.approx(one["mini-batch-32"]["score"], rel=1e-5)
     (folder,) = Path("two/compare").glob("*")
@@ -64,6 +60,37 @@ def test_two_processes_make_the_updates_of_one() -> None:
     assert (folder / "process-1.txt").read_text() == ""
     with (folder / "metrics.csv").open() as file:
         assert len(list(csv.DictReader(file))) == sum(len(each["points"]) for each in two.values())
+    check_same(on_two_machines(monkeypatch), one)
+
+
+def on_two_machines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Two processes that know of each other what torchrun tells them on two machines."""
+    arguments = [*COMPARE, "--out", "nodes", *DDP, "--trainer.num_nodes", "2"]
+    port = str(processes._free_port())
+    meeting = {"WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    elastic = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "1"}
+    first, second = ({**meeting, **elastic, "RANK": rank, "GROUP_RANK": rank} for rank in "01")
+    other = PROCESSES.Process(target=follow, args=(second, arguments, "second.txt"))
+    other.start()
+    for name, value in first.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(arguments) == 0
+    other.join()
+    assert (other.exitcode, Path("second.txt").read_text()) == (0, "")
+    return outcomes("nodes")
+
+
+def check_same(found: dict[str, Any], one: dict[str, Any]) -> None:
+    assert one.keys() == found.keys()
+    for name, expected in one.items():
+        seen = found[name]
+        for each in ("start", "orders", "finished", "last_finite_update", "lr"):
+            assert seen[each] == expected[each]
+        assert len(seen["points"]) == len(expected["points"])
+        for a, b in zip(seen["points"], expected["points"], strict=True):
+            assert (a["updates"], a["examples"]) == (b["updates"], b["examples"])
+            for quantity in ("cost", "validation_cost", "validation_score"):
+                assert a[quantity] == pytest.approx(b[quantity], rel=1e-5)
 
 
 THEORY = {
