@@ -63,6 +63,29 @@ def test_ctc_target_that_is_no_class_is_refused() -> None:
         ctc_loss(x, torch.tensor([[1, 5, 0], [3, 0, 0]]), *lengths)
 
 
+def test_a_compiler_gets_no_loop_of_ctc() -> None:
+    sizes: list[int] = []
+
+    def counting(graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        sizes.append(len(graph.graph.nodes))
+        return graph
+
+    x, targets = (
+        torch.randn(60, 2, 5, dtype=torch.float64).log_softmax(2),
+        torch.tensor([[1, 2, 2], [3, 0, 0]]),
+    )
+    lengths = torch.tensor([60, 41]), torch.tensor([3, 1])
+    compiled = torch.compile(ctc_loss, fullgraph=True, backend=counting)
+    slopes = []
+    for loss in (compiled, torch.nn.functional.ctc_loss):
+        leaf = x.clone().requires_grad_()
+        slopes += torch.autograd.grad(loss(leaf, targets, *lengths), leaf)
+    torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-12)
+    assert sum(sizes) < 60
+    with pytest.raises(IndexError, match="Target 5 is out of bounds"):
+        compiled(x, torch.tensor([[1, 5, 0], [3, 0, 0]]), *lengths)
+
+
 def test_class_weights_of_another_dtype_are_refused_as_by_torch() -> None:
     x, t, weight = torch.ones(2, 3), torch.tensor([0, 2]), torch.ones(3, dtype=torch.float64)
     words = []

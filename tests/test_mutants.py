@@ -26,8 +26,6 @@ EQUIVALENT: dict[str, str] = {
     "pairwise slope: torch.sgn(d) * largest detached": "signs and masks have no derivative",
     "elementwise tiles: max(1, tensors[0].shape[0] * TILE // max(largest, 1)) -> 1": "only how tiles are cut",
     "linear _conj: saved.conj() -> saved": "torch differentiates no complex bilinear",
-    "ctc _sums: x.unbind(0) -> x": "a tensor is gone through by its first axis as it is",
-    "ctc _padded: torch.where(within, targets, 0) -> targets": "what is padding is any class",
     "pointwise _gradient: 2 * TILE -> 2 / TILE": SAME_PATHS,
     "batch RunningNormRule: by_d * torch.rsqrt(widen(v) + ctx.eps) detached": NO_GRAPH,
     "moments standardized: x - x.mean(dims, keepdim=True) -> x.mean(dims, keepdim=True) - x": "for complex "

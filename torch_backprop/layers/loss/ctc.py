@@ -18,23 +18,17 @@ What is impossible has a very negative logarithm, not an infinite one, whose dif
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.loss.paths import Paths, in_one_piece, padded
 from torch_backprop.layers.loss.pointwise import CAST
 from torch_backprop.layers.loss.reduction import whole
 from torch_backprop.rule import Rule, is_plain, save
 from torch_backprop.spec import Draw, LayerSpec, case
-
-
-def never(x: Tensor) -> float:
-    """The logarithm of an impossible path's probability, in the dtype of ``x``."""
-    # far below any other, and as far from overflow
-    return -(torch.finfo(x.dtype).max ** 0.8)
 
 
 class CTCRule(Rule):
@@ -46,18 +40,19 @@ class CTCRule(Rule):
     def forward(
         x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int, zero: bool
     ) -> Tensor:
-        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            paths = _Paths(x, targets, input_lengths, target_lengths, blank)
-            losses = paths.losses(x)
-            if torch.compiler.is_compiling():
-                # within a compiled transform this is what is differentiated
-                total = torch.where(paths.within, x.exp(), 0).sum((0, 2))
-                losses = losses + (total - total.detach())
-            return losses
-        _refuse_outside(targets, target_lengths, x.shape[2])
-        # torch steps over gaps between targets that are listed one after the other
-        given = (x, targets.contiguous(), input_lengths, target_lengths, blank, zero)
-        return torch.ops.aten._ctc_loss.Tensor(*given)[0]
+        given = x, targets, input_lengths, target_lengths, blank
+        compiling = torch.compiler.is_compiling()
+        if in_one_piece():
+            return _compiled(*given, zero)
+        if not (compiling or torch._C._are_functorch_transforms_active()):
+            return _losses(*given, zero)
+        paths = Paths(*given)
+        losses = paths.losses(x)
+        if compiling:
+            # within a compiled transform this is what is differentiated
+            total = torch.where(paths.within, x.exp(), 0).sum((0, 2))
+            losses = losses + (total - total.detach())
+        return losses
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -78,55 +73,23 @@ class CTCRule(Rule):
         return torch.where(within, slopes * tangent_x, 0).sum((0, 2))
 
 
-class _Paths:
-    """The paths of targets through time.
+def _losses(
+    x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int, zero: bool
+) -> Tensor:
+    """l ``(N)`` by torch's operator."""
+    _refuse_outside(targets, target_lengths, x.shape[2])
+    # torch steps over gaps between targets that are listed one after the other
+    given = (x, targets.contiguous(), input_lengths, target_lengths, blank, zero)
+    return torch.ops.aten._ctc_loss.Tensor(*given)[0]
 
-    Attributes:
-        labels: l ``(N, 2S + 1)``.
-        skips: the logarithm of whether s - 2 is in K(s), ``(N, 2S + 1)``.
-        within: whether a time is within its sample, ``(T, N, 1)``.
-        first: the logarithm of whether a path may begin here, ``(T, N, 2S + 1)``.
-        last: the logarithm of whether it may end here.
-    """
 
-    def __init__(
-        self, x: Tensor, targets: Tensor, input_lengths: Tensor, target_lengths: Tensor, blank: int
-    ) -> None:
-        padded = _padded(targets, target_lengths)
-        n, s = padded.shape
-        labels = torch.stack((padded, torch.full_like(padded, blank)), 2).reshape(n, 2 * s)
-        self.labels = F.pad(labels, (1, 0), value=blank)
-        before = _shifted(self.labels, 2, blank)
-        time = torch.arange(x.shape[0], device=x.device).reshape(-1, 1, 1)
-        state = torch.arange(2 * s + 1, device=x.device)
-        self.skips = _logarithm((state % 2 == 1) & (self.labels != before), x)
-        steps, lasts = input_lengths.unsqueeze(1), 2 * target_lengths.unsqueeze(1)
-        self.within = time < steps
-        self.first = _logarithm((time == 0) & (state < 2) & (state <= lasts), x)
-        is_last = (state <= lasts) & (state >= lasts - 1)
-        self.last = _logarithm((time == steps - 1) & is_last, x)
+# torch's has another output, whose size a compiler cannot know
+_compiled = torch.library.custom_op("torch_backprop::ctc_loss", _losses, mutates_args=())
 
-    def along(self, x: Tensor) -> Tensor:
-        """x_t,l_s ``(T, N, 2S + 1)``."""
-        return x.gather(2, self.labels.expand(x.shape[0], *self.labels.shape))
 
-    def losses(self, x: Tensor) -> Tensor:
-        """l ``(N)``."""
-        a = _sums(self.along(x), self.first, self.skips, level=False)
-        losses = -torch.logsumexp((a + self.last).transpose(0, 1).flatten(1), 1)
-        return torch.where(losses > -never(x) / 2, torch.inf, losses)
-
-    def sums(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x along the labels, a and b, but for a number for each time."""
-        x = self.along(x)
-        skips_back = _shifted(self.skips.flip(1), 2, never(x))
-        # the reversed targets in reversed time beside the others: the loop costs the same
-        a, b = _sums(
-            torch.cat((x, x.flip(0, 2)), 1),
-            torch.cat((self.first, self.last.flip(0, 2)), 1),
-            torch.cat((self.skips, skips_back)),
-        ).chunk(2, 1)
-        return x, a, b.flip(0, 2)
+@_compiled.register_fake
+def _(x: Tensor, *_: Any) -> Tensor:
+    return x.new_empty(x.shape[1])
 
 
 def _slopes(ctx: Any, x: Tensor, targets: Tensor, losses: Tensor, *lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +97,7 @@ def _slopes(ctx: Any, x: Tensor, targets: Tensor, losses: Tensor, *lengths: Tens
     if ctx.lengths:
         lengths = tuple(torch.tensor(given, device=x.device) for given in ctx.lengths)
     steps, counts = lengths
-    paths = _Paths(x, targets, steps, counts, ctx.blank)
+    paths = Paths(x, targets, steps, counts, ctx.blank)
     along, a, b = paths.sums(x)
     # of every t the sum over s is exp(-l): to divide by it is more precise than to add l
     states = torch.softmax(a + b - along, 2)
@@ -142,49 +105,6 @@ def _slopes(ctx: Any, x: Tensor, targets: Tensor, losses: Tensor, *lengths: Tens
     slopes = x.exp() - torch.zeros_like(x).scatter_add(2, places, states)
     missed = (losses == torch.inf).unsqueeze(1)
     return paths.within, torch.where(missed, 0 if ctx.zero else torch.nan, slopes)
-
-
-def _sums(x: Tensor, first: Tensor, skips: Tensor, level: bool = True) -> Tensor:
-    """a_ts from a_(t-1)s by logarithms of sums, in differentiable operators.
-
-    With ``level`` the largest of every time is made 0, because large logarithms have few digits.
-    """
-    impossible = never(x)
-    a = torch.full_like(x[0], impossible)
-    rows = []
-    for x_t, first_t in zip(x.unbind(0), first.unbind(0), strict=True):
-        ways = (a, first_t, _shifted(a, 1, impossible), _shifted(a, 2, impossible) + skips)
-        if torch.is_grad_enabled():
-            a = torch.logsumexp(torch.stack(ways), 0) + x_t
-        else:
-            # faster, but its second derivative overflows
-            a = functools.reduce(torch.logaddexp, ways) + x_t
-        if level:
-            # where nothing is possible there is nothing to make 0
-            a = a - a.detach().amax(1, keepdim=True).clamp(min=-1e6)
-        rows.append(a)
-    return torch.stack(rows)
-
-
-def _shifted(row: Tensor, places: int, value: float) -> Tensor:
-    return F.pad(row[..., : max(row.shape[-1] - places, 0)], (min(places, row.shape[-1]), 0), value=value)
-
-
-def _logarithm(mask: Tensor, like: Tensor) -> Tensor:
-    return torch.where(mask, like.new_zeros(()), never(like))
-
-
-def _padded(targets: Tensor, lengths: Tensor) -> Tensor:
-    """Targets ``(N, S)`` of samples that may be listed one after the other; what is padding is some class."""
-    # under a transform the longest is not known
-    longest = max(int(lengths.max()), 0) if is_plain(lengths) and lengths.numel() else targets.shape[-1]
-    if targets.dim() == 2:
-        targets = targets[:, :longest]
-    else:
-        places = (lengths.cumsum(0) - lengths).unsqueeze(1) + torch.arange(longest, device=targets.device)
-        targets = targets[places.clamp(max=max(targets.shape[0] - 1, 0))]
-    within = torch.arange(longest, device=targets.device) < lengths.unsqueeze(1)
-    return torch.where(within, targets, 0).long()
 
 
 def ctc_loss(
@@ -232,7 +152,7 @@ def ctc_loss(
 
 def _refuse_outside(targets: Tensor, lengths: Tensor, classes: int) -> None:
     if is_plain(targets) and targets.numel():
-        labels = _padded(targets, lengths)
+        labels = padded(targets, lengths)
         outside = labels[(labels < 0) | (labels >= classes)]
         if outside.numel():
             raise IndexError(f"Target {int(outside[0])} is out of bounds.")
