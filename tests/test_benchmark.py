@@ -57,6 +57,20 @@ def test_command_prints_a_table_and_leaves_a_run(tmp_path: Path, capsys: pytest.
         assert [row["layer"] for row in csv.DictReader(stream)] == ["Dropout1d", "Dropout2d", "Dropout3d"]
 
 
+def test_a_layer_that_cannot_be_compiled_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile(module: torch.nn.Module) -> None:
+        raise RuntimeError("C++ compile error\n" + "in a template\n" * 99)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    given = ["benchmark", "--compiled", "--only", "relu6", "--fast", "--out", str(tmp_path)]
+    assert cli.main(given) == 2
+    said = capsys.readouterr().err
+    assert "--compiled: ReLU6 cannot be compiled (C++ compile error); choose others by --only" in said
+    assert "template" not in said
+
+
 def test_a_pattern_that_fits_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["benchmark", "--only", "Convolution", "--out", str(tmp_path)]) == 2
     assert "--only: 'Convolution' is the name of no layer" in capsys.readouterr().err

@@ -49,7 +49,19 @@ def _of_layers(options: Options) -> Mapping[str, Piece]:
     dtype = getattr(torch, options.dtype)
 
     def measure(spec: Any) -> Callable[[Progress], list[dict[str, Any]]]:
-        return lambda _: [layers.measure(spec, seconds, options.compiled, dtype).row()]
+        def found(_: Progress) -> list[dict[str, Any]]:
+            try:
+                return [layers.measure(spec, seconds, options.compiled, dtype).row()]
+            # A C++ compiler that breaks says so in tens of thousands of lines.
+            except RuntimeError as error:
+                if not options.compiled:
+                    raise
+                name, why = spec.layer.__name__, str(error).partition("\n")[0][:200]
+                raise RunError(
+                    f"--compiled: {name} cannot be compiled ({why}); choose others by --only"
+                ) from error
+
+        return found
 
     # A layer may have several specs.
     specs = enumerate(chosen(options.only))
