@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from tests.zoo.place import pull_smooth, smooth
 from tests.zoo.plant import HandWritten, rule
 from torch_backprop.verify import Report, check
 
@@ -125,9 +126,17 @@ KERNELS: tuple[Kernel, ...] = (
     (
         "sums the wrong way",
         "wrong-gradient",
-        "no recognised shape",
+        "reversed along axis -1",
         rule(lambda x: x.cumsum(-1), lambda g, x: g.cumsum(-1)),
         rule(lambda x: x.cumsum(-1), lambda g, x: g.flip(-1).cumsum(-1).flip(-1)),
+        (X,),
+    ),
+    (
+        "round the border",
+        "wrong-gradient",
+        "at some places of axis 1, wrong at [0] of 2",
+        rule(smooth, lambda g, x: pull_smooth(g, 1)),
+        rule(smooth, lambda g, x: pull_smooth(g, 0)),
         (X,),
     ),
     ("transform", "wrong-gradient", "wrong places", Spectrum, RightSpectrum, (X,)),

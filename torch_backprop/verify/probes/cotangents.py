@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..diagnosis import excerpt, of_precision
+from ..diagnosis import excerpt
 from ..outcome import Cotangent, forward, pull_back, random
 from ..probe import probe
+from ..shapes import of_precision
 from ..trial import Evidence, Trial
 
 Gradients = dict[str, Tensor | None]
