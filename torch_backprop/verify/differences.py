@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .outcome import Cotangent
-from .sample import Sample
+from .sample import CUT, GIVEN, Sample
 from .settings import seed
 from .target import Target
 
@@ -19,8 +19,11 @@ _ROWS = 9
 _STEPS = {torch.float64: 0.02, torch.float32: 0.2}
 EXTRAPOLATED = {torch.float64: 1e-9, torch.float32: 1e-4}
 """The relative error that a converged difference may have, by the dtype of the function."""
-MANY = 200
-"""Elements of a tensor by which differences are taken, some eleven calls each; of more, these are spread."""
+MANY, FEW = 200, 8
+"""Elements of a tensor by which differences are taken, some eleven calls each; of more, these are spread.
+
+Few on the many samples that are derived from the given one.
+"""
 
 
 def ridders(value: Callable[[float], Tensor], step: float = _STEPS[torch.float64]) -> tuple[Tensor, Tensor]:
@@ -89,7 +92,9 @@ class Jacobian:
         """Places in the flat leaf, the slopes of all outputs there, and their errors."""
         leaf = self.sample.tensors[name]
         count = _flat([leaf]).numel()
-        places = torch.linspace(0, count - 1, min(count, MANY)).long()
+        # what is given, or that moved by rounding, which has no name
+        most = MANY if self.sample.name.removesuffix(CUT) in (GIVEN, "") else FEW
+        places = torch.linspace(0, count - 1, min(count, most)).long()
         columns = [self._column(name, leaf, int(place)) for place in places]
         if not columns:
             none = leaf.new_empty(0, _flat(self._live(self.sample)).numel(), dtype=torch.float64)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from . import probes  # noqa: F401  (fills the table)
-from .differences import MANY
+from .differences import FEW, MANY
 from .faults import CRASH, FAULTS, WRONG
 from .finding import Finding
 from .outcome import random
@@ -70,6 +70,9 @@ def plan(trial: Trial, choice: Choice) -> list[Step]:
         large = ", ".join(f"{name} ({size})" for name, size in sizes.items() if size > MANY)
         if large:
             trial.note(f"differences were taken by {MANY} elements of {large}: the others were not judged")
+        trial.note(
+            f"on other samples than the given one, differences were taken by {FEW} elements of a tensor"
+        )
     if trial.truth_of.numeric and trial.truth_of.judges_forward:
         # each would cost hundreds of calls
         trial.note("the reference is wrong: only the sample as given was looked at")

@@ -27,6 +27,7 @@ from torch import Tensor
 from .examine import Step, examine
 from .faults import FAULTS
 from .finding import Finding
+from .sample import GIVEN
 from .trial import Note, Trial
 
 _DEATHS = 5
@@ -154,7 +155,7 @@ class _Child:
 
     def at(self) -> tuple[str, str]:
         """Probe and sample of that step."""
-        return self._plan[self.number] if self._plan else ("preparation", "as given")
+        return self._plan[self.number] if self._plan else ("preparation", GIVEN)
 
     def last_words(self, limit: float) -> Finding:
         """The finding that its end is."""

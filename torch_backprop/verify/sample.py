@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 
 Change = Callable[[str, Tensor], Tensor]
 Layout = Callable[[Tensor], Tensor]
-CUT = ", cut down"
-"""Ends the name of a sample that was made smaller."""
+GIVEN, CUT = "as given", ", cut down"
+"""The name of the sample from which the others are derived; and the end of that of one made smaller."""
 TINY = 1e-6
 """Inputs below this are small on purpose, and rounding is measured against them alone."""
 
@@ -163,7 +163,7 @@ def given(inputs: tuple[Any, ...], module: torch.nn.Module | None) -> Sample:
         tensors |= {**dict(module.named_parameters()), **dict(module.named_buffers())}
     if not able:
         raise ValueError("inputs: none can have a gradient; pass at least one floating-point tensor")
-    sample = Sample("as given", "wrong-gradient", tensors, tuple(able), frame, tree)
+    sample = Sample(GIVEN, "wrong-gradient", tensors, tuple(able), frame, tree)
     return replace(sample, tensors={name: x.detach() for name, x in tensors.items()})
 
 

@@ -55,7 +55,8 @@ def linear_cross_entropy(
 
     Raises:
         RuntimeError: shapes or dtypes that do not fit, in torch's words; a backward pass with
-            ``create_graph`` where only gradients are held.
+            ``create_graph`` where only gradients are held; weight or bias written into before it, with
+            options, where gradients as large as they are not held, as torch does.
     """
     logits = (*input.shape[:-1], *linear_weight.shape[:-1])
     if not _fits(input, linear_weight, target, linear_bias, ignore_index):

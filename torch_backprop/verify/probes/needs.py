@@ -10,8 +10,8 @@ from ..diagnosis import excerpt
 from ..probe import probe
 from ..trial import Evidence, Trial
 
-_FEW = 4
-"""Leaves of which every subset is tried: fourteen; of more there are too many."""
+_FEW, _MOST = 4, 6
+"""Leaves of which every subset is tried by a quick check, fourteen, and by a default one, sixty-two."""
 _NAMES = 3
 
 Subset = tuple[str, ...]
@@ -19,9 +19,9 @@ Subset = tuple[str, ...]
 
 @probe(sound=True)
 def subsets(trial: Trial) -> Iterator[Evidence]:
-    """Every subset of a few leaves; of many, such that of every two each is frozen once without the other."""
+    """Every subset of a few leaves; of more, such that of every two each is frozen once without the other."""
     leaves = trial.sample.leaves
-    if len(leaves) > _FEW:
+    if len(leaves) > _MOST:
         trial.note(
             f"of the {len(leaves)} tensors that may be frozen not every subset was, but every two apart"
         )
@@ -29,9 +29,9 @@ def subsets(trial: Trial) -> Iterator[Evidence]:
 
 
 @probe(sound=True, quick=False)
-def each_leaf(trial: Trial) -> Iterator[Evidence]:
-    """Of many leaves, each alone, and all but one."""
-    yield from _frozen(trial, _each(trial.sample.leaves))
+def more_subsets(trial: Trial) -> Iterator[Evidence]:
+    """Every subset of more leaves; of many, each leaf alone, and all but one."""
+    yield from _frozen(trial, _more(trial.sample.leaves))
 
 
 @probe()
@@ -62,23 +62,29 @@ def _frozen(trial: Trial, each: list[Subset]) -> Iterator[Evidence]:
 
 
 def _subsets(leaves: Subset) -> list[Subset]:
-    """Every proper subset of a few; of many, no more than it takes to part every two.
+    """Every proper subset of a few; of more, no more than it takes to part every two.
 
     Each leaf is needed in half of the subsets, no two in the same half: of every two, each is needed once
     where the other is frozen. Sperner (1928), Mathematische Zeitschrift 27, 544-548.
     """
     count = len(leaves)
     if count <= _FEW:
-        return [subset for size in range(1, count) for subset in combinations(leaves, size)]
+        return _proper(leaves)
     runs = next(n for n in range(count) if comb(n, n // 2) >= count)
     halves = list(zip(leaves, combinations(range(runs), runs // 2), strict=False))
     return [tuple(leaf for leaf, half in halves if run in half) for run in range(runs)]
 
 
-def _each(leaves: Subset) -> list[Subset]:
-    if len(leaves) <= _FEW:
-        return []
-    return [(name,) for name in leaves] + [tuple(x for x in leaves if x != name) for name in leaves]
+def _more(leaves: Subset) -> list[Subset]:
+    """Those that `_subsets` leaves out, or the smallest and the largest of them."""
+    if len(leaves) > _MOST:
+        return [(name,) for name in leaves] + [tuple(x for x in leaves if x != name) for name in leaves]
+    known = _subsets(leaves)
+    return [subset for subset in _proper(leaves) if subset not in known]
+
+
+def _proper(leaves: Subset) -> list[Subset]:
+    return [subset for size in range(1, len(leaves)) for subset in combinations(leaves, size)]
 
 
 def _listed(names: Subset) -> str:
