@@ -10,7 +10,7 @@ from .spy import graph, nodes
 from .target import Target
 from .trial import Trial
 
-QUICK, WHOLE = 8_000, 40_000
+QUICK, WHOLE = 7_000, 40_000
 """Operations after which a quick and a default check leave out what is spare: 0.2 and 1.2 s of one core."""
 _CALL, _BY_HAND = 20, 6
 """What a call costs by itself, and a hand-written node, which is Python, where a built-in one costs 1."""
