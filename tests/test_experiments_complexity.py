@@ -133,6 +133,31 @@ def test_where_width_and_depth_vary_each_layer_has_calls_of_its_own():
     assert not predict.fit(synthetic(2e-4, 1e-11, WIDTHS), "forward").layer
 
 
+def test_bytes_that_vary_by_themselves_take_time_of_their_own():
+    timings = [
+        complexity.Timing(**{**asdict(t), "forward": t.forward + 3e-10 * t.held})
+        for t in synthetic(2e-4, 1e-11, WIDTHS)
+    ]
+    line = predict.fit(predict.halves(timings)[0], "forward")
+    assert (line.intercept, line.slope, line.byte) == tuple(map(pytest.approx, (2e-4, 1e-11, 3e-10)))
+    assert "a megabyte held takes 300 and 0 µs more" in words.sweep_line("width", timings)
+    assert "with terms for layers and bytes held" in words.headline({"width": timings})
+    # Of a batch's rows operations and bytes are the same multiple.
+    rows = synthetic(2e-4, 1e-11, complexity.sizes(Options(), "batch"))
+    assert not predict.fit(rows, "forward").byte
+
+
+def test_no_term_takes_less_than_nothing():
+    # The larger the faster.
+    timings = [
+        complexity.Timing(**{**asdict(t), "forward": 1 / t.forward_flops})
+        for t in synthetic(2e-4, 1e-11, WIDTHS)
+    ]
+    line = predict.fit(timings, "forward")
+    assert min(line.intercept, line.slope, line.layer, line.byte) == 0
+    assert "∞ and 100 GFLOP/s" in words.sweep_line("width", timings)
+
+
 def test_time_is_linear_in_operations(monkeypatch):
     # Two sizes as large as these stay apart on any machine: the second has 3.9 times the operations.
     sizes = [complexity.Size(width, 3, 256, 256) for width in (256, 512)]

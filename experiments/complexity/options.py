@@ -15,7 +15,7 @@ BASES = {
     "slopes": (1, 1, 1024),
     "perceptron": (256, 3, 256),
     "convolution": (16, 2, 64),
-    "recurrent": (64, 1, 32),
+    "recurrent": (128, 1, 32),
     "transformer": (64, 2, 16),
 }
 

@@ -44,9 +44,12 @@ def headline(sweeps: dict[str, list[Timing]]) -> str:
         if exact
         else ""
     )
+    lines = [_line(timings, which) for timings in sweeps.values() for which in PASSES]
+    more = any(line.layer or line.byte for line in lines)
+    terms = " with terms for layers and bytes held where these vary by themselves," if more else ""
     return (
-        f"Of {len(off)} times held out of the fits t = a + b · FLOPs, {_all(good, len(off))} predicted within"
-        f" {100 * WITHIN:.0f} per cent, the worst of all within {100 * max(off):.1f}.{told}"
+        f"Of {len(off)} times held out of the fits t = a + b · FLOPs,{terms} {_all(good, len(off))} predicted"
+        f" within {100 * WITHIN:.0f} per cent, the worst of all within {100 * max(off):.1f}.{told}"
         f" {ratio(sweeps)}{_powers(sweeps)}"
     )
 
@@ -71,8 +74,8 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
     forward, backward = lines
     calls = (
         f"The intercept is {1e6 * forward.intercept:.0f} µs forward and {1e6 * backward.intercept:.0f} µs"
-        f" backward{_layers(*lines)}, the slope that of {1e-9 / forward.slope:.0f} and"
-        f" {1e-9 / backward.slope:.0f} GFLOP/s."
+        f" backward{_layers(*lines)}, the slope that of {_speed(forward)} and {_speed(backward)} GFLOP/s"
+        f"{_bytes(*lines)}."
     )
     counts = exponent(*zip(*((place(sweep, t), t.forward_flops) for t in _large(timings)), strict=True))
     power = (
@@ -86,13 +89,25 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
 
 def _layers(forward: Fit, backward: Fit) -> str:
     """Say what each layer adds to the intercepts, where that was fitted too."""
-    if not forward.layer:
+    if not (forward.layer or backward.layer):
         return ""
     return f", and {1e6 * forward.layer:.0f} and {1e6 * backward.layer:.0f} µs more for each layer"
 
 
+def _bytes(forward: Fit, backward: Fit) -> str:
+    """Say what the bytes held add, where that was fitted too."""
+    if not (forward.byte or backward.byte):
+        return ""
+    return f"; a megabyte held takes {1e12 * forward.byte:.0f} and {1e12 * backward.byte:.0f} µs more"
+
+
+def _speed(line: Fit) -> str:
+    """Return the speed of the arithmetic in GFLOP/s; without bound if the other terms take all the time."""
+    return f"{1e-9 / line.slope:.0f}" if line.slope else "∞"
+
+
 def uncovered(sweep: str, timings: Sequence[Timing]) -> str:
-    """Say what one intercept and one speed do not cover, where the line misses by more than it should."""
+    """Say what a line does not cover, where it misses by more than it should."""
     off = {which: max(map(abs, misses(timings, which))) for which in PASSES}
     missed = {which: worst for which, worst in off.items() if worst > WITHIN}
     if not missed:
@@ -103,7 +118,7 @@ def uncovered(sweep: str, timings: Sequence[Timing]) -> str:
         return f"The line misses {told}. The times are too noisy for any: more --rounds make them steadier."
     changes = series([f"{which} from {small:.1f} to {large:.1f} GFLOP/s" for which, small, large in both])
     return (
-        f"The line misses {told}. It has one intercept and one speed; the speed measured goes {changes} from"
+        f"The line misses {told}. It has one speed; that measured goes {changes} from"
         " the smaller half of the sizes to the larger. It leaves out that small matrices are multiplied more"
         " slowly, that what leaves the cache takes longer, and that activations and pooling are not among the"
         " operations counted."
