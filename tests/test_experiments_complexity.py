@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from experiments.complexity import counts, predict, words
+from experiments.complexity import counts, experiment, predict, words
 from experiments.complexity import measure as complexity
 from experiments.complexity.options import SWEEPS, Options
 from experiments.configuration import build
@@ -156,6 +156,7 @@ def test_no_term_takes_less_than_nothing():
     line = predict.fit(timings, "forward")
     assert min(line.intercept, line.slope, line.layer, line.byte) == 0
     assert "∞ and 100 GFLOP/s" in words.sweep_line("width", timings)
+    assert experiment.account(Options(), {"width": [asdict(t) for t in timings]}).rows[0][2] == "∞"
 
 
 def test_time_is_linear_in_operations(monkeypatch):

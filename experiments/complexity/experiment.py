@@ -83,7 +83,7 @@ def _row(sweep: str, timings: list[Timing], which: str) -> list[str]:
     power = words.growth(sweep, timings, which, line)
     numbers = [
         f"{1e6 * line.intercept:.0f}",
-        f"{1e-9 / line.slope:.0f}",
+        words.speed(line),
         f"{power:.2f}" if math.isfinite(power) else "–",
         f"{len(off)}",
     ]

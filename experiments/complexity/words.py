@@ -74,7 +74,7 @@ def sweep_line(sweep: str, timings: Sequence[Timing]) -> str:
     forward, backward = lines
     calls = (
         f"The intercept is {1e6 * forward.intercept:.0f} µs forward and {1e6 * backward.intercept:.0f} µs"
-        f" backward{_layers(*lines)}, the slope that of {_speed(forward)} and {_speed(backward)} GFLOP/s"
+        f" backward{_layers(*lines)}, the slope that of {speed(forward)} and {speed(backward)} GFLOP/s"
         f"{_bytes(*lines)}."
     )
     counts = exponent(*zip(*((place(sweep, t), t.forward_flops) for t in _large(timings)), strict=True))
@@ -101,8 +101,8 @@ def _bytes(forward: Fit, backward: Fit) -> str:
     return f"; a megabyte held takes {1e12 * forward.byte:.0f} and {1e12 * backward.byte:.0f} µs more"
 
 
-def _speed(line: Fit) -> str:
-    """Return the speed of the arithmetic in GFLOP/s; without bound if the other terms take all the time."""
+def speed(line: Fit) -> str:
+    """Return the speed of the arithmetic in GFLOP/s; without bound where other terms explain all the time."""
     return f"{1e-9 / line.slope:.0f}" if line.slope else "∞"
 
 
