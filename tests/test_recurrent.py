@@ -260,3 +260,15 @@ def test_a_parametrization_of_a_recurrent_layer_is_asked_as_often_as_by_torch() 
     for _ in range(2):
         torch.testing.assert_close(ours(torch.ones(2, 1, 3)), builtin(torch.ones(2, 1, 3)))
     torch.testing.assert_close(ours.state_dict(), builtin.state_dict())
+
+
+@compilation.recurrent_too
+@pytest.mark.parametrize("name", ["RNN", "GRU", "LSTM"])
+def test_a_layer_large_enough_for_onednn_is_compiled_whole(name: str) -> None:
+    layer, x = getattr(nn, name)(256, 256), torch.randn(2, 160, 256)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    gradients = [
+        torch.autograd.grad(each(x)[0].square().sum(), tuple(layer.parameters()))
+        for each in (layer, compiled)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)

@@ -26,4 +26,5 @@ def _by_onednn(rows: Tensor, w: Tensor) -> bool:
         return False
     # below, its own layout costs more to make than it saves
     large = min(rows.numel(), w.numel()) > TILE // 4
-    return large and torch._C._get_mkldnn_enabled() and first_order(rows, w)
+    # the last of these cannot be compiled, where the one before says no
+    return large and first_order(rows, w) and torch._C._get_mkldnn_enabled()
