@@ -125,3 +125,22 @@ def test_it_is_said_where_not_every_subset_was_frozen(count: int):
     )
     assert report.ok
     assert ("not every subset" in str(report)) == (count > 6)
+
+
+class ThreeOfSix(HandWritten):
+    """A sum whose backward fails where exactly the first, second and fourth need a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, *x: torch.Tensor) -> torch.Tensor:
+        return torch.stack(x).sum(0)
+
+    @staticmethod
+    def backward(ctx: Any, g: torch.Tensor) -> Any:
+        if ctx.needs_input_grad == (True, True, False, True, False, False):
+            raise RuntimeError("never tried")
+        return tuple(g.clone() if needed else None for needed in ctx.needs_input_grad)
+
+
+def test_of_six_leaves_every_subset_is_frozen():
+    report = check(ThreeOfSix, *torch.randn(6, 3).unbind(), probes=("subsets", "more_subsets"), isolate=False)
+    assert [finding.fault for finding in report.findings] == ["frozen-input"]

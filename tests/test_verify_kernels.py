@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from tests.zoo.place import pull_smooth, smooth
+from tests.zoo.place import causal, later, pull_smooth, pull_softmax, smooth
 from tests.zoo.plant import HandWritten, rule
 from torch_backprop.verify import Report, check
 
@@ -130,6 +130,22 @@ KERNELS: tuple[Kernel, ...] = (
         rule(lambda x: x.cumsum(-1), lambda g, x: g.cumsum(-1)),
         rule(lambda x: x.cumsum(-1), lambda g, x: g.flip(-1).cumsum(-1).flip(-1)),
         (X,),
+    ),
+    (
+        "the mean's part forgotten",
+        "wrong-gradient",
+        "a sum or a path is missing",
+        rule(lambda x: x - x.mean(-1, keepdim=True), lambda g, x: g),
+        rule(lambda x: x - x.mean(-1, keepdim=True), lambda g, x: g - g.mean(-1, keepdim=True)),
+        (X,),
+    ),
+    (
+        "a causal mask forgotten",
+        "wrong-gradient",
+        "a mask",
+        rule(causal, lambda g, x: pull_softmax(g, x.softmax(-1))),
+        rule(causal, lambda g, x: pull_softmax(g, causal(x)).masked_fill(later(x), 0)),
+        (X[:3],),
     ),
     (
         "round the border",

@@ -8,6 +8,7 @@ from .sample import CUT, Sample
 from .shapes import RECOGNISERS, SAME, ratio_of
 from .trial import Difference, Evidence, Trial
 
+UNRECOGNISED = "no recognised shape"
 _KINKS = ("zero-values", "tied-values", "mask-by-closeness")
 _SIZED = ("batch-of-one", "transposed-gradient", "large-input", "extra-dimension")
 
@@ -18,7 +19,7 @@ def diagnose(trial: Trial, difference: Difference) -> Evidence:
         fault, words = _of_output(trial, difference)
     elif trial.sample.fault == "wrong-gradient":
         found = (recognise(trial, difference) for recognise in RECOGNISERS)
-        fault, words = next((item for item in found if item), ("wrong-gradient", "no recognised shape"))
+        fault, words = next((item for item in found if item), ("wrong-gradient", UNRECOGNISED))
     else:
         fault, words = _of_sample(trial.sample, difference)
     expected = excerpt(difference.expected)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from .diagnosis import UNRECOGNISED
 from .faults import CAPABILITY, FAULTS
 from .outcome import random, run
 from .probe import Probe
@@ -25,7 +26,7 @@ def smallest(trial: Trial, probe: Probe, evidence: Evidence) -> tuple[Trial, Evi
         return trial, evidence
     for length in _lengths(trial):
         for size in _SIZES:
-            found = _seen(trial, probe, evidence.fault, length, size) if size < length else None
+            found = _seen(trial, probe, evidence, length, size) if size < length else None
             if found is not None:
                 trial, evidence = found
                 break
@@ -38,7 +39,9 @@ def _lengths(trial: Trial) -> Iterator[int]:
     yield from sorted(lengths, reverse=True) if small else ()
 
 
-def _seen(trial: Trial, probe: Probe, fault: str, length: int, size: int) -> tuple[Trial, Evidence] | None:
+def _seen(
+    trial: Trial, probe: Probe, known: Evidence, length: int, size: int
+) -> tuple[Trial, Evidence] | None:
     given = resized(trial.given, length, size)
     if run(trial.candidate, given).stage == "forward":
         return None
@@ -51,12 +54,17 @@ def _seen(trial: Trial, probe: Probe, fault: str, length: int, size: int) -> tup
         try:
             if smaller.truth(random).error is not None:
                 continue
-            found = [evidence for evidence in probe.look(smaller) if evidence.fault == fault]
+            found = [seen for seen in probe.look(smaller) if seen.fault == known.fault]
         except Exception:
             continue
-        if found:
+        if found and not _says_less(found[0], known):
             return smaller, found[0]
     return None
+
+
+def _says_less(small: Evidence, evidence: Evidence) -> bool:
+    """Whether the error has lost its shape, as where the truth of a single row vanishes."""
+    return UNRECOGNISED in small.diagnosis and UNRECOGNISED not in evidence.diagnosis
 
 
 def _named(trial: Trial, given: Sample) -> Iterator[Sample]:
