@@ -111,9 +111,11 @@ def _packed(mark: Mark, x: Tensor, options: tuple[Any, ...]) -> Tensor:
     sides = flat.new_zeros(8 * min(bits.numel(), TILE // 8))
     # in floating point: products of integer matrices are slow, and a sum below 256 is exact
     weights = 2 ** torch.arange(8, dtype=flat.dtype, device=x.device)
+    sums = flat.new_empty(sides.numel() // 8)
     for byte, tile in zip(bits.split(TILE // 8), flat.split(TILE), strict=True):
         mark(sides[: tile.numel()], tile, *options)
-        byte.copy_(weights @ sides[: 8 * byte.numel()].view(8, byte.numel()))
+        rows = sides[: 8 * byte.numel()].view(8, byte.numel())
+        byte.copy_(torch.mv(rows.t(), weights, out=sums[: byte.numel()]))
     return bits
 
 

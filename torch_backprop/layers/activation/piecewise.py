@@ -92,6 +92,8 @@ def _beyond(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def _mark_beyond(out: Tensor, x: Tensor, low: float, high: float) -> Any:
+    if low == -high:
+        return torch.abs(x, out=out).ge_(high)
     # what is at the lower bound or beyond is moved to the upper one, so that one comparison finds both
     return torch.ops.aten.threshold(x, low, high, out=out).ge_(high)
 
