@@ -1,6 +1,7 @@
 r"""Affine maps: Linear and Bilinear.
 
-Linear. Rumelhart, Hinton & Williams (1986), Nature 323, 533-536. With samples n, inputs i, outputs o:
+Linear. Rumelhart, Hinton & Williams (1986), Nature 323, 533-536, eqs. 1, 6 and 7. With samples n, inputs i
+and outputs o:
 
     forward   y_no = sum_i x_ni w_oi + b_o
     backward  dL/dx_ni = sum_o g_no w_oi     dL/dw_oi = sum_n g_no x_ni     dL/db_o = sum_n g_no
