@@ -6,6 +6,7 @@ imports torch, so that ``--help`` and every complaint come at once.
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -26,6 +27,8 @@ READS = {
     "transformer": ("text",),
 }
 """Which kind of data each model takes."""
+PROCESSES = max(16, 4 * (os.cpu_count() or 1))
+"""More on one machine are a slip of the hand, and would take all of its memory."""
 COSTS = ("likelihood", "squares")
 CHOSEN = "chosen"
 """Among the costs that an experiment has by their names, the one that --model and --data make."""
@@ -191,7 +194,7 @@ class TrainerOptions:
     """Where it is trained; by the names of Lightning's Trainer."""
 
     accelerator: str = option("auto", accelerator, f"Device: {listing(ACCELERATORS)}.", "NAME")
-    devices: int = option(1, whole(1, 10**4), "Processes on this machine, each with a device of its own.")
+    devices: int = option(1, whole(1, PROCESSES), "Processes on this machine, each with a device of its own.")
     num_nodes: int = option(1, whole(1, 10**4), "Machines.")
     strategy: str = option(
         "auto", one_of(("auto", "ddp")), "How processes share the work: auto or ddp.", "NAME"

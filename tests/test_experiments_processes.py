@@ -181,6 +181,12 @@ def test_several_machines_need_a_launcher(capsys: pytest.CaptureFixture[str]) ->
     assert "use torchrun --nnodes 2 --nproc_per_node 1" in capsys.readouterr().err
 
 
+def test_more_processes_than_a_machine_bears_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["compare", *DDP, "--trainer.devices", "9999"])
+    assert "--trainer.devices: '9999' is no whole number from 1 to" in capsys.readouterr().err
+
+
 def test_a_failed_process_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of()
 
