@@ -1,5 +1,6 @@
 """The window sampler: every example exactly once in a pass, on however many processes."""
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -37,6 +38,13 @@ def test_orders_of_several_passes():
     assert len(drawn) == 200
     assert 100 < len(set(drawn)) < 150
     assert list(WindowSampler(3, 2, "sequential")) == [[0, 1], [2]]
+
+
+def test_a_seed_and_an_epoch_of_numpy():
+    own, python = WindowSampler(9, 2, seed=np.int64(5)), WindowSampler(9, 2, seed=5)
+    for sampler, epoch in ((own, np.int64(7)), (python, 7)):
+        sampler.set_epoch(epoch)
+    assert list(own) == list(python)
 
 
 def test_the_models_random_numbers_are_left_alone():

@@ -3,7 +3,9 @@
 import copy
 import io
 import pickle
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -92,6 +94,16 @@ def test_a_scheduled_lr_is_resumed():
     resumed.load_state_dict(saved_and_loaded(optimizer.state_dict()))
     walk(resumed, model, 2, 3)
     assert resumed.param_groups[0]["lr"] == 0.01 / 15
+
+
+@pytest.mark.parametrize("lr", [np.float64(0.01), lambda update: 0.01 * np.cos(update)])
+def test_numbers_of_numpy_are_saved_as_pythons(lr):
+    model = make_model()
+    settings = {"momentum": np.float32(0.5), "weight_decay": Fraction(1, 8), "max_norm": np.float32(1)}
+    optimizer = make_optimizer("minibatch", model.parameters(), lr=lr, **settings)
+    walk(optimizer, model, 0, 3)
+    (group,) = saved_and_loaded(optimizer.state_dict())["param_groups"]
+    assert (group["momentum"], group["weight_decay"]) == (0.5, 0.125)
 
 
 def refuse(state: dict, optimizer: Descent, match: str) -> None:

@@ -51,6 +51,12 @@ def is_number(value: object) -> TypeGuard[SupportsFloat]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def plain(value: Any) -> Any:
+    """Return a real number as one of Python's own, and anything else as it is."""
+    # What numpy or fractions make, neither torch's operators nor torch.load(weights_only=True) all take.
+    return float(value) if is_number(value) else value
+
+
 def check_number(name: str, value: object) -> None:
     """Hold a number, such as momentum or tol, to its range.
 

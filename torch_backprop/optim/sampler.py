@@ -52,11 +52,13 @@ class WindowSampler(Sampler[list[int]]):
     ) -> None:
         own_rank, own_processes = place()
         self.examples = len(examples) if isinstance(examples, Sized) else examples
-        self.batch_size, self.order, self.seed, self.pass_number = batch_size, order, seed, 0
+        self.batch_size, self.order, self.pass_number = batch_size, order, 0
         self.rank = own_rank if rank is None else rank
         self.processes = own_processes if processes is None else processes
         check_count("batch_size", batch_size)
         check_count("seed", seed, 0)
+        # Python's own: numpy's would overflow where STRIDE is added.
+        self.seed = int(seed)
         check_count("processes", self.processes)
         check_choice("order", order, ("sequential", "reshuffle", "replacement"))
         require(0 <= self.rank < self.processes, "rank", self.rank, f"from 0 to below {self.processes}")
@@ -69,7 +71,7 @@ class WindowSampler(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Make pass number `epoch` the next one."""
-        self.pass_number = epoch
+        self.pass_number = int(epoch)
 
     def __len__(self) -> int:
         """Return the number of loader batches in a pass."""

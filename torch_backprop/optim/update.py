@@ -20,7 +20,7 @@ from torch._C._autograd import _profiler_enabled
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 from torch.utils.hooks import RemovableHandle
 
-from torch_backprop.optim.arguments import Rate, check_group, check_max_norm, require
+from torch_backprop.optim.arguments import Rate, check_group, check_max_norm, plain, require
 from torch_backprop.optim.open_group import Gradients
 
 # What belongs to a step, or to the Trainer that drives it.
@@ -38,7 +38,7 @@ class Updater(torch.optim.Optimizer):
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], max_norm: float | None) -> None:
         check_max_norm(max_norm)
-        self.max_norm = max_norm
+        self.max_norm = plain(max_norm)
         self.updates = 0
         self._rates: list[Rate | None] = []
         self._update_hooks: OrderedDict[int, Callable[[Any], None]] = OrderedDict()
@@ -58,8 +58,8 @@ class Updater(torch.optim.Optimizer):
         function: Any = lr if callable(lr) else None
         if function:
             require(not self.scheduled, "lr", function, "a number where the optimizer has a schedule")
-            param_group = {**settings, "lr": lr(self.updates)}
-        super().add_param_group(param_group)
+            settings["lr"] = function(self.updates)
+        super().add_param_group({**param_group, **{name: plain(settings[name]) for name in self.defaults}})
         self._rates.append(function)
         if self.scheduled:
             self.param_groups[-1]["eta0"] = float(settings["lr"])
@@ -139,7 +139,7 @@ class Updater(torch.optim.Optimizer):
             require(free, "lr", setter, "set by this or by a scheduler: use one of the two")
             lr = function(self.updates) if function else self.rate(group)
             require(0 <= lr < math.inf, f"lr({self.updates})", lr, "a finite number of at least 0")
-            group["lr"] = lr
+            group["lr"] = plain(lr)
 
 
 def _register(hooks: OrderedDict[int, Any], hook: Callable[..., None]) -> RemovableHandle:
