@@ -145,8 +145,55 @@ def test_traced_it_is_a_graph_of_operators() -> None:
     torch.testing.assert_close(step.trace(*given)(*given), step(*given))
 
 
+def test_the_cost_is_a_sum() -> None:
+    model = perceptron()
+    optimizer = MiniBatchGD(model.parameters(), lr=0.1, batch_size=6, reduction="sum")
+    loss = torch_backprop.nn.CrossEntropyLoss(reduction="sum")
+    step = Backpropagation(model, loss).training_step(optimizer)
+    _, parameters, _ = step(*step.start(), INPUTS, CLASSES)
+    trained(model, loss, optimizer, 1)
+    torch.testing.assert_close(parameters, dict(model.named_parameters()))
+
+
+class Scaled(nn.Linear):
+    """Outputs times one number that is learned, a parameter of no dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        self.scale = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.scale * functional.linear(input, self.weight, self.bias)
+
+
+def test_a_parameter_of_no_dimensions_keeps_its_dtype() -> None:
+    model = Scaled()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    step = Backpropagation(model, functional.cross_entropy).training_step(optimizer)
+    _, parameters, _ = step(*step.start(), INPUTS.float(), CLASSES)
+    functional.cross_entropy(model(INPUTS.float()), CLASSES).backward()
+    optimizer.step()
+    torch.testing.assert_close(parameters, dict(model.named_parameters()))
+
+
+class Signs(torch.optim.SGD):
+    """Is derived from SGD, and makes another step."""
+
+    def step(self, closure: Any = None) -> None:
+        raise AssertionError
+
+
+def hooked(register: str, optimizer: Any) -> Any:
+    getattr(optimizer, register)(lambda *_: None)
+    return optimizer
+
+
 REFUSED: dict[str, tuple[Optimizers, str]] = {
     "adam": (lambda p: torch.optim.Adam(p), "Adam .* only gradient descent"),
+    "own step": (Signs, "Signs .* only gradient descent"),
+    "step hook": (lambda p: hooked("register_step_post_hook", torch.optim.SGD(p)), "hooks"),
+    "our step hook": (lambda p: hooked("register_step_pre_hook", StochasticGD(p, 0.1)), "hooks on steps"),
+    "update hook": (lambda p: hooked("register_update_hook", StochasticGD(p, 0.1)), "hooks"),
     "clipping": (
         lambda p: MiniBatchGD(p, lr=0.1, batch_size=6, max_norm=1.0),
         "pure function.*max_norm",

@@ -6,6 +6,7 @@ and without this package.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ SETTINGS = {
     "differentiable", "initial_lr", "eta0",
 }  # fmt: skip
 """Settings of a parameter group that are understood, or change no number."""
+HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_update_hooks")
 RATE = "its lr changes with the updates: give it a number, and change state['lr'] between the steps"
 REFUSED = "optimizer={} cannot become a pure function of tensors: {}."
 
@@ -78,6 +80,8 @@ class TrainingStep(Module):
         self._learning = arguments.learning(algorithm.model, algorithm.loss, optimizer)
         self._settings = _settings(optimizer, self._learning)
         self._momentum = _momenta(optimizer, self._learning, self._settings)
+        # One of this package then divides by the number of examples.
+        self._summed = getattr(optimizer, "reduction", "mean") == "sum"
         # float64 and on the CPU: a scalar of these goes with tensors of any dtype, on any device
         rates = enumerate(float(group["lr"]) for group in optimizer.param_groups)
         self._rates = {str(group): torch.tensor(lr, dtype=torch.float64) for group, lr in rates}
@@ -114,9 +118,11 @@ class TrainingStep(Module):
         cost, gradients = self._algorithm[0].pull_back(parameters, buffers, inputs, targets)
         moved, momentum = dict(parameters), dict(state["momentum"])
         for name, gradient in gradients.items():
-            settings = self._settings[name]
-            direction = _direction(name, parameters[name], gradient, settings, momentum)
-            moved[name] = parameters[name] - state["lr"][settings["group"]] * direction
+            settings, theta = self._settings[name], parameters[name]
+            mean = gradient / arguments.examples(inputs) if self._summed else gradient
+            direction = _direction(name, theta, mean, settings, momentum)
+            # Cast, for beside a parameter of no dimensions the rate is no mere scalar: both are float64 then.
+            moved[name] = (theta - state["lr"][settings["group"]] * direction).to(theta.dtype)
         return cost, moved, {"momentum": momentum, "buffers": buffers, "lr": dict(state["lr"])}
 
     def _traced(self, given: tuple[Any, ...]) -> Any:
@@ -156,14 +162,8 @@ def _unseen() -> Iterator[None]:
 def _settings(optimizer: torch.optim.Optimizer, learning: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
     """The settings of each parameter."""
     name = type(optimizer).__name__
-    why: Any = getattr(optimizer, "why_not_one_by_one", None)
-    if why is None and not isinstance(optimizer, torch.optim.SGD):
-        raise ValueError(REFUSED.format(name, "only gradient descent can, as torch.optim.SGD does it"))
-    if why is not None:
-        if reason := why():
-            raise ValueError(REFUSED.format(name, reason))
-        if optimizer.scheduled or any(optimizer._rates):  # pyright: ignore[reportAttributeAccessIssue]
-            raise ValueError(REFUSED.format(name, RATE))
+    if reason := _why_not(optimizer):
+        raise ValueError(REFUSED.format(name, reason))
     found = {}
     for number, group in enumerate(optimizer.param_groups):
         unknown = [key for key, value in group.items() if key not in SETTINGS and value]
@@ -172,6 +172,20 @@ def _settings(optimizer: torch.optim.Optimizer, learning: Mapping[str, Tensor]) 
         settings = {**group, "group": str(number)}
         found |= {key: settings for key, p in learning.items() if any(p is q for q in group["params"])}
     return found
+
+
+def _why_not(optimizer: Any) -> str:
+    """What it does beside gradient descent with momentum at rates that stay, if it does."""
+    ours = hasattr(optimizer, "why_not_one_by_one")
+    # By its step, for a class derived from SGD may have another.
+    if not ours and inspect.unwrap(type(optimizer).step) is not inspect.unwrap(torch.optim.SGD.step):
+        return "only gradient descent can, as torch.optim.SGD does it"
+    if ours and (reason := optimizer.why_not_one_by_one()):
+        return reason
+    if ours and (optimizer.scheduled or any(optimizer._rates)):
+        return RATE
+    hooked = any(getattr(optimizer, name, None) for name in HOOKS)
+    return "its hooks on steps and updates would not be called" if hooked else ""
 
 
 def _momenta(

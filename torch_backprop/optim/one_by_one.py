@@ -33,6 +33,8 @@ class OneByOne(Updater):
             return f"max_norm={self.max_norm} bounds the norm of all gradients together"
         if self._update_pre_hooks:
             return "its update pre-hooks expect all gradients"
+        if self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks:
+            return "its hooks on steps would not be called"
         return self._needs_all()
 
     def check_one_by_one(self) -> None:
