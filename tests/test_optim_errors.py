@@ -1,5 +1,6 @@
 """Bad arguments and wrong uses are refused in a sentence that names the argument, its value and the fix."""
 
+import copy
 import math
 
 import pytest
@@ -127,6 +128,42 @@ def test_bad_steps_leave_everything_as_it_was(name):
     assert (optimizer.updates, optimizer.examples_seen) == (0, 0)
     optimizer.step(lambda x, y: nn.functional.cross_entropy(model(x), y), X, Y)
     assert optimizer.updates == 8
+
+
+@pytest.mark.parametrize(("taken", "end"), [(3, 8), (8, 16)])
+def test_a_hook_that_refuses_an_update_leaves_everything_as_it_was(taken, end):
+    model = make_model()
+    optimizer = MiniBatchGD(model.parameters(), LR, 8, momentum=0.9)
+
+    def cost(x, y):
+        return nn.functional.cross_entropy(model(x), y)
+
+    optimizer.step(cost, X[:taken], Y[:taken])
+    parameters, state = snapshot(model), copy.deepcopy(optimizer.state_dict())
+
+    def fail(*_):
+        raise ZeroDivisionError
+
+    optimizer.register_update_pre_hook(fail)
+    with pytest.raises(ZeroDivisionError):
+        optimizer.step(cost, X[taken:end], Y[taken:end])
+    assert torch.equal(snapshot(model), parameters)
+    found = optimizer.state_dict()
+    assert (found["descent"]["examples"], found["descent"]["examples_seen"]) == (taken % 8, taken)
+    torch.testing.assert_close(found["descent"]["sums"], state["descent"]["sums"], rtol=0, atol=0)
+
+
+def test_a_step_that_fails_after_the_model_was_made_double():
+    model = make_model().float()
+    optimizer = MiniBatchGD(model.parameters(), LR, 8)
+    optimizer.step(lambda x: model(x).mean(), X[:16].float())
+    model.double()
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-12)
+    before = snapshot(model)
+    with pytest.raises(ValueError, match="not finite"):
+        optimizer.step(until(optimizer, 3, model), X)
+    assert torch.equal(snapshot(model), before)
 
 
 def test_rows_that_change_within_a_step():

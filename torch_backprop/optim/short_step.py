@@ -90,5 +90,7 @@ class ShortStep:
         self.last_cost = found[0]
         part = part_of(*found, self.count, self.optimizer.reduction)
         part.examples = self.count
+        if self.optimizer._update_pre_hooks:
+            self.transaction.save()
         self.optimizer._absorb(part)
         self.costs.append((part.cost, part.weight))

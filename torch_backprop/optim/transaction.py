@@ -38,7 +38,7 @@ class Transaction(AbstractContextManager):
         for theta in (theta for group in groups for theta in group["params"]):
             # Into the same memory each time: fresh pages cost more than the copy.
             kept = self.parameters.get(theta)
-            if kept is None or kept.shape != theta.shape or kept.device != theta.device:
+            if kept is None or _kind(kept) != _kind(theta):
                 self.parameters[theta] = theta.clone()
             else:
                 kept.copy_(theta)
@@ -59,6 +59,10 @@ class Transaction(AbstractContextManager):
             self.resume(self.counters)
         # The parameters' copies stay for the next time; those of the state are made anew.
         self.state = {}
+
+
+def _kind(x: Tensor) -> tuple[Any, ...]:
+    return x.shape, x.dtype, x.device
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One step: the windows of one loader batch in turn, each evaluated, added up and given to the open group."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ class Taker(Protocol):
     reduction: str
     _walk: Any
     _unseen: set[str]
+    _update_pre_hooks: Mapping[int, Any]
 
     def _parameters(self) -> list[Tensor]: ...
 
@@ -166,7 +167,9 @@ class Walk:
         part.examples = cursor.examples
         if self.processes > 1:
             part = add_up(part, self.parameters, cursor.examples)
-        if cursor.last < cursor.total and not self.transaction.saved:
+        # The last update of a step cannot be followed by a failure, but a hook may fail before it.
+        may_fail = cursor.last < cursor.total or self.optimizer._update_pre_hooks
+        if may_fail and not self.transaction.saved:
             self.transaction.save()
         self.optimizer._absorb(part)
         # Not the part, whose gradients would stay in memory up to the end of the step.
