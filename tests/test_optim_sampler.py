@@ -1,5 +1,7 @@
 """The window sampler: every example exactly once in a pass, on however many processes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -41,9 +43,11 @@ def test_orders_of_several_passes():
 
 
 def test_a_seed_and_an_epoch_of_numpy():
-    own, python = WindowSampler(9, 2, seed=np.int64(5)), WindowSampler(9, 2, seed=5)
-    for sampler, epoch in ((own, np.int64(7)), (python, 7)):
-        sampler.set_epoch(epoch)
+    five: Any = np.int64(5)
+    seven: Any = np.int64(7)
+    own, python = WindowSampler(9, 2, seed=five), WindowSampler(9, 2, seed=5)
+    own.set_epoch(seven)
+    python.set_epoch(7)
     assert list(own) == list(python)
 
 

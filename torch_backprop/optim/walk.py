@@ -1,7 +1,7 @@
 """One step: the windows of one loader batch in turn, each evaluated, added up and given to the open group."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Protocol
 
@@ -34,7 +34,7 @@ class Taker(Protocol):
     reduction: str
     _walk: Any
     _unseen: set[str]
-    _update_pre_hooks: Mapping[int, Any]
+    _update_pre_hooks: Any
 
     def _parameters(self) -> list[Tensor]: ...
 
