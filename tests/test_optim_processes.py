@@ -170,10 +170,10 @@ class Partial(nn.Module):
     def __init__(self):
         super().__init__()
         self.own = nn.ParameterList(torch.ones((), dtype=torch.float64) for _ in range(3))
-        self.phase = nn.Parameter(torch.ones((), dtype=torch.complex128))
+        self.phase = nn.ParameterList([torch.ones((), dtype=torch.complex128)])
 
     def forward(self, x, index):
-        return (self.own[index] * x * self.phase - 2).abs().square().mean()
+        return (self.own[index] * x * self.phase[0] - 2).abs().square().mean()
 
 
 def partial(rank: int) -> Tensor:

@@ -103,7 +103,8 @@ def real(tensor: Tensor) -> Tensor:
 
 def _views(buffer: Tensor, parameters: list[Tensor]) -> dict[Tensor, Tensor]:
     views, start = {}, 0
-    for theta in parameters:
+    # The complex ones first: each takes an even number of places, and may begin at no odd one.
+    for theta in sorted(parameters, key=lambda theta: not theta.is_complex()):
         shape = real(theta).shape
         view = buffer[start : start + shape.numel()].view(shape)
         views[theta] = torch.view_as_complex(view) if theta.is_complex() else view
