@@ -225,6 +225,26 @@ def test_residuals_are_freed_as_the_backward_pass_consumes_them() -> None:
     assert [note for note in Noted.notes if isinstance(note, int)] == [5, 4, 3, 2, 1]
 
 
+class Fails(nn.Linear):
+    """A layer whose output is kept for the backward pass, before an operation without a pullback."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        output = functional.tanh(functional.linear(input, self.weight, self.bias))
+        self.seen = weakref.ref(output.untyped_storage())
+        return torch.special.bessel_j0(output)
+
+
+def test_a_pass_that_fails_keeps_nothing() -> None:
+    model = Fails(4, 3).double()
+    gc.disable()
+    try:
+        with pytest.raises(NotImplementedError):
+            Backpropagation(model, functional.cross_entropy)(INPUTS, CLASSES)
+        assert model.seen() is None
+    finally:
+        gc.enable()
+
+
 class Needy(Rule):
     """A sum, which notes what its backward pass is asked for."""
 

@@ -121,9 +121,9 @@ def held_constant(model: Module, loss: Loss, parameters: Mapping[str, Tensor]) -
     """Within, no parameter requires a gradient, so that autograd has nothing to record."""
     modules = [model, loss] if isinstance(loss, Module) else [model]
     required = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for p in required:
-        p.requires_grad_(False)
     try:
+        for p in required:
+            p.requires_grad_(False)
         yield
     finally:
         for p in required:

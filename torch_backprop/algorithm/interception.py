@@ -6,6 +6,7 @@ are: a write into a view is a write into what it is a view of, and the other vie
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,7 +37,8 @@ class Interception(modes.TorchDispatchMode):
 
     def __init__(self, tape: Any) -> None:
         super().__init__()
-        self.tape = tape
+        # no cycle: what a pass that fails has kept is freed with its tape, not when garbage is collected
+        self.tape = weakref.proxy(tape)
         self._passes = False
 
     @contextmanager
