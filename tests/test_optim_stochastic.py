@@ -210,6 +210,8 @@ def test_averages_are_the_mean_of_the_iterates():
     last = snapshot(model)
     with optimizer.averaged():
         assert (snapshot(model) - torch.stack(iterates[4:]).mean(0)).abs().max() < 1e-13
+        with optimizer.averaged():
+            assert (snapshot(model) - torch.stack(iterates[4:]).mean(0)).abs().max() < 1e-13
         with pytest.raises(RuntimeError, match="parameters are averages now"):
             descend(optimizer, model, 29)
         inside = copy.deepcopy(optimizer.state_dict())

@@ -104,13 +104,16 @@ class StochasticGD(WholePass):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the averages in place of the parameters inside the block.
+        """Put the averages in place of the parameters inside the block; in such a block they stay there.
 
         Raises:
             RuntimeError: if there is no average.
         """
         if not self.average:
             raise RuntimeError("There is no average: construct StochasticGD with average=True.")
+        if self._swapped:
+            yield
+            return
         self.swap_average()
         try:
             yield
