@@ -127,6 +127,22 @@ def test_closures_run_under_grad_mode(variant):
     assert not any(parameter.requires_grad is False for parameter in model.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph=True")
+def test_gradients_with_a_graph_leave_it_behind():
+    model, (x, y) = make_model(), make_data()
+    optimizer = MiniBatchGD(model.parameters(), LR, 50)
+
+    def closure():
+        cost = nn.functional.cross_entropy(model(optimizer.take(x, y)[0]), optimizer.take(x, y)[1])
+        cost.backward(create_graph=True)
+        return cost
+
+    optimizer.step(closure)
+    sums = copy.deepcopy(optimizer.state_dict())["descent"]["sums"]
+    assert sums
+    assert not any(total.requires_grad for total in sums.values())
+
+
 @each_variant
 def test_complex_parameters_as_pairs_of_real_ones(variant):
     start = torch.randn(3, dtype=torch.complex128)

@@ -82,6 +82,9 @@ class Closure:
             else:
                 value = self.function()
             gradients = used((parameter, parameter.grad) for parameter in parameters)
+            # After create_graph=True they have a graph, which the group's sums would carry on.
+            if any(gradient.requires_grad for gradient in gradients.values()):
+                gradients = {parameter: gradient.detach() for parameter, gradient in gradients.items()}
         # Also when the closure fails, or the user's gradients would be lost.
         finally:
             for parameter, gradient in zip(parameters, held, strict=True):
