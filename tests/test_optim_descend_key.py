@@ -1,7 +1,11 @@
 """When a step that was compiled is used again, and when it is compiled anew, or not at all."""
 
 import copy
+import gc
 import sys
+import weakref
+from collections.abc import Hashable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +19,8 @@ from torch_backprop import nn
 from torch_backprop.functional import cross_entropy
 from torch_backprop.optim import StochasticGD
 from torch_backprop.optim.descend import compiled
+from torch_backprop.optim.descend.key import key
+from torch_backprop.optim.descend.path import Pass
 
 
 @needs_compiler
@@ -78,6 +84,70 @@ def test_numbers_that_python_changed_are_not_those_of_an_old_step(monkeypatch):
         ordinarily(plain, twin, smoothed, x, t)
         assert (snapshot(model) - snapshot(twin)).abs().max() <= 1e-10
     assert len(built) == len(changes) - 1
+
+
+class Rates:
+    """Numbers that a class holds."""
+
+    rate = 1.0
+
+
+class Weighed(torch.nn.Module):
+    """Computes with what its class has, and what another method reads."""
+
+    factor = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.rates = nn.Linear(6, 3).double(), Rates()
+
+    def _scaled(self, y: Tensor) -> Tensor:
+        return y * SCALE
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._scaled(self.linear(x)) * self.factor
+
+
+def weighed(output: Tensor, target: Tensor) -> Tensor:
+    return Rates.rate * cross_entropy(output, target) * sum(SCALE for _ in range(2))
+
+
+def key_of(model: torch.nn.Module, loss: Any) -> Hashable:
+    x, t = data()
+    return key(Pass(StochasticGD(model.parameters(), LR), model, loss, x, t, len(x), asked=True))
+
+
+def test_what_a_key_sees(monkeypatch):
+    model, criterion, smoothed = Weighed(), nn.CrossEntropyLoss(), partial(cross_entropy, label_smoothing=0.0)
+    by_closure, named = lambda y, t: criterion(y, t), lambda y, t: weighed(y, t)
+    changes: list[tuple[torch.nn.Module, Any, Any]] = [
+        (model, weighed, lambda: monkeypatch.setattr(sys.modules[__name__], "SCALE", 0.5)),
+        (model, cross_entropy, lambda: monkeypatch.setattr(sys.modules[__name__], "SCALE", 0.25)),
+        (model, named, lambda: monkeypatch.setattr(Rates, "rate", 2.0)),
+        (model, cross_entropy, lambda: monkeypatch.setattr(Rates, "rate", 3.0)),
+        (model, cross_entropy, lambda: monkeypatch.setattr(Weighed, "factor", 2.0)),
+        (model, by_closure, lambda: setattr(criterion, "label_smoothing", 0.5)),
+        (model, smoothed, lambda: smoothed.keywords.update(label_smoothing=0.5)),
+        (model, cross_entropy, lambda: setattr(model.linear.weight, "data", torch.ones(4, 6).double())),
+    ]
+    for each, loss, change in changes:
+        before = key_of(each, loss)
+        assert key_of(each, loss) == before
+        change()
+        assert key_of(each, loss) != before
+
+
+def test_a_key_knows_a_new_function_of_the_same_code_and_keeps_no_model():
+    def loss_of(model: Any) -> Any:
+        return lambda output, target: cross_entropy(output, target) + 0 * model.linear.weight.sum()
+
+    model = Weighed()
+    found = key_of(model, loss_of(model))
+    assert key_of(model, loss_of(model)) == found
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 class Remembering(torch.nn.Module):

@@ -6,7 +6,6 @@ import time
 import weakref
 from abc import abstractmethod
 from collections.abc import Hashable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +20,8 @@ from torch_backprop.optim.descent import Descent
 
 PROOF = 4
 """Examples by which compiled code is held to PyTorch's."""
-# By model, for a step is of no use when its model is gone; with the loss, which the key knows by its id.
-_steps: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, tuple[Built | str, Any]]] = (
-    weakref.WeakKeyDictionary()
-)
+# By model, for a step is of no use when its model is gone; instead of one the reason why there is none.
+_steps: weakref.WeakKeyDictionary[nn.Module, dict[Hashable, Built | str]] = weakref.WeakKeyDictionary()
 
 
 class Built(Stretches):
@@ -67,8 +64,8 @@ class Built(Stretches):
         if own not in steps:
             if not (course.asked or course.repays(cls.building)):
                 return None
-            steps[own] = cls._try(course), course.loss
-        step, _ = steps[own]
+            steps[own] = cls._try(course)
+        step = steps[own]
         if isinstance(step, str):
             raise Refused(step)
         return step
