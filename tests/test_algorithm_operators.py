@@ -50,6 +50,7 @@ ONE: dict[str, Program] = {
     "triangles": lambda x: x.tril() * x + x.triu(1),
     "diagonal": lambda x: x.diagonal() * x.diagonal(1) + torch.diag_embed(x).diagonal(0, 0, 2)[:3].sum(),
     "unfold": lambda x: x.unfold(1, 3, 1) * x.unfold(1, 3, 1).flip(2) + x.unfold(0, 2, 2).sum(),
+    "unfold from the end": lambda x: x.unfold(-1, 2, 1) * x.unfold(-2, 2, 2).sum(),
     "as_strided": lambda x: x.as_strided((3, 2), (4, 2), 1) * 2,
     "sums": lambda x: x.sum() * x.sum(0) + x.sum((0, 1)) + x.sum(1, keepdim=True).mean(),
     "means": lambda x: x.mean() * x.mean(0, keepdim=True) * x.mean((1,))[:, None],

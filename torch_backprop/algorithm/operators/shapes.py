@@ -80,6 +80,8 @@ def _unfolded(y: Tensor, x: Tensor, dim: int, size: int, step: int) -> Any:
     shape = x.shape
     if not shape:
         return (lambda g: g.reshape(shape),)
+    # g has a dimension more, and counted from its end dim would be another
+    dim %= len(shape)
 
     def pull(g: Tensor) -> Tensor:
         # the windows overlap: index_add sums what each element was copied to
