@@ -35,6 +35,18 @@ class Recurrent(torch.nn.Module):
         return self.out(self.cell(self.table(x))[0][:, -1])
 
 
+class Powers(torch.nn.Module):
+    """A parameter of no dimensions, powers, and what is joined to nothing and picked from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.scale = nn.Linear(6, 3), torch.nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat((x.new_empty(0), self.scale * self.linear(x) ** 2), 1)
+        return y - y.gather(1, torch.zeros_like(y).long(), sparse_grad=True) / 2
+
+
 def small(*layers: Any) -> Any:
     return lambda: torch.nn.Sequential(*(layer() if isinstance(layer, type) else layer for layer in layers))
 
@@ -42,6 +54,7 @@ def small(*layers: Any) -> Any:
 MODELS: dict[str, tuple[Any, tuple[int, ...], Any]] = {
     "residual": (Residual, (6,), nn.MSELoss()),
     "recurrent": (Recurrent, (), nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]).double())),
+    "powers": (Powers, (6,), nn.MSELoss()),
     "margins": (small(nn.Linear(6, 3)), (6,), nn.MultiMarginLoss()),
     "images": (
         small(

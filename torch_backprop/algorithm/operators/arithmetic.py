@@ -18,7 +18,9 @@ def conj(x: Any) -> Any:
 
 def _power_base(g: Tensor, a: Any, n: Any) -> Tensor:
     # 0 * 0^-1 would be undefined where the derivative of x^0 is 0
-    slope = torch.where(torch.as_tensor(n == 0, device=g.device), 0, n * a ** (n - 1))
+    if not isinstance(n, Tensor):
+        return g * conj(n * a ** (n - 1)) if n else torch.zeros_like(g)
+    slope = torch.where(n == 0, 0, n * a ** (n - 1))
     return g * slope.conj()
 
 

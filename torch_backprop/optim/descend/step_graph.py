@@ -132,7 +132,9 @@ def pure_step(
         momentum = dict(zip(moving, buffers, strict=True))
         for name, gradient in gradients.items():
             moved = updated(watched[name], gradient, groups[name], momentum, name)
-            watched[name] = watched[name] - rates[place[learns[name]]] * moved
+            theta = watched[name]
+            # Cast, for beside a parameter of no dimensions the rate is no mere scalar: both are float64 then.
+            watched[name] = (theta - rates[place[learns[name]]] * moved).to(theta.dtype)
         return cost, *watched.values(), *momentum.values()
 
     return step, [*learns.values(), *momenta], list(rest.values())

@@ -48,10 +48,11 @@ def split(program: Program, x: Value, sizes: list[int], dim: int = 0) -> tuple[V
     return tuple(slice_of(program, x, dim, end - size, end) for end, size in zip(ends, sizes, strict=True))
 
 
-def cat(program: Program, parts: list[Value], dim: int, shape: tuple[int, ...]) -> Value:
+def cat(program: Program, parts: list[Value], dim: int, shape: tuple[int, ...], dtype: torch.dtype) -> Value:
     """Return arrays one after the other along a dimension."""
-    y, start = program.array(shape, parts[0].dtype), 0
-    for part in parts:
+    y, start = program.array(shape, dtype), 0
+    # An empty vector may be joined to anything.
+    for part in (part for part in parts if part.shape != (0,)):
         program.store(slice_of(program, y, dim, start, start + part.shape[dim]), part)
         start += part.shape[dim]
     return y

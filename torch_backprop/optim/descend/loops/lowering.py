@@ -178,6 +178,7 @@ OPERATORS: dict[Any, Operator] = {
     ),
     aten.alias.default: converted,
     aten.clone.default: converted,
+    aten.lift_fresh_copy.default: converted,
     aten.detach.default: converted,
     aten._to_copy.default: converted,
     prims.convert_element_type.default: converted,
@@ -192,9 +193,9 @@ OPERATORS: dict[Any, Operator] = {
     aten.select.int: lambda program, _, *args: indexing.select(program, *args),
     aten.split_with_sizes.default: lambda program, _, *args: indexing.split(program, *args),
     aten.cat.default: lambda program, meta, parts, dim=0: indexing.cat(
-        program, parts, dim, tuple(meta.shape)
+        program, parts, dim, tuple(meta.shape), meta.dtype
     ),
-    aten.gather.default: lambda program, _, *args: indexing.gather(program, *args),
+    aten.gather.default: lambda program, _, x, dim, index, **__: indexing.gather(program, x, dim, index),
     aten.index_select.default: lambda program, _, *args: indexing.index_select(program, *args),
     aten.embedding.default: lambda program, _, w, index, *__: indexing.take(program, w, [index]),
     aten.index.Tensor: lambda program, _, x, indices: indexing.take(program, x, indices),
