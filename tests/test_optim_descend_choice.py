@@ -55,6 +55,23 @@ def test_compiling_has_to_repay_itself(monkeypatch):
 
 @needs_compiler
 @pytest.mark.slow
+def test_a_stretch_that_is_interrupted_is_none(monkeypatch):
+    model, (x, t) = perceptron(), data()
+    before, optimizer = snapshot(model), StochasticGD(model.parameters(), LR)
+
+    def interrupt(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    # Python raises it after a call of compiled code, which this follows.
+    monkeypatch.setattr("torch_backprop.optim.descend.built.increment_version", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        optimizer.descend(model, cross_entropy, x, t, path="compiled")
+    assert torch.equal(snapshot(model), before)
+    assert optimizer.updates == 0
+
+
+@needs_compiler
+@pytest.mark.slow
 def test_a_momentum_begins_by_the_tape(monkeypatch):
     monkeypatch.setattr(compiled.Compiled, "building", 0.0)
     assert taken(perceptron(), *many(), momentum=0.9) == {"tape": 64, "compiled": 5 * N - 64}

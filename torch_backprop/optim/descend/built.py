@@ -72,9 +72,17 @@ class Built(Stretches):
 
     def run(self, inputs: Tensor, targets: Tensor, rates: Tensor) -> Tensor:
         """Descend; see `Stretches.run`."""
-        costs = self._run(self.state, inputs, targets, rates)
-        # Written behind autograd's back, which has to know.
-        increment_version(self.state)
+        state = [each.detach() for each in self.state]
+        before = [each.clone() for each in state]
+        try:
+            costs = self._run(self.state, inputs, targets, rates)
+            # Written behind autograd's back, which has to know.
+            increment_version(self.state)
+        # An interruption is raised when compiled code returns, and what that has done would count as undone.
+        except BaseException:
+            for each, value in zip(state, before, strict=True):
+                each.copy_(value)
+            raise
         return costs
 
     @classmethod
