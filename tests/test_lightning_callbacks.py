@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
@@ -138,6 +138,21 @@ def test_gradient_flow_logs_norms_and_ratios():
     assert set(entries[0][1]) == {
         f"{kind}/model.{index}" for kind in ("gradient_norm", "update_ratio") for index in (0, 2)
     }
+    assert not classifier.optimizer._update_pre_hooks
+
+
+class Interrupt(Callback):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        raise ZeroDivisionError
+
+
+def test_a_fit_that_was_interrupted_leaves_no_hooks_to_the_next():
+    classifier, flow, passes = Classifier("minibatch"), GradientFlow(4), []
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(callbacks=[flow, Interrupt()]).fit(classifier, loader(29))
+    classifier.optimizer.end_epoch = lambda: passes.append(1)
+    make_trainer(callbacks=[flow], max_epochs=1).fit(classifier, loader(29))
+    assert len(passes) == 1
     assert not classifier.optimizer._update_pre_hooks
 
 

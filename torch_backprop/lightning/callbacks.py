@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from torch_backprop.lightning.guards import find_descent
 from torch_backprop.optim.arguments import check_count
@@ -54,6 +55,7 @@ class GradientFlow(Callback):
         self.every = every
         self._before: dict[str, list[tuple[Tensor, Tensor]]] = {}
         self._norms: dict[str, Tensor] = {}
+        self._hooks: list[RemovableHandle] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Be called before and after every update from here on."""
@@ -64,6 +66,8 @@ class GradientFlow(Callback):
             if (descent.updates + 1) % self.every == 0:
                 self._look(layers, gradients)
 
+        # Of a training that was interrupted, which Lightning does not end: its optimizer may be this one.
+        self.on_train_end(trainer, pl_module)
         self._hooks = [
             descent.register_update_pre_hook(before),
             descent.register_update_hook(lambda _: self._log(trainer, descent.updates)),

@@ -42,6 +42,8 @@ class DescentMixin(LightningModule):
         ...         return MiniBatchGD(self.parameters(), lr=0.1, batch_size=32)
     """
 
+    _hooks: Any = ()
+
     def take(self, *rows: Any, weight: Any = None) -> tuple[Any, ...]:
         """Return those rows of the loader batch that belong to the open group; see `Descent.take`."""
         return find_descent(self.trainer).take(*rows, weight=weight)
@@ -76,6 +78,8 @@ class DescentMixin(LightningModule):
         super().on_fit_start()
         descent = find_descent(self.trainer)
         refuse_conflicts(self.trainer, self)
+        # Of a fit that was interrupted, which Lightning does not end: its optimizer may be this one.
+        self._remove_hooks()
         descent.set_quiet(self._without_log)
         self._hooks = [
             descent.register_step_pre_hook(self._hold_exchange),
@@ -86,8 +90,7 @@ class DescentMixin(LightningModule):
         """Leave the optimizer as it was found."""
         super().on_fit_end()
         find_descent(self.trainer).set_quiet(None)
-        for hook in self._hooks:
-            hook.remove()
+        self._remove_hooks()
 
     def on_train_start(self) -> None:
         """Warn if a sampler repeats or drops examples."""
@@ -101,6 +104,10 @@ class DescentMixin(LightningModule):
         # Floats, for Lightning warns of integers.
         self.log("updates", float(descent.updates))
         self.log("examples_seen", float(descent.examples_seen))
+
+    def _remove_hooks(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
     def _hold_exchange(self, *_: Any) -> None:
         # In manual optimization the model's own forward pass has begun before the step.
