@@ -125,7 +125,8 @@ def _times_slopes(ctx: Any, g: Tensor) -> Tensor:
     if sides.dtype == torch.uint8:
         if first_order(g, sides):
             return _times_bits(ctx, g, sides)
-        tiles = [_signs(byte, torch.int32).view(-1) for byte in sides.split(TILE // 8)]
+        places = _places(torch.int32, sides.device)
+        tiles = [_signs(byte.int(), places).view(-1) for byte in sides.split(TILE // 8)]
         sides = torch.cat(tiles)[: ctx.shape.numel()].as_strided(ctx.shape, ctx.strides)
     below, above = (g * slope if slope else torch.zeros_like(g) for slope in ctx.slopes)
     pulled = torch.where(sides != 0, above, below)
@@ -138,10 +139,11 @@ def _times_bits(ctx: Any, g: Tensor, bits: Tensor) -> Tensor:
     integers = INTEGERS[wide.dtype]
     # a choice in integer arithmetic: zero times an infinite gradient would be undefined
     a, b = (int(wide.new_tensor(slope).view(integers)) for slope in ctx.slopes)
+    places = _places(integers, g.device)
     room = torch.empty(8, min(bits.numel(), TILE // 8), dtype=integers, device=g.device)
     parts = wide.split(TILE), bits.split(TILE // 8), _flat(grad_x, ctx.strides).split(TILE)
     for part, byte, out in zip(*parts, strict=True):
-        signs = _signs(byte if b else ~byte, integers, out=room).view(-1)[: part.numel()]
+        signs = _signs((byte if b else ~byte).to(integers), places, out=room).view(-1)[: part.numel()]
         if a and b:
             torch.mul(signs.bitwise_and_(a ^ b).bitwise_xor_(a).view(part.dtype), part, out=out)
         elif sum(ctx.slopes) == 1 and out.dtype == part.dtype:
@@ -151,14 +153,19 @@ def _times_bits(ctx: Any, g: Tensor, bits: Tensor) -> Tensor:
     return grad_x
 
 
-def _signs(byte: Tensor, integers: torch.dtype, out: Tensor | None = None) -> Tensor:
-    """-1 for each bit that is set, else 0, ``(8, N)``; written into ``out`` if it has that size."""
+def _places(integers: torch.dtype, device: torch.device) -> Tensor:
+    """By how much to shift an integer to bring each of its last eight bits to the place of the sign."""
     top = torch.iinfo(integers).bits - 1
-    shifts = torch.arange(top, top - 8, -1, dtype=integers, device=byte.device).unsqueeze(1)
+    return torch.arange(top, top - 8, -1, dtype=integers, device=device).unsqueeze(1)
+
+
+def _signs(byte: Tensor, places: Tensor, out: Tensor | None = None) -> Tensor:
+    """-1 for each bit that is set, else 0, ``(8, N)``; written into ``out`` if it has that size."""
     if out is None or out.shape[1] != byte.numel():
-        out = torch.empty(8, byte.numel(), dtype=integers, device=byte.device)
+        out = byte.new_empty(8, byte.numel())
     # a bit in the place of the sign fills the number when it is shifted back
-    return torch.bitwise_left_shift(byte.to(integers), shifts, out=out).bitwise_right_shift_(top)
+    top = torch.iinfo(byte.dtype).bits - 1
+    return torch.bitwise_left_shift(byte, places, out=out).bitwise_right_shift_(top)
 
 
 def _flat(x: Tensor, strides: tuple[int, ...]) -> Tensor:

@@ -107,12 +107,13 @@ def _mark_between(out: Tensor, x: Tensor, lambd: float) -> Any:
 
 
 def _hardswish_into(out: Tensor, g: Tensor, x: Tensor) -> Tensor:
-    # what is below is at the kink then, where the comparison at the end finds it
-    x = x.clamp(min=-3)
-    # from 3 upwards the slope is that at 1.5
-    slope = torch.threshold_(torch.neg(x), -3, -1.5)
-    grad_x = torch.sub(0.5, slope, alpha=1 / 3, out=slope).mul_(g)
-    return keep(out, grad_x, torch.ne, x, -3)
+    # outside -3 to 3 the slopes are those at -1.5 and 1.5
+    slope = torch.threshold(x, -3, -1.5).neg_()
+    slope = torch.sub(0.5, torch.threshold_(slope, -3, -1.5), alpha=1 / 3, out=slope)
+    # an infinite or undefined factor makes the sum so too
+    if torch.dot(g.reshape(-1), x.reshape(-1)).isfinite():
+        return torch.mul(slope, g, out=out)
+    return keep(out, slope.mul_(g), torch.ne, x.clamp(min=-3), -3)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
