@@ -5,10 +5,9 @@ every derivation needs and none should repeat:
 
 * autocast: arguments are cast as the built-in operator's policy says, outside the rule, so that the cast is
   differentiated by autograd and the rule sees one dtype;
-* forward mode of any order. PyTorch calls ``jvp`` with forward mode switched off, so that a second forward
-  pass sees a constant and silently returns 0. Here ``jvp`` runs with forward mode on and its residuals
-  stripped of the tangent of this level: what remains are the tangents of the outer levels, and
-  ``jvp`` of ``jvp`` is right;
+* forward mode of any order, by :mod:`torch_backprop.nested`;
+* cotangents that are not there: of an output that nothing used they are zeros, and where no output was used
+  there are no gradients either, as with the built-in operators;
 * compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
   a compiled ``torch.func.grad`` only ``forward`` is taken, and Dynamo differentiates its operators itself.)
 * backpropagation without autograd: where a tape records this thread, it runs the rule's parts itself.
@@ -26,6 +25,8 @@ import torch
 from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
+
+from torch_backprop.nested import nestable
 
 LOWER = "lower"
 """Autocast policy: cast to the autocast dtype, as matrix products are."""
@@ -61,6 +62,8 @@ class Rule(torch.autograd.Function):
     generate_vmap_rule = True
     autocast: ClassVar[Mapping[str, str]] = {}
     """Autocast policy (``LOWER``, ``FLOAT32``, ``WIDEST``) by device type; none: dtypes stay as they are."""
+    sees_unused: ClassVar[bool] = False
+    """Whether ``backward`` gets None, not zeros, for an output that nothing used while another was used."""
 
     call: ClassVar[Callable[..., Any]]
     """Applies the rule to its arguments, with gradients by its own formulas."""
@@ -68,7 +71,9 @@ class Rule(torch.autograd.Function):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "jvp" in vars(cls) and cls.jvp is not NO_JVP:
-            cls.jvp = staticmethod(_nestable(cls.jvp))
+            cls.jvp = staticmethod(nestable(cls.jvp))
+        if "backward" in vars(cls):
+            cls.backward = staticmethod(_of_used(cls))
         cls.call = staticmethod(_call(cls))
 
 
@@ -103,9 +108,32 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
             return forward(*args)
         if transformed:
             return rule.apply(*args)
-        return direct(*unwrap_dead_wrappers(args))
+        y = direct(*unwrap_dead_wrappers(args))
+        node = (y[0] if type(y) is tuple else y).grad_fn
+        if type(node) is rule._backward_cls:
+            # forward mode, which wants zeros, has had its turn
+            node.materialize_grads = False
+        return y
 
     return call
+
+
+def _of_used(rule: type[Rule]) -> Callable[..., Any]:
+    """The rule's ``backward``, for outputs that nothing used as well."""
+    backward, sees_unused = rule.backward, rule.sees_unused
+
+    def backward_of_used(ctx: Any, *cotangents: Tensor | None) -> Any:
+        unused = [g is None for g in cotangents]
+        if all(unused):
+            return (None,) * len(ctx.needs_input_grad)
+        if any(unused) and not sees_unused:
+            outputs = zip(cotangents, ctx._input_metadata, strict=True)
+            cotangents = tuple(
+                torch.zeros(y.shape, dtype=y.dtype, device=y.device) if g is None else g for g, y in outputs
+            )
+        return backward(ctx, *cotangents)
+
+    return backward_of_used
 
 
 def _compilable(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -246,29 +274,3 @@ def owned(y: Tensor) -> Tensor:
 def widen(tensor: Tensor) -> Tensor:
     """Half precision as float32, in which torch's own kernels accumulate; other dtypes unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-
-
-class _Primals:
-    """A context whose saved tensors have lost the tangents of the innermost forward-mode level."""
-
-    def __init__(self, ctx: Any) -> None:
-        self._ctx = ctx
-
-    @property
-    def saved_tensors(self) -> tuple[Tensor | None, ...]:
-        return tuple(
-            None if tensor is None else forward_ad.unpack_dual(tensor, level=0).primal
-            for tensor in self._ctx.saved_tensors
-        )
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._ctx, name)
-
-
-def _nestable(jvp: Callable[..., Any]) -> Callable[..., Any]:
-    def nestable_jvp(ctx: Any, *tangents: Tensor | None) -> Any:
-        # torch has switched it off, and with it the tangents of the outer levels
-        with forward_ad._set_fwd_grad_enabled(True):
-            return jvp(_Primals(ctx), *tangents)
-
-    return nestable_jvp

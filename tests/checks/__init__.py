@@ -28,6 +28,7 @@ CHECKS = (
     gradients.large,
     gradients.complex_numbers,
     gradients.needs,
+    gradients.unused,
     gradients.repeated,
     second_order.double_backward,
     second_order.directional,

@@ -95,6 +95,11 @@ def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [subset for count in counts for subset in combinations(names, count)]
 
 
+def unused(spec: LayerSpec, case: Case) -> None:
+    """Each output used alone, and none used at all: where there is no gradient, there is None."""
+    agree(_one_at_a_time, *trials(spec, case), "gradients of one output alone")
+
+
 def repeated(spec: LayerSpec, case: Case) -> None:
     """A graph that is retained can be used again; one that is not raises as the built-in's does."""
     agree(_twice, *trials(spec, case), "backward twice")
@@ -113,6 +118,27 @@ def _enlarged(x: Tensor, count: int) -> Tensor:
     # numbers that repeat would hide a tile that is read in the place of another
     scale = torch.linspace(0.5, 1, rows.numel(), dtype=torch.float64).reshape(rows.shape)
     return rows * scale.to(rows.dtype) if rows.is_floating_point() else rows
+
+
+class _Ends(torch.autograd.Function):
+    """The identity, which hands no gradient on."""
+
+    @staticmethod
+    def forward(ctx: Any, *x: Tensor) -> Any:
+        return tuple(y.view_as(y) for y in x)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        return None, *(None for _ in ctx.needs_input_grad[1:])
+
+
+def _one_at_a_time(trial: Trial) -> Any:
+    leaves = tuple(trial.need().values())
+    outputs = differentiable(trial.call())
+    given = [draw_like(y, trial.grain) for y in outputs]
+    pull = partial(torch.autograd.grad, inputs=leaves, retain_graph=True, allow_unused=True)
+    alone = [pull((y,), grad_outputs=(g,)) for y, g in zip(outputs, given, strict=True)]
+    return alone, pull(_Ends.apply(*outputs), grad_outputs=given) if outputs else ()
 
 
 def _twice(trial: Trial) -> Any:

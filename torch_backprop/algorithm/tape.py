@@ -155,7 +155,8 @@ class Tape:
             return grads if isinstance(grads, tuple) else (grads,)
 
         residuals = tuple(residual for residual in context.residuals if residual is not None)
-        self.record(Record(rule.__name__, inputs, values, pullback, residuals, context._materializes))
+        materializes = context._materializes and not rule.sees_unused
+        self.record(Record(rule.__name__, inputs, values, pullback, residuals, materializes))
         for y, value in zip(outputs, values, strict=True):
             if value is not None and is_differentiable(y) and not _is_among(y, context._constant):
                 if _is_among(y, context._dirty):

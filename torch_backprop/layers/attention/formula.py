@@ -74,30 +74,37 @@ def attend(
 
 
 def pull(
-    saved: Saved, needs: tuple[bool, ...], options: Options, grad_o: Tensor, grad_w: Tensor | None
+    saved: Saved, needs: tuple[bool, ...], options: Options, grad_o: Tensor | None, grad_w: Tensor | None
 ) -> Grads:
-    """The gradients that are needed, from those of O and W; only that of v if v is not saved."""
+    """The gradients that are needed, from those of O and W; only that of v if v is not saved.
+
+    Of O and W, one may not have been used; O alone depends on v.
+    """
     q_shape, k_shape, v_shape, mask_shape = saved.shapes
     needs_q, needs_k, needs_v, needs_mask = needs
-    g, dtype = widen(grad_o), grad_o.dtype
-    if not grad_o.numel():
+    given = grad_w if grad_o is None else grad_o
+    assert given is not None
+    dtype = given.dtype
+    if not given.numel():
         # torch's fused kernel returns before it meets a mask, which need not even fit
         wanted = zip(saved.shapes, (*needs[:3], needs_mask and options.weights), strict=True)
-        q, k, v, mask = (grad_o.new_zeros(shape) if need else None for shape, need in wanted)
+        q, k, v, mask = (given.new_zeros(shape) if need else None for shape, need in wanted)
         return q, k, v, mask
     p = _again(saved, options)
     m = factor(saved.kept, p, options)
-    grad_v = _onto((m * p).mT @ g, v_shape, dtype) if needs_v else None
+    grad_v = _onto((m * p).mT @ widen(grad_o), v_shape, dtype) if needs_v and grad_o is not None else None
     # v is saved for the gradients of q, k and the mask alone
     if saved.v is None:
         return None, None, grad_v, None
-    grad_p = g @ repeated(saved.v, g).mT
-    grad_p = m * (grad_p if grad_w is None else grad_p + widen(grad_w))
+    parts = [] if grad_w is None else [widen(grad_w)]
+    if grad_o is not None:
+        parts.append(widen(grad_o) @ repeated(saved.v, grad_o).mT)
+    grad_p = m * sum(parts[1:], parts[0])
     # the Jacobian of a softmax is diag(p) - p p^T: no matrix of it is made
     grad_s = p * (grad_p - (p * grad_p).sum(-1, keepdim=True))
     grad_q = grad_k = None
     if needs_q and saved.k is not None:
-        grad_q = _onto(options.c * (grad_s @ repeated(saved.k, g)), q_shape, dtype)
+        grad_q = _onto(options.c * (grad_s @ repeated(saved.k, grad_s)), q_shape, dtype)
     if needs_k and saved.q is not None:
         grad_k = _onto(options.c * (widen(saved.q).mT @ grad_s).mT, k_shape, dtype)
     return grad_q, grad_k, grad_v, _onto(grad_s, mask_shape, dtype) if needs_mask else None

@@ -35,6 +35,7 @@ class AttentionRule(Rule):
     """
 
     autocast = {"cpu": LOWER, "cuda": LOWER}
+    sees_unused = True
 
     @staticmethod
     def forward(
@@ -74,12 +75,12 @@ class AttentionRule(Rule):
             ctx.save_for_forward(q, k, mask, kept, v, None)
 
     @staticmethod
-    def backward(ctx: Any, grad_o: Tensor, grad_w: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_o: Tensor | None, grad_w: Tensor | None, _: None) -> tuple[Any, ...]:
         saved, options = Saved(*ctx.saved_tensors, shapes=ctx.shapes), Options(*ctx.options)
         above = grad_w if options.weights else None
         tensors = [x for x in (*saved[:-1], grad_o, above) if x is not None]
         needs = ctx.needs_input_grad[:4]
-        if not (first_order(*tensors) and not options.weights and ctx.has_tiles):
+        if grad_o is None or not (first_order(*tensors) and not options.weights and ctx.has_tiles):
             return *formula.pull(saved, needs, options, grad_o, above), None, None, None, None
         with uncast(grad_o.device.type):
             return *blockwise.pull(saved, needs, options, grad_o, above), None, None, None, None
