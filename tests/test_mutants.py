@@ -31,7 +31,6 @@ EQUIVALENT: dict[str, str] = {
     "moments standardized: x - x.mean(dims, keepdim=True) -> x.mean(dims, keepdim=True) - x": "for complex "
     "numbers, which torch does not normalize",
     "border BorderPadRule: grad_y.movedim(1, -1).contiguous() -> grad_y.movedim(1, -1)": ONLY_LAYOUT,
-    "pieces _times_slopes: _signs(byte.int(), places).view(-1) -> _signs(byte.int(), places)": ONLY_LAYOUT,
     "step in_layout: grad.mT.contiguous() -> grad.mT": ONLY_LAYOUT,
     "selection Selection: math.prod(sizes) - 1 -> math.prod(sizes) - 2": "only how many bits a place takes",
     "windows SlidingAxis: self.count * self.stride -> self.count / self.stride": SAME_PATHS,
