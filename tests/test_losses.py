@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop import functional
 from torch_backprop.functional import (
     cross_entropy,
     ctc_loss,
@@ -94,3 +98,86 @@ def test_class_weights_of_another_dtype_are_refused_as_by_torch() -> None:
             loss(x, t, weight)
         words.append(str(caught.value))
     assert words[0] == words[1]
+
+
+X, T, U = (
+    torch.linspace(a, b, 20, dtype=torch.float64).sin().view(4, 5) for a, b in ((0, 9), (5, 1), (2, 30))
+)
+CLASSES, UNIT = torch.tensor([1, 0, 4, 2]), U.square() * 0.9 + 0.05
+LOSSES: dict[str, tuple[Any, ...]] = {
+    "l1_loss": (T,),
+    "mse_loss": (T,),
+    "smooth_l1_loss": (T,),
+    "huber_loss": (T,),
+    "kl_div": (UNIT,),
+    "cross_entropy": (CLASSES,),
+    "nll_loss": (CLASSES,),
+    "poisson_nll_loss": (UNIT,),
+    "gaussian_nll_loss": (T, UNIT),
+    "binary_cross_entropy_with_logits": (UNIT,),
+    "hinge_embedding_loss": (T.sign(),),
+    "multilabel_margin_loss": (CLASSES.unsqueeze(1).expand(4, 5).contiguous(),),
+    "multi_margin_loss": (CLASSES,),
+    "multilabel_soft_margin_loss": (UNIT,),
+    "soft_margin_loss": (T.sign(),),
+    "cosine_embedding_loss": (T, U[:, 0].sign()),
+    "margin_ranking_loss": (T, U.sign()),
+    "triplet_margin_loss": (T, U),
+    "triplet_margin_with_distance_loss": (T, U),
+    "linear_cross_entropy": (U, CLASSES % 4),
+    "ctc_loss": (CLASSES.view(1, 4), (4,), (4,)),
+}
+
+
+def alike(name: str, x: Tensor, *arguments: Any, **options: Any) -> None:
+    """Value and gradient are torch's, or the error is."""
+    expected, seen = (
+        outcome(getattr(functions, name), x, arguments, options) for functions in (F, functional)
+    )
+    if isinstance(expected, str):
+        assert seen == expected
+    else:
+        torch.testing.assert_close(seen, expected)
+
+
+def outcome(loss: Any, x: Tensor, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    leaf = x.clone().requires_grad_(x.is_floating_point())
+    try:
+        value = loss(leaf, *arguments, **options)
+    except (RuntimeError, ValueError) as error:
+        return repr(error)
+    return value.detach(), *torch.autograd.grad(value.sum(), leaf)
+
+
+@pytest.mark.filterwarnings("ignore:reduction=.elementwise_mean. is deprecated")
+@pytest.mark.parametrize("reduction", ["elementwise_mean", "average"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_deprecated_reduction_is_the_mean_and_an_unknown_one_is_refused(name: str, reduction: str) -> None:
+    x = X.log_softmax(1) if name == "ctc_loss" else X
+    alike(name, x, *LOSSES[name], reduction=reduction)
+    if "cross_entropy" in name and "binary" not in name:
+        alike(name, x, *LOSSES[name], reduction=reduction, label_smoothing=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+@pytest.mark.parametrize(
+    "name",
+    ["mse_loss", "l1_loss", "smooth_l1_loss", "poisson_nll_loss", "margin_ranking_loss", "cosine_similarity"],
+)
+def test_targets_of_another_dtype(name: str, dtype: torch.dtype) -> None:
+    target = (T > 0).to(dtype)
+    alike(name, X, *((T, target) if name == "margin_ranking_loss" else (target,)))
+
+
+def test_the_soft_margin_loss_is_in_the_dtype_of_the_scores() -> None:
+    alike("soft_margin_loss", X.float(), T.sign())
+    x = X.clone().requires_grad_()
+    # torch negates a target without a sign in the backward pass, and its gradient is no number
+    t = T.ge(0).double()
+    (grad_x,) = torch.autograd.grad(soft_margin_loss(x, t.byte()), x)
+    torch.testing.assert_close(grad_x, -t * torch.sigmoid(-t * X) / 20)
+
+
+def test_whole_numbers_have_the_loss_of_torch() -> None:
+    a, b, t = torch.arange(4), torch.arange(4).flip(0), torch.tensor([1, -1, 1, -1])
+    torch.testing.assert_close(functional.margin_ranking_loss(a, b, t), F.margin_ranking_loss(a, b, t))

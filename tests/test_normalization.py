@@ -165,3 +165,15 @@ def test_errors_are_those_of_torch(name: str, arguments: Any, options: Any) -> N
             getattr(source, name)(*tensors, **options)
         raised.append((caught.type, str(caught.value)))
     assert raised[0] == raised[1]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["batch_norm", "instance_norm"])
+def test_running_statistics_have_no_gradient_as_in_torch(name: str, training: bool) -> None:
+    x, mean, var = torch.randn(2, 3, 4), torch.zeros(3, requires_grad=True), torch.ones(3)
+    for source in (torch.nn.functional, functional):
+        function = getattr(source, name)
+        with pytest.raises(RuntimeError, match="not differentiable with respect to argument 'running_mean'"):
+            function(x, mean, var, None, None, training)
+        with torch.no_grad():
+            function(x, mean.detach(), var, None, None, training)

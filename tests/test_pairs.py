@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from checks import contract, gradients, memory, numerics, values
 from torch import Tensor
 
+from torch_backprop import functional
 from torch_backprop.functional import cdist, pdist
 from torch_backprop.spec import Case, LayerSpec, case
 
@@ -109,3 +110,18 @@ def test_large_sets_are_cut_into_tiles(p: float) -> None:
     seen = torch.autograd.grad(cdist(x1, x2, p, NEVER).sum() + pdist(x1, p).sum(), leaves)
     expected = torch.autograd.grad(torch.cdist(x1, x2, p, NEVER).sum() + F.pdist(x1, p).sum(), leaves)
     torch.testing.assert_close(seen, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("p", ORDERS)
+def test_gradients_of_vectors_lie_as_the_vectors(p: float) -> None:
+    x = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
+    for distances in (pdist(x, p), cdist(x, x.detach(), p)):
+        (gradient,) = torch.autograd.grad(distances.sum(), x)
+        assert gradient.is_contiguous()
+
+
+def test_a_number_of_components_has_no_gradient_as_in_torch() -> None:
+    x = torch.randn(5, 4, requires_grad=True)
+    for source in (F, functional):
+        distances = source.pairwise_distance(x, torch.zeros(5, 4), p=0)
+        assert torch.autograd.grad(distances.sum(), x, allow_unused=True) == (None,)

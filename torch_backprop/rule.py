@@ -38,6 +38,16 @@ WIDEST = "widest"
 RECORDERS: dict[int, Any] = {}
 """The tapes that record, by the thread whose operations they record; most of the time there is none."""
 
+WIDER = {
+    # in which torch's own kernels accumulate
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    # which has a difference and a negative
+    torch.bool: torch.int8,
+    torch.uint8: torch.int16,
+}
+"""The dtype in which numbers of another dtype are computed with."""
+
 NO_JVP = torch.autograd.Function.jvp
 
 # asked at every call, and so without a search for the name
@@ -272,5 +282,6 @@ def owned(y: Tensor) -> Tensor:
 
 
 def widen(tensor: Tensor) -> Tensor:
-    """Half precision as float32, in which torch's own kernels accumulate; other dtypes unchanged."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    """The tensor in a dtype to compute in, see ``WIDER``; of most dtypes it is the tensor itself."""
+    wider = WIDER.get(tensor.dtype)
+    return tensor if wider is None else tensor.to(wider)

@@ -85,8 +85,8 @@ tanhshrink_rule = elementwise(
 
 
 def _elu(g: Tensor, x: Tensor, scale: float, a: float, width: float) -> Tensor:
-    # exp only of what is below 0: its overflow above would make the second derivative undefined
-    below = g * (scale * a) * torch.exp(x.clamp(max=0) / width)
+    # exp only of what is below 0, by relu, whose slope at 0 is 0: above it would overflow
+    below = g * (scale * a) * torch.exp(-torch.relu(-x) / width)
     return select(g * scale, below, torch.gt, x, 0)
 
 

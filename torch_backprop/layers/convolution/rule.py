@@ -99,7 +99,8 @@ def convolve(x: Tensor, w: Tensor, b: Tensor | None, geometry: Geometry) -> Tens
     if x.is_complex() and w.is_complex():
         return _convolve_complex(x, w, b, geometry)
     # uneven padding is a copy of x in torch, and what the caller writes into x does not reach it
-    if wanted(w) and geometry.padding == "same" and any(geometry.steps(w.shape[2:]).extra):
+    uneven = geometry.padding == "same" and w.dim() == x.dim() and any(geometry.steps(w.shape[2:]).extra)
+    if uneven and wanted(w):
         x = private(x, w)  # torch keeps it padded
     return _applied(x, w, b, geometry)
 

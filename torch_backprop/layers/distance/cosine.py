@@ -91,6 +91,10 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
         IndexError: ``dim`` is out of range, in torch's words.
         RuntimeError: shapes or dtypes that do not fit, in torch's words.
     """
+    common = torch.promote_types(x1.dtype, x2.dtype)
+    if common.is_floating_point or common.is_complex:
+        # whole numbers have no length
+        x1, x2 = (x if x.is_floating_point() or x.is_complex() else x.to(common) for x in (x1, x2))
     # of one without a gradient torch keeps it divided by its length
     x1, x2 = (x if wanted(x) else private(x, other) for x, other in ((x1, x2), (x2, x1)))
     return CosineRule.call(x1, x2, dim, eps)

@@ -179,7 +179,7 @@ def _by_components(
     y, g = y.unsqueeze(-3), g.unsqueeze(-3)
     if numbers <= 2 * TILE or not first_order(x1, x2, y, g):
         slopes = slope(x1 - x2, y, p, g, shared=False)
-        return slopes.sum(-1).mT if needs_x1 else None, -slopes.sum(-2).mT if needs_x2 else None
+        return _rows(slopes.sum(-1)) if needs_x1 else None, -_rows(slopes.sum(-2)) if needs_x2 else None
     grads_x1, grad_x2 = [], torch.zeros_like(x2.squeeze(-2))
     for tile in zip(*(x.split(max(1, y.shape[-2] * TILE // numbers), -2) for x in (x1, y, g)), strict=True):
         x1_tile, y_tile, g_tile = tile
@@ -188,8 +188,12 @@ def _by_components(
             grads_x1.append(slopes.sum(-1))
         if needs_x2:
             grad_x2 = grad_x2 - slopes.sum(-2)
-    grad_x1 = torch.cat(grads_x1, -1).mT if needs_x1 else None
-    return grad_x1, grad_x2.mT if isinstance(grad_x2, Tensor) else None
+    return _rows(torch.cat(grads_x1, -1)) if needs_x1 else None, _rows(grad_x2)
+
+
+def _rows(grad: Tensor) -> Tensor:
+    """The gradient of vectors, from that of their components."""
+    return grad.mT.contiguous()
 
 
 def _within(x: Tensor, y: Tensor, g: Tensor, p: float) -> Tensor:

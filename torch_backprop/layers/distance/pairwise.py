@@ -36,8 +36,11 @@ class NormRule(Rule):
         save(ctx, d, output)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, None]:
         d, y = ctx.saved_tensors
+        if ctx.p == 0:
+            # a number of components: torch's has no gradient either
+            return None, None
         if d.numel() <= 2 * TILE or d.dim() == 1 or not first_order(grad_y, d):
             return slope(widen(d), widen(y), ctx.p, widen(grad_y)).to(d.dtype), None
         grad_d = torch.empty_like(d)

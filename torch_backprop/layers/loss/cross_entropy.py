@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.elementwise import TILE
-from torch_backprop.layers.loss.reduction import reduced, resolve, spread
+from torch_backprop.layers.loss.reduction import REDUCTIONS, reduced, resolve, spread
 from torch_backprop.layers.loss.samples import Samples, along_classes
 from torch_backprop.rule import (
     FLOAT32,
@@ -182,12 +182,14 @@ def cross_entropy(
         IndexError: a target that is no class, in torch's words.
         RuntimeError: shapes or dtypes that do not fit, a label smoothing outside [0, 1], or a weight that
             requires a gradient with class indices, in torch's words.
+        ValueError: an unknown reduction, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
     soft = target.shape == input.shape
     # what torch refuses, it refuses itself, in its own words
     refused = ignore_index >= 0 if soft else wanted(weight) or _mixed(input, weight)
-    if refused or not 0 <= label_smoothing <= 1 or input.dim() == 0 or not input.is_floating_point():
+    refused = refused or reduction not in REDUCTIONS or not 0 <= label_smoothing <= 1
+    if refused or input.dim() == 0 or not input.is_floating_point():
         return F.cross_entropy(input, target, weight, None, ignore_index, None, reduction, label_smoothing)
     # torch keeps log softmax, and smoothed targets
     input = private(input, target, weight)

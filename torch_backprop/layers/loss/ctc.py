@@ -26,7 +26,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.paths import Paths, in_one_piece, padded
 from torch_backprop.layers.loss.pointwise import CAST
-from torch_backprop.layers.loss.reduction import whole
+from torch_backprop.layers.loss.reduction import resolve, whole
 from torch_backprop.rule import Rule, is_plain, save
 from torch_backprop.spec import Draw, LayerSpec, case
 
@@ -135,6 +135,7 @@ def ctc_loss(
         RuntimeError: shapes, lengths or dtypes that do not fit, in torch's words.
         ValueError: an unknown reduction, in torch's words.
     """
+    reduction = resolve(None, None, reduction)
     lengths = [_tensor(given, log_probs) for given in (input_lengths, target_lengths)]
     batched = log_probs.dim() == 3
     # what torch refuses, it refuses itself, in its own words

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST, pointwise
-from torch_backprop.layers.loss.reduction import resolve, whole
+from torch_backprop.layers.loss.reduction import flagged, resolve, whole
 from torch_backprop.rule import private
 from torch_backprop.spec import Draw, LayerSpec, case
 
@@ -167,7 +167,7 @@ def poisson_nll_loss(
     Raises:
         ValueError: an unknown reduction, in torch's words.
     """
-    reduction = resolve(size_average, reduce, reduction)
+    reduction = flagged(size_average, reduce, reduction)
     # torch keeps exp(input), or input + eps
     input = private(input, target)
     if log_input:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from torch_backprop.layers.constants import root_two_pi
 from torch_backprop.layers.loss.pointwise import pointwise
-from torch_backprop.layers.loss.reduction import whole
+from torch_backprop.layers.loss.reduction import REDUCTIONS, whole
 from torch_backprop.rule import bare, private
 from torch_backprop.spec import Draw, LayerSpec, case
 
@@ -78,7 +78,7 @@ def gaussian_nll_loss(
         _check_sign(var)
     if var.shape != input.shape:
         var = _broadcastable(var, input.shape)
-    if reduction not in ("none", "mean", "sum"):
+    if reduction not in REDUCTIONS:
         raise ValueError(f"{reduction} is not valid")
     # the difference is all that is kept of the input and the target, and torch keeps a clamped variance
     return GaussianRule.call(input - target, private(var, input, target), full, eps, reduction)

@@ -15,10 +15,9 @@ from torch.nn import LinearCrossEntropyOptions
 from torch_backprop.layers.linear import elements, linear, not_kept
 from torch_backprop.layers.loss.chunked import Chunks, LinearCrossEntropyRule
 from torch_backprop.layers.loss.cross_entropy import cross_entropy
+from torch_backprop.layers.loss.reduction import REDUCTIONS
 from torch_backprop.rule import autocasts, is_plain, private, wanted
 from torch_backprop.spec import Draw, LayerSpec, case
-
-REDUCTIONS = ("none", "mean", "sum")
 
 
 def linear_cross_entropy(

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST, DifferenceRule, pointwise
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, sum_to, whole
-from torch_backprop.rule import Rule, private, save
+from torch_backprop.rule import Rule, save
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -64,16 +64,16 @@ class HingeEmbeddingRule(Rule):
         return reduced(slope * tangent_x, ctx.reduction, slope.numel()), None, torch.zeros_like(link)
 
 
-def _ranking(d: Tensor, t: Tensor, margin: float, reduction: str) -> Tensor:
-    return whole((-t * d + margin).clamp(min=0), reduction)
+def _ranking(d: Tensor, s: Tensor, margin: float, reduction: str) -> Tensor:
+    return whole((s * d + margin).clamp(min=0), reduction)
 
 
 RankingRule = pointwise(
     _ranking,
     CAST,
     # chosen, not multiplied: outside the margin the gradient is 0 even of an infinite u
-    d=lambda u, d, t, margin: -t * torch.where(t * d <= margin, u, 0),
-    t=lambda u, d, t, margin: -d * torch.where(t * d <= margin, u, 0),
+    d=lambda u, d, s, margin: s * torch.where(-s * d <= margin, u, 0),
+    s=lambda u, d, s, margin: d * torch.where(-s * d <= margin, u, 0),
 )
 
 
@@ -136,9 +136,8 @@ def margin_ranking_loss(
     # torch refuses them, in its own words
     if not input1.dim() == input2.dim() == target.dim() or input1.is_complex():
         return F.margin_ranking_loss(input1, input2, target, margin, reduction=reduction)
-    # the difference is all that is kept of the inputs, and torch keeps -target
-    difference = DifferenceRule.call(input1, input2)
-    return RankingRule.call(difference, private(target, difference), margin, reduction)
+    # the difference is all that is kept of the inputs, and s = -t of the target, as in torch
+    return RankingRule.call(DifferenceRule.call(input1, input2), -target, float(margin), reduction)
 
 
 class HingeEmbeddingLoss(torch.nn.HingeEmbeddingLoss):

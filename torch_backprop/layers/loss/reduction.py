@@ -5,9 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import _reduction
 
+REDUCTIONS = ("none", "mean", "sum")
+
 
 def resolve(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
-    """The reduction's name, from torch's deprecated flags where they are given, with torch's warning."""
+    """The reduction's name, from torch's deprecated flags or name if they are given, with torch's warning."""
+    reduction = flagged(size_average, reduce, reduction)
+    if reduction == "elementwise_mean":
+        _reduction.get_enum(reduction)
+        return "mean"
+    return reduction
+
+
+def flagged(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
+    """The reduction's name, from torch's deprecated flags alone if they are given, with torch's warning."""
     if size_average is None and reduce is None:
         return reduction
     return _reduction.legacy_get_string(size_average, reduce)

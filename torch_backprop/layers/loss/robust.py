@@ -125,6 +125,7 @@ def huber_loss(
         RuntimeError: a ``delta`` that is not positive, in torch's words.
         ValueError: an unknown reduction, or a weight of another shape, in torch's words.
     """
+    reduction = resolve(None, None, reduction)
     if weight is None:
         return HuberRule.call(input, target, delta, reduction)
     return WeightedHuberRule.call(input, target, weight, delta, reduction)

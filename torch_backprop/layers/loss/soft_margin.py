@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.loss.pointwise import CAST, pointwise
-from torch_backprop.layers.loss.reduction import resolve, whole
+from torch_backprop.layers.loss.reduction import REDUCTIONS, flagged, resolve, whole
 from torch_backprop.rule import private, wanted
 from torch_backprop.spec import Draw, LayerSpec, case
 
@@ -88,9 +88,10 @@ def soft_margin_loss(
     """
     reduction = resolve(size_average, reduce, reduction)
     # torch refuses it, in its own words
-    if wanted(target) or not (input.is_floating_point() or input.is_complex()):
+    if wanted(target) or target.dtype == torch.bool or not (input.is_floating_point() or input.is_complex()):
         return F.soft_margin_loss(input, target, reduction=reduction)
-    return SoftMarginRule.call(input, target, reduction)
+    # as torch, in the input's dtype
+    return SoftMarginRule.call(input, target.to(input.dtype), reduction)
 
 
 def multilabel_soft_margin_loss(
@@ -117,14 +118,14 @@ def multilabel_soft_margin_loss(
     Raises:
         ValueError: an unknown reduction, in torch's words.
     """
-    reduction = resolve(size_average, reduce, reduction)
+    reduction = flagged(size_average, reduce, reduction)
     if not wanted(input):  # of an input without a gradient torch keeps its logarithms alone
         input = private(input, target, weight)
     tensors = (input, target) if weight is None else (input, target, weight)
     rule = SoftLabelsRule if weight is None else WeightedSoftLabelsRule
     classes = input.size(input.dim() - 1)
     losses = rule.call(*tensors, "none").sum(input.dim() - 1) / classes
-    if reduction not in ("none", "mean", "sum"):
+    if reduction not in REDUCTIONS:
         raise ValueError(f"{reduction} is not valid")
     return whole(losses, reduction)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from torch_backprop.layers.distance.pairwise import distance, pairwise_distance
 from torch_backprop.layers.loss.pointwise import DifferenceRule, pointwise
-from torch_backprop.layers.loss.reduction import resolve, whole
+from torch_backprop.layers.loss.reduction import REDUCTIONS, resolve, whole
 from torch_backprop.spec import LayerSpec, case
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -140,7 +140,7 @@ def triplet_margin_with_distance_loss(
     """
     # what torch refuses, it refuses itself, in its own words
     alike = anchor.dim() == positive.dim() == negative.dim()
-    if margin <= 0 or not alike or reduction not in ("none", "mean", "sum"):
+    if margin <= 0 or not alike or reduction not in REDUCTIONS:
         return F.triplet_margin_with_distance_loss(
             anchor, positive, negative, margin=margin, swap=swap, reduction=reduction
         )

@@ -21,7 +21,7 @@ from torch.nn.functional import _verify_batch_size  # pyright: ignore[reportAttr
 from torch_backprop.layers.loss.reduction import sum_to
 from torch_backprop.layers.normalization.channels import Channels, are_last, pull_channels
 from torch_backprop.layers.normalization.moments import keep, pull_back, push_forward, returned, shaped
-from torch_backprop.rule import Rule, first_order, is_plain, widen
+from torch_backprop.rule import Rule, first_order, is_plain, wanted, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -143,16 +143,24 @@ def batch_norm(
     Raises:
         ValueError: a single value for each channel, or an eps that is not positive, in training, in torch's
             words.
-        RuntimeError: shapes or dtypes that do not fit, in torch's words.
+        RuntimeError: shapes or dtypes that do not fit, or running statistics that require a gradient, in
+            torch's words.
     """
     arguments = input, weight, bias, running_mean, running_var
-    if training and eps > 0 and input.dim() > 1:
+    constant = not differentiated(running_mean, running_var)
+    if training and eps > 0 and input.dim() > 1 and constant:
         _verify_batch_size(input.size())
         return BatchNormRule.call(*arguments, momentum, eps)[0]
-    if training or eps < 0 or input.dim() < 2 or running_mean is None or running_var is None:
+    tracked = running_mean is not None and running_var is not None and constant
+    if training or eps < 0 or input.dim() < 2 or not tracked:
         # raises
         return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     return RunningNormRule.call(*arguments, eps)
+
+
+def differentiated(*statistics: Tensor | None) -> bool:
+    """Whether a gradient of running statistics is asked for, which torch refuses."""
+    return torch.is_grad_enabled() and any(map(wanted, statistics))
 
 
 def normalized(layer: Any, input: Tensor, function: Callable[..., Tensor] = batch_norm) -> Tensor:

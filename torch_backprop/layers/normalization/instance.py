@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.functional import _verify_spatial_size  # pyright: ignore[reportAttributeAccessIssue]
 
-from torch_backprop.layers.normalization.batch import BatchNormRule, RunningNormRule
+from torch_backprop.layers.normalization.batch import BatchNormRule, RunningNormRule, differentiated
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -44,12 +44,14 @@ def instance_norm(
 
     Raises:
         ValueError: a single position, in torch's words.
-        RuntimeError: shapes or dtypes that do not fit, in torch's words.
+        RuntimeError: shapes or dtypes that do not fit, or running statistics that require a gradient, in
+            torch's words.
     """
     if use_input_stats:
         _verify_spatial_size(input.size())
     running = running_mean, running_var
-    if input.dim() < 2 or not (use_input_stats or all(map(torch.is_tensor, running))):
+    tracked = all(map(torch.is_tensor, running))
+    if input.dim() < 2 or not (use_input_stats or tracked) or differentiated(*running):
         # raises
         return F.instance_norm(input, *running, weight, bias, use_input_stats, momentum, eps)
     samples, channels, *positions = input.shape
