@@ -83,12 +83,14 @@ def soft_margin_loss(
         ``()``, or ``(*)`` without a reduction; in nats.
 
     Raises:
-        RuntimeError: a target that requires a gradient, in torch's words.
+        RuntimeError: a target that requires a gradient, or is larger than the input, in torch's words.
         ValueError: an unknown reduction, in torch's words.
     """
     reduction = resolve(size_average, reduce, reduction)
+    fits = torch.broadcast_shapes(input.shape, target.shape) == input.shape
     # torch refuses it, in its own words
-    if wanted(target) or target.dtype == torch.bool or not (input.is_floating_point() or input.is_complex()):
+    refused = wanted(target) or target.dtype == torch.bool or not fits
+    if refused or not (input.is_floating_point() or input.is_complex()):
         return F.soft_margin_loss(input, target, reduction=reduction)
     # as torch, in the input's dtype
     return SoftMarginRule.call(input, target.to(input.dtype), reduction)
