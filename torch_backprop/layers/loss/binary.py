@@ -1,4 +1,6 @@
-"""Binary cross entropy, of probabilities and of logits. Good (1952), "Rational decisions".
+"""Binary cross entropy, of probabilities and of logits.
+
+Bishop (2006), Pattern Recognition and Machine Learning, eqs. 4.88, 4.90 and 4.91.
 
 With target t, element weights w (or 1), and u what reaches each element's loss:
 
