@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from itertools import product
 from typing import Any
@@ -13,12 +12,11 @@ from checks import CHECKS, compilation, values
 from checks.comparison import WITH_STRIDES, equal
 from checks.corrected import CORRECTED, CORRECTED_SECOND_ORDER
 from torch import Tensor
-from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.utils import _pytree as pytree
 
 from experiments.held import held_bytes
-from torch_backprop import convert, nn
+from torch_backprop import nn
 from torch_backprop.spec import Case, LayerSpec, case
 
 # any classes: wrapped, they take other arguments
@@ -249,17 +247,6 @@ def test_refusals_are_in_the_words_of_torch(name: str, arguments: Any) -> None:
             getattr(place, name)(3, 2)(*arguments)
         words.append(repr(caught.value))
     assert words[0] == words[1]
-
-
-def test_a_parametrization_of_a_recurrent_layer_is_asked_as_often_as_by_torch() -> None:
-    torch.manual_seed(0)
-    # each time it iterates once more
-    builtin = parametrizations.spectral_norm(torch.nn.GRU(3, 2), "weight_ih_l0")
-    ours = copy.deepcopy(builtin)
-    convert(ours)
-    for _ in range(2):
-        torch.testing.assert_close(ours(torch.ones(2, 1, 3)), builtin(torch.ones(2, 1, 3)))
-    torch.testing.assert_close(ours.state_dict(), builtin.state_dict())
 
 
 @compilation.recurrent_too

@@ -32,7 +32,7 @@ from torch_backprop.layers.attention.multihead import QUADRATIC, MultiheadAttent
 from torch_backprop.layers.dropout import Dropout
 from torch_backprop.layers.linear import Linear
 from torch_backprop.layers.normalization.layer import LayerNorm
-from torch_backprop.rule import tracked
+from torch_backprop.rule import by_autograd, tracked
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -52,8 +52,9 @@ class TransformerEncoderLayer(torch.nn.TransformerEncoderLayer):
         is_causal: bool = False,
     ) -> Tensor:
         """Maps ``(S, N, E)``, ``(S, E)`` or, with ``batch_first``, ``(N, S, E)`` to the same shape."""
-        if src.is_nested or not (self.training or tracked(src) or any(map(tracked, self.parameters()))):
-            # there is nothing to derive, and torch has a kernel of its own for that
+        tensors = (src, *self.parameters())
+        if src.is_nested or by_autograd(*tensors) or not (self.training or any(map(tracked, tensors))):
+            # torch has a kernel of its own where there is nothing to derive, and sees what autograd wants
             return super().forward(src, src_mask, src_key_padding_mask, is_causal)
         other = None if src_mask is None else src_mask.dtype
         padding = F._canonical_mask(

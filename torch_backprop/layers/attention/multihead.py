@@ -7,48 +7,18 @@ A composition of linear maps and attention, so that its backward pass is theirs,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_backprop.layers.attention.arguments import Call, fits
 from torch_backprop.layers.attention.scaled_dot_product import AttentionRule
 from torch_backprop.layers.linear import linear
 from torch_backprop.rule import private, tracked
 from torch_backprop.spec import LayerSpec, case
-
-
-class Call(NamedTuple):
-    """The arguments of :func:`multi_head_attention_forward`, which says what they are."""
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    embed_dim_to_check: int
-    num_heads: int
-    in_proj_weight: Tensor | None
-    in_proj_bias: Tensor | None
-    bias_k: Tensor | None
-    bias_v: Tensor | None
-    add_zero_attn: bool
-    dropout_p: float
-    out_proj_weight: Tensor
-    out_proj_bias: Tensor | None
-    training: bool
-    key_padding_mask: Tensor | None
-    need_weights: bool
-    attn_mask: Tensor | None
-    use_separate_proj_weight: bool
-    q_proj_weight: Tensor | None
-    k_proj_weight: Tensor | None
-    v_proj_weight: Tensor | None
-    static_k: Tensor | None
-    static_v: Tensor | None
-    average_attn_weights: bool
-    is_causal: bool
 
 
 def multi_head_attention_forward(
@@ -119,7 +89,7 @@ def multi_head_attention_forward(
         attn_mask, use_separate_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight, static_k, static_v,
         average_attn_weights, is_causal,
     )  # fmt: skip
-    return _attend(call) if _fits(call) else F.multi_head_attention_forward(*call)
+    return _attend(call) if fits(call) else F.multi_head_attention_forward(*call)
 
 
 class MultiheadAttention(torch.nn.MultiheadAttention):
@@ -143,6 +113,7 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             return super().forward(
                 query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
             )
+        self._asked_for(query, query is key is value, (key_padding_mask, attn_mask))
         other = None if attn_mask is None else attn_mask.dtype
         key_padding_mask = _added(key_padding_mask, "key_padding_mask", other, query.dtype)
         attn_mask = _added(attn_mask, "attn_mask", None, query.dtype)
@@ -160,6 +131,25 @@ class MultiheadAttention(torch.nn.MultiheadAttention):
             average_attn_weights=average_attn_weights, is_causal=is_causal,
         )  # fmt: skip
         return y.transpose(0, 1) if turned else y, w
+
+    def _asked_for(
+        self, query: Tensor, own: bool, masks: tuple[Tensor | None, ...]
+    ) -> tuple[Tensor | None, ...]:
+        """The weights that torch asks for to see whether its kernel will do, in the same order.
+
+        A parametrization may count how often that is: the one of ``spectral_norm`` iterates each time.
+        """
+        kernel = (
+            (own and query.dim() == 3 and torch.backends.mha.get_fastpath_enabled())
+            and (self.in_proj_bias is None or self.in_proj_bias.dtype == query.dtype)
+            and (self.in_proj_weight is not None and self.in_proj_weight.dtype == query.dtype)
+            and not (self.training or self.num_heads % 2 or not self.batch_first)
+            and (self.bias_k is None and self.bias_v is None and not self.add_zero_attn)
+            and not any(mask is not None and mask.is_floating_point() for mask in masks)
+            and not torch.is_autocast_enabled()
+        )
+        out = self.out_proj
+        return (self.in_proj_weight, self.in_proj_bias, out.weight, out.bias) if kernel else ()
 
 
 def _turned(x: Tensor, parameters: Iterable[Tensor]) -> Tensor:
@@ -226,41 +216,6 @@ def _mask(call: Call) -> Tensor | None:
 def _added(mask: Tensor | None, name: str, other: torch.dtype | None, dtype: torch.dtype) -> Tensor | None:
     """A mask as what is added to the scores; torch checks it, and warns if the other is of another kind."""
     return F._canonical_mask(mask, name, other, "attn_mask", dtype, check_other=other is not None)
-
-
-def _fits(call: Call) -> bool:
-    """Whether torch would take these arguments."""
-    q, k, v, heads = call.query, call.key, call.value, call.num_heads
-    if not (2 <= q.dim() <= 3 and q.dim() == k.dim() == v.dim() and q.shape[1:-1] == k.shape[1:-1]):
-        return False
-    length, lead, width, keys = q.shape[0], q.shape[1:-1], q.shape[-1], k.shape[0]
-    count = math.prod(lead)
-    if width != call.embed_dim_to_check or width % heads or k.shape[:-1] != v.shape[:-1]:
-        return False
-    static = (count * heads, keys, width // heads)
-    paired = (call.bias_k is None) == (call.bias_v is None)
-    return (
-        _weights_fit(call)
-        and 0 <= call.dropout_p <= 1
-        and _has_shape(call.attn_mask, (length, keys), (count * heads, length, keys))
-        and _has_shape(call.key_padding_mask, (*lead, keys))
-        and _has_shape(call.static_k, static)
-        and _has_shape(call.static_v, static)
-        and (paired and (call.bias_k is None or call.static_k is call.static_v is None))
-        and not (call.is_causal and call.attn_mask is None)
-    )
-
-
-def _weights_fit(call: Call) -> bool:
-    if not call.use_separate_proj_weight:
-        return call.in_proj_weight is not None and call.key.shape == call.value.shape
-    shapes = ((call.query.shape[-1], x.shape[-1]) for x in (call.query, call.key, call.value))
-    weights = call.q_proj_weight, call.k_proj_weight, call.v_proj_weight
-    return all(w is not None and w.shape == shape for w, shape in zip(weights, shapes, strict=True))
-
-
-def _has_shape(tensor: Tensor | None, *shapes: tuple[int, ...]) -> bool:
-    return tensor is None or tuple(tensor.shape) in shapes
 
 
 def itself(layer: Any, x: Tensor) -> Any:

@@ -186,12 +186,11 @@ class LinearCrossEntropyLoss(torch.nn.LinearCrossEntropyLoss):
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Maps ``(N, in_features)`` and ``(N, *)`` to ``()``, or ``(N, *)`` without a reduction."""
         shape = (self.num_classes, *self.out_features)
-        bias = self.linear.bias
         return linear_cross_entropy(
             input,
             self.linear.weight.reshape(*shape, self.linear.in_features),
             target,
-            linear_bias=None if bias is None else bias.reshape(shape),
+            linear_bias=None if self.linear.bias is None else self.linear.bias.reshape(shape),
             weight=self.weight,
             reduction=self.reduction,
             ignore_index=self.ignore_index,
