@@ -1,11 +1,13 @@
 """patched, which swaps calls of functions."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import torch_backprop
 
@@ -62,6 +64,18 @@ def test_patched_ends_and_nests_and_every_function_is_replaced() -> None:
     with torch_backprop.patched(), torch_backprop.patched():
         assert torch.func.grad(lambda x: F.gelu(x).sum())(x.detach()).shape == x.shape
     assert rules(F.gelu(x)) == {"GeluBackward0", "torch::autograd::AccumulateGrad"}
+
+
+def test_a_checkpoint_that_is_told_of_it_calls_the_twins_again() -> None:
+    x = torch.randn(3, 2, requires_grad=True)
+
+    def called(x: Tensor) -> Tensor:
+        return F.layer_norm(F.gelu(x), (2,)).relu()
+
+    with torch_backprop.patched():
+        contexts = nullcontext(), torch_backprop.patched()
+        y = checkpoint(called, x, use_reentrant=False, context_fn=lambda: contexts)
+    torch.testing.assert_close(torch.autograd.grad(y.sum(), x), torch.autograd.grad(called(x).sum(), x))
 
 
 CALLS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {

@@ -108,7 +108,8 @@ class patched(TorchFunctionMode):
 
     It serves models that call ``F.gelu`` and the like in their own ``forward``, which :func:`convert` leaves
     alone; and ``x.softmax(-1)``, ``torch.sigmoid(x)`` and the like. The backward pass of what was called
-    within may run outside.
+    within may run outside. torch runs it without such modes, so that a checkpoint within, which calls the
+    functions again there, is told of it: ``checkpoint(..., context_fn=lambda: (nullcontext(), patched()))``.
 
     >>> import torch
     >>> with patched():
