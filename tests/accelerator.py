@@ -43,7 +43,7 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        here = kwargs.get("device") == DEVICE or any(map(_is_remote, pytree.tree_leaves((args, kwargs))))
+        here = kwargs.get("device") == DEVICE or any(map(_is_remote, _tensors((args, kwargs))))
         return _run(func, args, kwargs) if here else func(*args, **kwargs)
 
 
@@ -83,10 +83,10 @@ def _sent(value: Any) -> Any:
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    tensors = _tensors((args, kwargs))
     remote = any(map(_is_remote, tensors))
     _refuse_both(func, args, tensors)
-    near_args, near_kwargs = pytree.tree_map_only(Remote, lambda x: x.near, (args, kwargs))
+    near_args, near_kwargs = _mapped(lambda x: x.near if isinstance(x, Remote) else x, (args, kwargs))
     device = near_kwargs.get("device")
     if device is not None:
         near_kwargs = {**near_kwargs, "device": "cpu"}
@@ -94,7 +94,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     here = device == DEVICE if device is not None else remote
     if not here or (func is torch.ops.aten.copy_.default and not _is_remote(args[0])):
         return found
-    found = pytree.tree_map_only(Tensor, Remote, found)
+    found = _mapped(Remote, found)
     return return_and_correct_aliasing(func, args, kwargs, found) if remote else found
 
 
@@ -107,6 +107,22 @@ def _refuse_both(func: Any, args: Any, tensors: list[Tensor]) -> None:
     strange = [x for x in tensors if not _is_remote(x) and x.dim() and not indexed]
     if strange and any(map(_is_remote, tensors)):
         raise RuntimeError(f"{func} got tensors on {DEVICE} and on the CPU.")
+
+
+# operators take and give tensors in tuples, lists and dicts alone, and pytree takes long to look for more
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: _mapped(change, part) for name, part in value.items()}
+    return type(value)(_mapped(change, part) for part in value) if isinstance(value, tuple | list) else value
 
 
 def _is_remote(value: Any) -> bool:
