@@ -14,6 +14,7 @@ from torch.multiprocessing.spawn import start_processes
 from experiments.catalogue import EXPERIMENTS
 
 LATE = (
+    "experiments.parser",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
     "omegaconf.grammar_parser",
