@@ -1,5 +1,6 @@
 """Settings that every test needs."""
 
+import gc
 import signal
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -32,6 +33,17 @@ WARNINGS_OF_TORCH = (
 def pytest_configure(config: pytest.Config) -> None:
     for warning in WARNINGS_OF_TORCH:
         config.addinivalue_line("filterwarnings", warning)
+
+
+def pytest_collection_finish() -> None:
+    from torch._dynamo import guards
+
+    # Dynamo empties the processor's cache after each compilation, to time its guards for a log
+    guards.__dict__["profile_guard_manager"] = lambda *_: 0.0
+    # what is there now stays until the end: thousands of tests, which no collection need look at
+    gc.freeze()
+    # a compilation makes so many objects that the default has it collect hundreds of times
+    gc.set_threshold(10_000)
 
 
 @pytest.fixture

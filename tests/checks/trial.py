@@ -70,11 +70,14 @@ class Trial:
     def function(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
         """The layer as a pure function of its leaves, and the leaves."""
         names = tuple(self.leaves)
+        stateless = not [*self.module.parameters(), *self.module.buffers()]
 
         # seeding is the caller's: a transform may not call what draws from a generator it does not know
         def pure(*tensors: Tensor) -> Any:
             values = dict(zip(names, tensors, strict=True))
             inputs = tuple(values.pop(f"input{i}", x) for i, x in enumerate(self.inputs))
+            if stateless:
+                return self.module(*self.spare(inputs))
             # a transform refuses to write into a buffer that it does not know
             values |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}
             return torch.func.functional_call(self.module, values, self.spare(inputs))
