@@ -181,6 +181,8 @@ def test_layers_are_chosen_by_class_and_by_name(options: dict[str, Any], convert
         ({"only": "encodr.*"}, ValueError, r"only: 'encodr\.\*' matches no module"),
         ({"except_": [3]}, TypeError, "except_: 3 is neither a class of modules nor a pattern of names"),
         ({"only": torch.Tensor}, TypeError, "only: <class 'torch.Tensor'> is neither"),
+        ({"only": nn.Flatten()}, TypeError, r"only: Flatten\(.*\) is neither"),
+        ({"except_": None}, TypeError, "except_: None is neither"),
     ],
 )
 def test_a_choice_of_nothing_is_refused(options: dict[str, Any], error: type[Exception], words: str) -> None:

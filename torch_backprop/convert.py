@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -196,10 +196,14 @@ _FIXED: dict[Callable[[Module], bool], str] = {
 }
 
 
+def _several(choice: Any) -> Iterable[Any]:
+    return choice if isinstance(choice, Iterable) and not isinstance(choice, (str, type)) else (choice,)
+
+
 def _matching(model: Module, choice: Choice, argument: str) -> set[Module]:
     """The modules that are chosen; one that is shared, by any of its names."""
     found: set[Module] = set()
-    for item in (choice,) if isinstance(choice, (str, type)) else tuple(choice):
+    for item in _several(choice):
         if isinstance(item, str):
             named = model.named_modules(remove_duplicate=False)
             matching = {module for name, module in named if fnmatchcase(name, item)}
