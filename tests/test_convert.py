@@ -239,20 +239,30 @@ def test_a_model_wrapped_for_data_parallel_training_is_converted_within(tmp_path
         torch.distributed.destroy_process_group()
 
 
+def traced(model: nn.Module, x: Tensor, path: Path) -> nn.Module:
+    torch.jit.save(torch.jit.trace(model, x), path)
+    return torch.jit.load(path)
+
+
+def exported(model: nn.Module, x: Tensor, _: Path) -> nn.Module:
+    return torch.export.export(model, (x,), strict=True).module()
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning", "ignore::torch.jit.TracerWarning")
-def test_a_traced_model_has_the_gradients_of_the_built_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recorded", [traced, exported])
+def test_a_recorded_model_has_the_gradients_of_the_built_in(recorded: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     norms = nn.BatchNorm1d(3), nn.RMSNorm(5), nn.GroupNorm(3, 3)
+    bent = nn.LeakyReLU(inplace=True), nn.GELU(), nn.RReLU(0.1, 0.1, inplace=True)
     ours = nn.Sequential(
-        nn.Conv1d(2, 3, 2, padding=1), *norms, nn.GELU(), nn.Flatten(), nn.Linear(15, 2)
+        nn.Conv1d(2, 3, 2, padding=1), *norms, *bent, nn.Flatten(), nn.Linear(15, 2)
     ).double()
     builtin = copy.deepcopy(ours)
     torch_backprop.convert(ours)
     x = torch.randn(3, 2, 4, dtype=torch.float64, requires_grad=True)
-    torch.jit.save(torch.jit.trace(ours, x), tmp_path / "model.pt")
     seen, expected = (
         torch.autograd.grad(model(x).square().sum(), (x, *model.parameters()))
-        for model in (torch.jit.load(tmp_path / "model.pt"), builtin)
+        for model in (recorded(ours, x, tmp_path / "model.pt"), builtin)
     )
     torch.testing.assert_close(seen, expected)
 

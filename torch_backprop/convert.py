@@ -48,7 +48,7 @@ def convert(model: Module, only: Choice | None = None, except_: Choice = ()) -> 
     torch layer, say with another constructor, stays that subclass, over the twin; it is left alone if it has
     a ``forward`` of its own, or another method from which torch's ``forward`` may compute something else.
     ``torch.fx`` and ``torch.jit.script`` do not see through our layers: use them first, then convert.
-    ``torch.jit.trace`` does, and its script differentiates the operators that it finds by itself.
+    ``torch.jit.trace`` and ``torch.export`` do, and their programs differentiate the operators by themselves.
 
     Args:
         model: of any modules; a model wrapped for data-parallel training is converted within its wrapper.

@@ -108,14 +108,13 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         if RECORDERS and (tape := recorder()) is not None:
             # below a transform the tape sees the operators of forward, and has their pullbacks or refuses
             return forward(*args) if transformed else tape.apply(rule, args)
+        if is_for_others():
+            return forward(*args)
         if torch.compiler.is_compiling():
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
             args = _compilable(args)
             return forward(*args) if blind else compiled.apply(*args)
-        if _jit_trace() is not None:
-            # a script cannot hold a Function: it gets its operators, and differentiates them itself
-            return forward(*args)
         if transformed:
             return rule.apply(*args)
         y = direct(*unwrap_dead_wrappers(args))
@@ -222,6 +221,11 @@ def is_traced() -> bool:
     if torch.compiler.is_compiling() or _jit_trace() is not None:
         return True
     return _modes() > 0 and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
+def is_for_others() -> bool:
+    """Whether a program is recorded that cannot hold a Function: it differentiates its operators itself."""
+    return torch.compiler.is_exporting() if torch.compiler.is_compiling() else _jit_trace() is not None
 
 
 def tracked(x: Tensor) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torch_backprop.layers.elementwise import INTEGERS, named, overwritable, taking
-from torch_backprop.rule import Rule, first_order, is_plain, save, tracked, widen
+from torch_backprop.rule import Rule, first_order, is_for_others, is_plain, save, tracked, widen
 
 Mark = Callable[..., Any]
 
@@ -96,7 +96,8 @@ def _overwriting(rule: Any, f: Callable[..., Tensor], mark: Mark) -> Any:
 
 def bend(rule: type[PieceRule], input: Tensor, inplace: bool, *options: Any) -> Tensor:
     """Calls the rule, in place if asked for."""
-    if input.is_complex() or not tracked(input):  # torch knows neither side of a complex number
+    # torch knows neither side of a complex number
+    if input.is_complex() or not tracked(input) or (inplace and is_for_others()):
         return rule.f(input, *options, inplace=True) if inplace else rule.f(input, *options)
     if inplace and overwritable(input):
         return rule.overwrite.call(input, *options)[0]

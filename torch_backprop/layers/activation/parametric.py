@@ -25,7 +25,7 @@ from torch import Tensor
 
 from torch_backprop.layers.elementwise import select
 from torch_backprop.layers.pieces import bend, pieces
-from torch_backprop.rule import LOWER, Rule, is_batched, save, widen
+from torch_backprop.rule import LOWER, Rule, is_batched, is_for_others, save, widen
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -170,6 +170,8 @@ def rrelu(
     """leaky_relu with slopes drawn in training; as :func:`torch.nn.functional.rrelu`."""
     if not training:
         return bend(mean_rrelu_rule, input, inplace, lower, upper)
+    if inplace and is_for_others():
+        return F.rrelu(input, lower, upper, True, True)
     y, *_ = RReLURule.call(input, lower, upper)
     # r has been drawn: what x was is not needed again
     return input.copy_(y) if inplace else y
