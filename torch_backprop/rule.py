@@ -73,7 +73,10 @@ class Rule(torch.autograd.Function):
     autocast: ClassVar[Mapping[str, str]] = {}
     """Autocast policy (``LOWER``, ``FLOAT32``, ``WIDEST``) by device type; none: dtypes stay as they are."""
     sees_unused: ClassVar[bool] = False
-    """Whether ``backward`` gets None, not zeros, for an output that nothing used while another was used."""
+    """Whether ``backward`` gets None, not zeros, for an output that nothing used while another was used.
+
+    It takes the place of ``ctx.set_materialize_grads``.
+    """
 
     call: ClassVar[Callable[..., Any]]
     """Applies the rule to its arguments, with gradients by its own formulas."""

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import _reduction
 
 REDUCTIONS = ("none", "mean", "sum")
+"""The names that every loss takes."""
 
 
 def resolve(size_average: bool | None, reduce: bool | None, reduction: str) -> str:
