@@ -91,8 +91,8 @@ def _pull(
     # a graph is recorded, that of the first run's inputs, only if this pass is to be differentiated itself
     again = torch.is_grad_enabled()
     if again:
-        # under names of their own: through x, which is recovered from the output, there is a way back to here,
-        # but where g alone is to learn
+        # under names of their own: through x, which is recovered from the output, there is a way back to here
+        # unless g alone is to learn
         x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         parameters = [p.view_as(p) for p in parameters]
     else:
