@@ -49,6 +49,8 @@ def convert(model: Module, only: Choice | None = None, except_: Choice = ()) -> 
     a ``forward`` of its own, or another method from which torch's ``forward`` may compute something else.
     ``torch.fx`` and ``torch.jit.script`` do not see through our layers: use them first, then convert.
     ``torch.jit.trace`` and ``torch.export`` do, and their programs differentiate the operators by themselves.
+    Through nested tensors of the jagged layout torch differentiates too; those of the strided layout, which
+    raise, are for ``TransformerEncoder`` alone.
 
     Args:
         model: of any modules; a model wrapped for data-parallel training is converted within its wrapper.

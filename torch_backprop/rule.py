@@ -10,6 +10,8 @@ every derivation needs and none should repeat:
   there are no gradients either, as with the built-in operators;
 * compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
   a compiled ``torch.func.grad`` only ``forward`` is taken, and Dynamo differentiates its operators itself.)
+* what holds no Function, as an exported program does, or no strides, as a nested tensor: these get the
+  operators of ``forward``, which torch differentiates;
 * backpropagation without autograd: where a tape records this thread, it runs the rule's parts itself.
 """
 
@@ -52,6 +54,7 @@ NO_JVP = torch.autograd.Function.jvp
 
 # asked at every call, and so without a search for the name
 _jit_trace = torch._C._get_tracing_state
+_overridden = torch.overrides.has_torch_function
 _modes = torch._C._len_torch_dispatch_stack
 
 
@@ -111,9 +114,10 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         if RECORDERS and (tape := recorder()) is not None:
             # below a transform the tape sees the operators of forward, and has their pullbacks or refuses
             return forward(*args) if transformed else tape.apply(rule, args)
-        if is_for_others():
+        compiling = torch.compiler.is_compiling()
+        if is_for_others() or ((compiling or _overridden(args)) and any(map(is_nested, args))):
             return forward(*args)
-        if torch.compiler.is_compiling():
+        if compiling:
             # beside an intermediate Dynamo does not see that the leaves of a transform need gradients
             blind = transformed and sum(isinstance(arg, Tensor) for arg in args) > 1
             args = _compilable(args)
@@ -229,6 +233,11 @@ def is_traced() -> bool:
 def is_for_others() -> bool:
     """Whether a program is recorded that cannot hold a Function: it differentiates its operators itself."""
     return torch.compiler.is_exporting() if torch.compiler.is_compiling() else _jit_trace() is not None
+
+
+def is_nested(argument: Any) -> bool:
+    """Whether it is a batch of tensors of several lengths."""
+    return isinstance(argument, Tensor) and argument.is_nested
 
 
 def tracked(x: Tensor) -> bool:

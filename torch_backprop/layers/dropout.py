@@ -190,7 +190,7 @@ class FeatureAlphaDropout(torch.nn.FeatureAlphaDropout):
 
 
 def _drop_elements(f: Callable[..., Tensor], x: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
-    if not _draws(x, p, training):
+    if x.is_nested or not _draws(x, p, training):
         return f(x, p, training, inplace)
     y = ScaleRule.call(x, x.new_zeros(())) if p == 1 else DropoutRule.call(x, p, f is F.alpha_dropout)[0]
     return x.copy_(y) if inplace else y

@@ -96,8 +96,9 @@ def _overwriting(rule: Any, f: Callable[..., Tensor], mark: Mark) -> Any:
 
 def bend(rule: type[PieceRule], input: Tensor, inplace: bool, *options: Any) -> Tensor:
     """Calls the rule, in place if asked for."""
-    # torch knows neither side of a complex number
-    if input.is_complex() or not tracked(input) or (inplace and is_for_others()):
+    # torch knows neither side of a complex number; a nested tensor has no strides
+    sideless = input.is_complex() or input.is_nested
+    if sideless or not tracked(input) or (inplace and is_for_others()):
         return rule.f(input, *options, inplace=True) if inplace else rule.f(input, *options)
     if inplace and overwritable(input):
         return rule.overwrite.call(input, *options)[0]
