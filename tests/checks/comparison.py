@@ -113,5 +113,5 @@ def off(seen: Tensor, expected: Tensor, bound: float) -> str:
 
 def size(tensor: Tensor) -> float:
     """The largest absolute value among the finite elements, 0 if there is none."""
-    finite = tensor.detach()[tensor.isfinite()]
-    return finite.abs().max().item() if finite.numel() else 0.0
+    sizes = tensor.detach().abs().nan_to_num(nan=0.0, posinf=0.0)
+    return sizes.max().item() if sizes.numel() else 0.0

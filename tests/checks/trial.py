@@ -53,10 +53,11 @@ class Trial:
 
     def need(self, names: Iterable[str] | None = None) -> dict[str, Tensor]:
         """Requires gradients of the leaves named (of all, if None) and of no other; returns those."""
-        chosen = set(self.leaves if names is None else names)
-        for name, leaf in self.leaves.items():
+        leaves = self.leaves
+        chosen = set(leaves if names is None else names)
+        for name, leaf in leaves.items():
             leaf.requires_grad_(name in chosen)
-        return {name: leaf for name, leaf in self.leaves.items() if name in chosen}
+        return {name: leaf for name, leaf in leaves.items() if name in chosen}
 
     def call(self, *inputs: Tensor) -> Any:
         """The layer's output, with the random numbers of a fixed seed."""
