@@ -40,8 +40,6 @@ def pytest_collection_finish() -> None:
 
     # Dynamo empties the processor's cache after each compilation, to time its guards for a log
     guards.__dict__["profile_guard_manager"] = lambda *_: 0.0
-    # what is there now stays until the end: thousands of tests, which no collection need look at
-    gc.freeze()
     # a compilation makes so many objects that the default has it collect hundreds of times
     gc.set_threshold(10_000)
 
