@@ -5,9 +5,8 @@ every derivation needs and none should repeat:
 
 * autocast: arguments are cast as the built-in operator's policy says, outside the rule, so that the cast is
   differentiated by autograd and the rule sees one dtype;
-* forward mode of any order, by :mod:`torch_backprop.nested`;
-* cotangents that are not there: of an output that nothing used they are zeros, and where no output was used
-  there are no gradients either, as with the built-in operators;
+* forward mode of any order, by :mod:`torch_backprop.forward_mode`;
+* cotangents that are not there, by :mod:`torch_backprop.unused`;
 * compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
   a compiled ``torch.func.grad`` only ``forward`` is taken, and Dynamo differentiates its operators itself.)
 * what holds no Function, as an exported program does, or no strides, as a nested tensor: these get the
@@ -28,7 +27,8 @@ from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
-from torch_backprop.nested import nestable
+from torch_backprop.forward_mode import nestable
+from torch_backprop.unused import of_used
 
 LOWER = "lower"
 """Autocast policy: cast to the autocast dtype, as matrix products are."""
@@ -89,7 +89,7 @@ class Rule(torch.autograd.Function):
         if "jvp" in vars(cls) and cls.jvp is not NO_JVP:
             cls.jvp = staticmethod(nestable(cls.jvp))
         if "backward" in vars(cls):
-            cls.backward = staticmethod(_of_used(cls))
+            cls.backward = staticmethod(of_used(cls.backward, cls.sees_unused))
         cls.call = staticmethod(_call(cls))
 
 
@@ -132,24 +132,6 @@ def _call(rule: type[Rule]) -> Callable[..., Any]:
         return y
 
     return call
-
-
-def _of_used(rule: type[Rule]) -> Callable[..., Any]:
-    """The rule's ``backward``, for outputs that nothing used as well."""
-    backward, sees_unused = rule.backward, rule.sees_unused
-
-    def backward_of_used(ctx: Any, *cotangents: Tensor | None) -> Any:
-        unused = [g is None for g in cotangents]
-        if all(unused):
-            return (None,) * len(ctx.needs_input_grad)
-        if any(unused) and not sees_unused:
-            outputs = zip(cotangents, ctx._input_metadata, strict=True)
-            cotangents = tuple(
-                torch.zeros(y.shape, dtype=y.dtype, device=y.device) if g is None else g for g, y in outputs
-            )
-        return backward(ctx, *cotangents)
-
-    return backward_of_used
 
 
 def _compilable(args: tuple[Any, ...]) -> tuple[Any, ...]:
