@@ -1,7 +1,5 @@
 """The README's table of layers: one row for each, from their SPECs."""
 
-import re
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +23,6 @@ def test_the_readme_lists_every_layer_and_its_derivation() -> None:
         path = spec.layer.__module__.removeprefix("torch_backprop.layers.").replace(".", "/")
         expected.append((spec.layer.__name__, f"[{path}](torch_backprop/layers/{path}.py)"))
     assert listed == expected, "run: python -m experiments coverage --write README.md"
-
-
-MOVES = {"padding.border", "padding.constant", "shape"}
-"""What only moves elements, as anyone would."""
-UNNUMBERED = {"convolution.fold", "loss.multi_margin", "pooling.lp"}
-"""Whose sources number none of their equations, or are no text to be had."""
-
-
-@pytest.mark.parametrize("module", sorted({spec.layer.__module__ for spec in coverage.layers().values()}))
-def test_a_derivation_has_a_source_or_is_that_of_another_file(module: str) -> None:
-    name, opening = module.removeprefix("torch_backprop.layers."), import_module(module).__doc__ or ""
-    cites = re.search(r"\b(1[6-9]|20)\d\d\b", opening)
-    place = re.search(r"\beqs?\.\s\d|section\s\w|algorithm \d|alg\. \d|figure \d|relationship \d", opening)
-    another = re.search(r":mod:`[\w.]+`|``\w+``|they become our layers", opening)
-    if cites:
-        assert place or name in UNNUMBERED
-    else:
-        assert another or name in MOVES
 
 
 def test_a_layer_that_can_everything() -> None:

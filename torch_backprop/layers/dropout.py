@@ -1,4 +1,4 @@
-"""Dropout of elements and of whole channels. Srivastava et al. (2014), JMLR 15, section 4.
+"""Dropout of elements and of whole channels. Srivastava et al. (2014), JMLR 15; Tompson et al. (2015).
 
 With a mask m, 1 with probability 1 - p and else 0, drawn for each element or for each channel:
 

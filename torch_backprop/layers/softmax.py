@@ -1,6 +1,4 @@
-"""Softmax and its logarithm.
-
-Bishop (2006), Pattern Recognition and Machine Learning, eqs. 4.104 and 4.106.
+"""Softmax and its logarithm. Bridle (1990), "Probabilistic interpretation of feedforward network outputs".
 
 Over the classes c of one sample, with g = dL/dy:
 

@@ -1,6 +1,4 @@
-r"""The Transformer.
-
-Vaswani et al. (2017), arXiv:1706.03762, eq. 2 and figure 1; Xiong et al. (2020), arXiv:2002.04745.
+r"""The Transformer. Vaswani et al. (2017), arXiv:1706.03762, figure 1; Xiong et al. (2020), arXiv:2002.04745.
 
 With attention A, the feed-forward network F(x) = W_2 f(W_1 x + b_1) + b_2, and normalization N, each sublayer
 adds to its input, and is normalized after (the original) or before:

@@ -13,9 +13,8 @@
 
 relu keeps what torch keeps, and what the next layer often keeps too. The bits say on which piece x was. At a
 kink the derivative is torch's. Of NaN torch's vectorized code makes another than its scalar code: here NaN
-passes g on wherever it stands, as in the latter. Sources: relu and leaky_relu: He et al. (2015),
-arXiv:1502.01852, eq. 1, with a slope of 0 or another; Howard et al. (2019), arXiv:1905.02244, section 5.2;
-softshrink: Donoho (1995), IEEE Trans. Inf. Theory 41, 613-627.
+passes g on wherever it stands, as in the latter. Sources: Nair & Hinton (2010); Maas, Hannun &
+Ng (2013); Howard et al. (2019), arXiv:1905.02244, section 5.2.
 """
 
 from __future__ import annotations

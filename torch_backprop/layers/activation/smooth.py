@@ -16,10 +16,8 @@ elu, selu and celu keep x although y + a = a exp(x): far below 0 the sum cancels
 fifth of the gradient is lost. y is kept where torch keeps it too, and nowhere else: whoever writes into the
 output afterwards would spoil it.
 
-Sources: sigmoid, logsigmoid and softplus: Goodfellow, Bengio & Courville (2016), Deep Learning, eqs.
-3.30-3.37; tanh: Bishop (2006), Pattern Recognition and Machine Learning, eqs. 5.59-5.60; selu: Klambauer et
-al. (2017), arXiv:1706.02515, eq. 2; elu: Clevert, Unterthiner & Hochreiter (2016), arXiv:1511.07289, section
-3; celu: Barron (2017), arXiv:1704.07483; softsign: Turian et al. (2009).
+Sources: Clevert, Unterthiner & Hochreiter (2016), arXiv:1511.07289; Klambauer et al. (2017),
+arXiv:1706.02515; Barron (2017), arXiv:1704.07483; Dugas et al. (2001); Turian et al. (2009).
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Attention a tile of scores at a time, on plain tensors.
-
-After Dao et al. (2022), arXiv:2205.14135, eqs. 3-6.
+"""Attention a tile of scores at a time, on plain tensors. After Dao et al. (2022), arXiv:2205.14135.
 
 Whole rows of scores fit the cache, so that nothing has to be carried from tile to tile: no logarithm of a
 sum of exponentials, and not O, of which D = rowsum(g O) could be had too. With those saved the backward pass

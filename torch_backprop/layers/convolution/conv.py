@@ -1,4 +1,4 @@
-"""Conv1d, Conv2d and Conv3d. Goodfellow, Bengio & Courville (2016), Deep Learning, eqs. 9.8, 9.11, 9.13.
+"""Conv1d, Conv2d and Conv3d. LeCun et al. (1989), Neural Computation 1, 541-551.
 
 The derivation is in :mod:`torch_backprop.layers.convolution.rule`. A padding mode other than zeros is a
 padding before the convolution, with a derivative of its own.

@@ -1,7 +1,4 @@
-r"""The three products of a convolution.
-
-Goodfellow, Bengio & Courville (2016), Deep Learning, eqs. 9.8, 9.11 and 9.13; LeCun et al. (1989), Neural
-Computation 1, 541-551.
+r"""The three products of a convolution. LeCun et al. (1989), Neural Computation 1, 541-551.
 
 In one dimension, with stride s, padding p and dilation d, a larger side x of size m, a smaller side y of size
 n and a kernel w of size k (more dimensions have more such indices, and each group its own channels):

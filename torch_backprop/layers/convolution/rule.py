@@ -1,7 +1,5 @@
 r"""The rule of a convolution and of its transpose, in one to three dimensions.
 
-Goodfellow, Bengio & Courville (2016), Deep Learning, eqs. 9.8, 9.11 and 9.13.
-
 With the three products of :mod:`torch_backprop.layers.convolution.products` and g = dL/dy:
 
     convolution  forward  y = correlate(x, w) + b    backward  dL/dx = spread(g, w)     dL/dw = gather(x, g)

@@ -1,4 +1,4 @@
-"""ConvTranspose1d, 2d and 3d. Dumoulin & Visin (2016), arXiv:1603.07285, relationship 14.
+"""ConvTranspose1d, 2d and 3d. Zeiler et al. (2010), "Deconvolutional networks".
 
 The derivation is in :mod:`torch_backprop.layers.convolution.rule`.
 """

@@ -1,6 +1,4 @@
-"""The cosine of the angle between two vectors.
-
-Manning, Raghavan & Schütze (2008), Introduction to Information Retrieval, eq. 6.10.
+"""The cosine of the angle between two vectors. Salton, Wong & Yang (1975), Commun. ACM 18, 613-620.
 
 Of a pair x1, x2 with lengths n1, n2 and g = dL/dy:
 

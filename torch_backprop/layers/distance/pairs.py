@@ -1,7 +1,5 @@
 """The distances of all pairs: between two sets of vectors, and within one.
 
-Goodfellow, Bengio & Courville (2016), Deep Learning, eq. 2.30, of the norm.
-
 With d = x1_i - x2_j, y_ij its p-norm, and g = dL/dy:
 
     cdist   forward   y_ij = |x1_i - x2_j|_p

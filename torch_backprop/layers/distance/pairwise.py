@@ -1,6 +1,4 @@
-r"""The distance of two vectors: the p-norm of their difference.
-
-Goodfellow, Bengio & Courville (2016), Deep Learning, eq. 2.30.
+r"""The distance of two vectors: the p-norm of their difference. Minkowski (1896), "Geometrie der Zahlen".
 
 With d = x1 - x2 + e over the components k of a pair, and g = dL/dy:
 

@@ -1,4 +1,4 @@
-"""Embedding: rows of a table. Bengio, Ducharme, Vincent & Jauvin (2003), JMLR 3, section 2.
+"""Embedding: rows of a table. Bengio, Ducharme, Vincent & Jauvin (2003), JMLR 3, 1137-1155.
 
 With samples n, the row k_n of each, and features d:
 

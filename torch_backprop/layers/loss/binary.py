@@ -1,6 +1,4 @@
-"""Binary cross entropy, of probabilities and of logits.
-
-Bishop (2006), Pattern Recognition and Machine Learning, eqs. 4.88, 4.90 and 4.91.
+"""Binary cross entropy, of probabilities and of logits. Good (1952), "Rational decisions".
 
 With target t, element weights w (or 1), and u what reaches each element's loss:
 

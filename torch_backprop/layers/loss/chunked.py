@@ -10,8 +10,7 @@ g / sum_i v_t; 0 for ignored samples:
 A few samples at a time, dL/dz takes the place of z in one buffer. For a sum or a mean all but the factor g is
 known in forward, where z is, and the three gradients are accumulated there; without a reduction, or where the
 options ask for chunks and the gradients are larger than x, z is computed again in backward. Source of the
-scheme: Hsu et al. (2024), arXiv:2410.10989, section 3.2; of dL/dz: Bishop (2006), Pattern Recognition and
-Machine Learning, eq. 4.109.
+scheme: Hsu et al. (2024), arXiv:2410.10989, section 3.2.
 """
 
 from __future__ import annotations

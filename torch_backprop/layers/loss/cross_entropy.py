@@ -9,8 +9,7 @@ q_c = log softmax(x)_c, p = exp(q), and u_i what reaches the sample's loss: g_i,
 since d q_c / d x_k = [c = k] - p_k. With class probabilities t_c, a_c = w_c ((1 - e) t_c + e / C), the mean
 is over samples, and dL/dt_c = -u_i (1 - e) w_c q_c. Ignored samples have u_i = 0.
 
-Sources: Bishop (2006), Pattern Recognition and Machine Learning, eqs. 4.104, 4.108 and 4.109; Szegedy et al.
-(2016), arXiv:1512.00567, section 7 (label smoothing).
+Sources: Good (1952); Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567, section 7 (label smoothing).
 """
 
 from __future__ import annotations

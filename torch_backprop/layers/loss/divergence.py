@@ -11,8 +11,7 @@ With target t and u what reaches each element:
 
 Stirling's s(t) = t log t - t + log(2 pi t) / 2 where t > 1, else 0, so that s'(t) = log t + 1 / (2 t).
 
-Bishop (2006), Pattern Recognition and Machine Learning, eq. 1.113, of the divergence; Poisson (1837);
-Stirling (1730).
+Kullback & Leibler (1951), Ann. Math. Statist. 22, 79-86, section 2; Poisson (1837); Stirling (1730).
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Cosine embedding loss: pairs should be parallel, or far from it.
-
-Manning, Raghavan & Schütze (2008), Introduction to Information Retrieval, eq. 6.10, of the cosine; the loss
-is of Torch7, Collobert et al. (2011).
+"""Cosine embedding loss: pairs should be parallel, or far from it. Torch7: Collobert et al. (2011).
 
 Of a pair x1, x2 with target t, -1 or 1, a1 = |x1|^2 + e, a2 = |x2|^2 + e, and u what reaches the pair's loss:
 

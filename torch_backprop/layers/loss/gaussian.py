@@ -1,7 +1,4 @@
-"""Negative log-likelihood of a normal distribution.
-
-Bishop (2006), Pattern Recognition and Machine Learning, eq. 1.54; of a variance that is learned: Nix &
-Weigend (1994), ICNN 1, 55-60.
+"""Negative log-likelihood of a normal distribution. Nix & Weigend (1994), ICNN 1, 55-60.
 
 With d = x - t, variance v, and u what reaches each element:
 

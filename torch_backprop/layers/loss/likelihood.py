@@ -1,6 +1,4 @@
-"""Negative log-likelihood of class indices.
-
-Bishop (2006), Pattern Recognition and Machine Learning, eq. 4.108.
+"""Negative log-likelihood of class indices. Good (1952), "Rational decisions".
 
 Of sample i with target class t, class weights w (or 1), and u_i what reaches the sample's loss: g_i, or g, or
 g / sum_i w_t; 0 for ignored samples:

@@ -12,7 +12,7 @@ Of one sample with scores x over C classes, class weights w (or 1), and u what r
 The counts over all pairs are one binary search: with the thresholds x_t - 1 sorted, each class passes as many
 as lie below it, and each threshold is passed by the classes that pass more than lie below it.
 
-Weston & Watkins (1999), ESANN, 219-224; Elisseeff & Weston (2001), NIPS 14.
+Crammer & Singer (2001), J. Mach. Learn. Res. 2, 265-292; Elisseeff & Weston (2001), NIPS 14.
 """
 
 from __future__ import annotations

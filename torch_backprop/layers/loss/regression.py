@@ -7,7 +7,7 @@ g / sum w for a weighted mean.
     l1    forward  l = w abs(d)    backward  dL/dx = u w sign(d)     dL/dt = -dL/dx
 
 A weight's gradient is u l / w, less the weighted mean's own L g / sum w. Complex sign is d / abs(d).
-Bishop (2006), Pattern Recognition and Machine Learning, eq. 1.91, for q = 2 and q = 1.
+Gauss (1809); Laplace (1774).
 """
 
 from __future__ import annotations

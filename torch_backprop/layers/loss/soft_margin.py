@@ -10,7 +10,7 @@ With the sigmoid s, C classes, element weights w (or 1), and u what reaches each
 where a sample's multilabel loss is the mean of l over its classes. As the logarithm of a sigmoid the first
 does not overflow; as the logarithm of 1 + exp(-t x), torch's form, it does.
 
-Bishop (2006), Pattern Recognition and Machine Learning, eqs. 7.48 and 4.90.
+Cox (1958), J. R. Statist. Soc. B 20, 215-242.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ reaches each triplet's loss:
     backward  dL/dp = u [m + p - n >= 0]       dL/dn = -dL/dp
 
 With swap the lesser of n and s has the gradient, or each a half. The distances are rules of their own.
-Schroff, Kalenichenko & Philbin (2015), arXiv:1503.03832, eq. 3; Balntas et al. (2016), BMVC (swap).
+Schroff, Kalenichenko & Philbin (2015), arXiv:1503.03832, section 3.1; Balntas et al. (2016), BMVC (swap).
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Batch normalization.
-
-Ioffe & Szegedy (2015), arXiv:1502.03167, algorithm 1; Wu & He (2018), arXiv:1803.08494, eqs. 1, 2, 3 and 6.
+"""Batch normalization. Ioffe & Szegedy (2015), arXiv:1502.03167, algorithm 1 and section 3.
 
 In training each channel is standardized over the samples and positions of the batch, h and J those of
 ``moments``; in evaluation with the running mean m and variance v, which are constants, r = (v + eps)^(-1/2):

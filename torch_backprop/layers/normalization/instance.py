@@ -1,4 +1,4 @@
-"""Instance normalization. Wu & He (2018), arXiv:1803.08494, eqs. 1, 2, 5 and 6.
+"""Instance normalization. Ulyanov, Vedaldi & Lempitsky (2016), arXiv:1607.08022, section 2.
 
 Each channel of each sample is standardized over its positions. With the N samples of C channels seen as one
 sample of N C channels that is batch normalization, and its derivation holds; the running statistics are the

@@ -1,4 +1,4 @@
-"""Batch normalization over the batches of several processes. Wu & He (2018), arXiv:1803.08494, eqs. 1-3.
+"""Batch normalization over the batches of several processes.
 
 That of ``batch``, with h and J over the samples of all processes, n in number for a channel:
 

@@ -1,7 +1,5 @@
 """Vectors of length one: division by the p-norm.
 
-Goodfellow, Bengio & Courville (2016), Deep Learning, eq. 2.30, of the norm.
-
 Of the vectors x along some dimensions, with u_j = d n / d x_j (complex ones in PyTorch's convention):
 
     forward   n = (sum abs(x_j)^p)^(1/p)    m = max(n, eps)    y = x / m

@@ -1,4 +1,4 @@
-"""Max pooling. Goodfellow, Bengio & Courville (2016), Deep Learning, section 9.3.
+"""Max pooling. Riesenhuber & Poggio (1999), Nature Neuroscience 2, 1019-1025.
 
 Over the elements j of window i, with a(i) the place of the largest as torch finds it:
 

@@ -1,4 +1,4 @@
-"""Elman's recurrent layer. Goodfellow, Bengio & Courville (2016), Deep Learning, eqs. 10.8-10.9.
+"""Elman's recurrent layer. Elman (1990), Cognitive Science 14, 179-211.
 
 With pre-activations a_t = W x_t + d and b_t = U h_(t-1) + e:
 

@@ -1,7 +1,4 @@
-"""Long short-term memory.
-
-Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780; in today's form: Goodfellow, Bengio &
-Courville (2016), Deep Learning, eqs. 10.40-10.44.
+"""Long short-term memory. Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780.
 
 The forget gate is of Gers, Schmidhuber & Cummins (2000), Neural Computation 12, 2451-2471; the projection of
 Sak, Senior & Beaufays (2014), arXiv:1402.1128.

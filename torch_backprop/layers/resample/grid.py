@@ -8,7 +8,7 @@ taps, with weights w(u). Over the combinations i of taps, its corners:
 
 and u is linear in the grid's coordinate, but for the padding, which folds it back or holds it at the border.
 The weights of the linear mode are 1 - t and t, with t = u - floor(u); of the cubic one, those of Keys (1981),
-IEEE TASSP 29(6), 1153-1160, eq. 15, with a = -3/4 where that has -1/2.
+IEEE TASSP 29(6), 1153-1160, with a = -3/4.
 
 affine_grid is linear in theta: grid_pi = sum_j theta_ij b_pj, with b_p the point p of the unchanged grid
 and 1, so that dL/dtheta_ij = sum_p g_pi b_pj.

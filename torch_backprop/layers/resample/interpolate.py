@@ -1,4 +1,4 @@
-r"""Upsampling and downsampling. Keys (1981), IEEE TASSP 29(6), 1153-1160, eq. 15, for the cubic kernel.
+r"""Upsampling and downsampling. Keys (1981), IEEE TASSP 29(6), 1153-1160, for the cubic kernel.
 
 Along an axis every output o is a weighted sum of a few inputs i, its taps: one of the nearest, two of the
 linear modes, four of the cubic one, more where a filter is widened against aliasing. Axes are independent.
