@@ -1,4 +1,7 @@
-"""Boolean masks held as bits: an eighth of a byte for an element."""
+"""Boolean masks held as bits: an eighth of a byte for an element.
+
+They serve the derivations of ``dropout`` and ``scaled_dot_product``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers in formulas, as functions.
+"""The numbers in formulas, as functions; they serve the derivations of ``gated``, ``gaussian`` and others.
 
 Compiled with ``dynamic=True`` a global number, ``math.pi`` among them, becomes a symbol of the graph in which
 Dynamo meets it first. If that is the graph of a Function, no other Function can have it: compilation fails.

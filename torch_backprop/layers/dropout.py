@@ -5,7 +5,8 @@ With a mask m, 1 with probability 1 - p and else 0, drawn for each element or fo
     dropout        forward  y = x m / (1 - p)          backward  dL/dx = g m / (1 - p)
     alpha dropout  forward  y = a (x m + v (m - 1) + v p)   backward  dL/dx = g a m
 
-Alpha dropout keeps mean 0 and variance 1 through SELU (Klambauer et al. 2017, arXiv:1706.02515, "New dropout
+since m, once drawn, is a constant (Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 7.57). Alpha
+dropout keeps mean 0 and variance 1 through SELU (Klambauer et al. 2017, arXiv:1706.02515, "New dropout
 technique"): v = 1.7580993408473766 is SELU's scale times its alpha, a = ((1 - p) (1 + p v^2))^(-1/2). Only m
 is saved: one bit for an element, one number for a channel.
 """

@@ -1,8 +1,12 @@
-"""Elementwise rules: y = f(x), so that dL/dx = f'(x) dL/dy, from whichever of x and y is kept.
+"""Elementwise rules. Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.44 (the chain rule).
 
-A row of a table is a call of :func:`elementwise`: the function, what it keeps, and its pullback. The Jacobian
-is diagonal, so the pullback is the forward-mode rule too; over the complex numbers the two differ by a
-conjugate. Where a chain of operators is slow, the row has a second form of the pullback that works in place.
+    forward   y = f(x)
+    backward  dL/dx = f'(x) g     f' from whichever of x and y is kept
+
+A row of a table is a call of :func:`elementwise`: the function, what it keeps, and its pullback. The one
+non-obvious step: the pullback is the forward-mode rule too, since the Jacobian is diagonal; over the complex
+numbers the two differ by a conjugate. Where a chain of operators is slow, the row has a second form of the
+pullback that works in place.
 """
 
 from __future__ import annotations

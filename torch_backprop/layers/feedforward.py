@@ -6,8 +6,9 @@ With a gate a = x W_a^T, a value b = x W_b^T and an activation f, SiLU (SwiGLU) 
     backward  dL/dh = g W_y                  dL/dW_y = g^T h
               dL/da = f'(a) b dL/dh          dL/db = f(a) dL/dh
 
-and from there as any linear map. Operator by operator, a, b, f(a) and h are held for the backward pass; but
-f(a) and h follow from a and b by two elementwise operators, and are computed again: half is held.
+since f(a) and b are the factors of h, and each gets the other; from there as any linear map. Operator by
+operator, a, b, f(a) and h are held for the backward pass; but f(a) and h follow from a and b by two
+elementwise operators, and are computed again: half is held.
 """
 
 from __future__ import annotations

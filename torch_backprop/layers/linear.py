@@ -6,7 +6,9 @@ and outputs o:
     forward   y_no = sum_i x_ni w_oi + b_o
     backward  dL/dx_ni = sum_o g_no w_oi     dL/dw_oi = sum_n g_no x_ni     dL/db_o = sum_n g_no
 
-Bilinear, with inputs i and j:
+since an input meets every output, and a weight every sample: each sums over what it met.
+
+Bilinear, with inputs i and j. Petersen & Pedersen (2012), "The Matrix Cookbook", eq. 70 (by w):
 
     forward   y_no = sum_ij u_ni w_oij v_nj + b_o
     backward  dL/du_ni = sum_oj g_no w_oij v_nj     dL/dv_nj = sum_oi g_no u_ni w_oij

@@ -5,8 +5,9 @@ With the weight W frozen, A of rank rows, B of rank columns, and c = alpha / ran
     forward   y = x W^T + b + c (x A^T) B^T
     backward  dL/dx = g W + c (g B) A     dL/dA = c (g B)^T x     dL/dB = c g^T (x A^T)
 
-g B and x A^T have rank columns, so that the gradient of B A, of the size of W, is never formed. All of this
-is three linear maps and their rule, as long as they are taken in this order; x and x A^T are held, each once.
+The one non-obvious step is the order: g B and x A^T have rank columns, so that the gradient of B A, of the
+size of W, is never formed. All of this is three linear maps and their rule, as long as they are taken in this
+order; x and x A^T are held, each once.
 """
 
 from __future__ import annotations

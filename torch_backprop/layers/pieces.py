@@ -1,8 +1,11 @@
-"""Elementwise rules with two slopes: dL/dx = b g where x is on its upper side, else a g.
+"""Elementwise rules with two slopes. Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.44.
 
-Which side it was is one bit for an element, where torch keeps x, and no later write into x or into y changes
-it. Over tiles the bits cost little: eight rows of the numbers 1 and 0, times (1, 2, 4, ..., 128), are a row
-of bytes.
+    forward   y = f(x), of slope b where x is on its upper side, else a
+    backward  dL/dx = b g or a g
+
+The one non-obvious step: which side it was is one bit for an element, where torch keeps x, and no later write
+into x or into y changes it. Over tiles the bits cost little: eight rows of the numbers 1 and 0, times (1, 2,
+4, ..., 128), are a row of bytes.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ The features are halved, and each half gets a function of the other:
     inverse   x_2 = y_2 - g(y_1)                  x_1 = y_1 - f(x_2)
     backward  u = g_1 + (dg/dy_1)^T g_2           dL/dx_1 = u         dL/dx_2 = g_2 + (df/dx_2)^T u
 
+since y_1 is an output and what g sees (Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.45).
 The output is all that is held: x_2 follows from it, and with x_2 and y_1 the two functions are run again,
 with the random numbers that they drew and on copies of their buffers, so that running statistics are updated
 once. The inverse is one to rounding, and none where the output overflows.

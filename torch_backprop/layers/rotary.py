@@ -6,7 +6,7 @@ theta_i = base^(-2 i / dim). With c and s the cosine and sine of the angle:
     forward   (y_1, y_2) = (c x_1 - s x_2, s x_1 + c x_2)
     backward  dL/d(x_1, x_2) = (c g_1 + s g_2, -s g_1 + c g_2)
 
-A rotation is orthogonal, so that its transpose is the rotation by the opposite angle, and x is not needed.
+since a rotation is orthogonal: its transpose is the rotation by the opposite angle, and x is not needed.
 The pairs are (0, 1), (2, 3), ... when interleaved, as in the paper, or (0, dim / 2), (1, dim / 2 + 1), ...
 """
 

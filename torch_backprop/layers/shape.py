@@ -1,7 +1,8 @@
 """Layers that move no numbers: Identity, Flatten and Unflatten.
 
-Their derivative is the same rearrangement backwards, which torch's own views already are. A Function that
-returned a view would forbid writing into it; so these stay views, and differ from torch's in name alone.
+Their derivation is that of ``shuffle``, the same rearrangement backwards, which torch's own views already
+are. A Function that returned a view would forbid writing into it; so these stay views, and differ from
+torch's in name alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """Shuffles: permutations of elements, whose derivative is the permutation back.
 
-    pixel shuffle    y[c, h r + i, w r + j] = x[(c r + i) r + j, h, w]     back: pixel unshuffle by r
-    channel shuffle  y[c G + k] = x[k C / G + c], over G groups            back: channel shuffle by C / G
+    pixel shuffle    forward   y[c, h r + i, w r + j] = x[(c r + i) r + j, h, w]
+                     backward  dL/dx = pixel_unshuffle(g, r)
+    channel shuffle  forward   y[c G + k] = x[k C / G + c], over G groups
+                     backward  dL/dx = channel_shuffle(g, C / G)
+
+since the transpose of a permutation is its inverse.
 
 Shi et al. (2016), arXiv:1609.05158, eq. 4; Zhang et al. (2018), arXiv:1707.01083, section 3.1.
 """

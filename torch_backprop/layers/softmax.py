@@ -1,5 +1,8 @@
 """Softmax and its logarithm. Bridle (1990), "Probabilistic interpretation of feedforward network outputs".
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 6.29-6.30; Bishop (2006), "Pattern recognition
+and machine learning", eq. 4.106 (the Jacobian).
+
 Over the classes c of one sample, with g = dL/dy:
 
     softmax      forward  y_c = exp(x_c) / sum_k exp(x_k)     backward  dL/dx_c = y_c (g_c - sum_k g_k y_k)

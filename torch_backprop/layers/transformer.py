@@ -1,4 +1,4 @@
-r"""The Transformer. Vaswani et al. (2017), arXiv:1706.03762, figure 1; Xiong et al. (2020), arXiv:2002.04745.
+r"""The Transformer. Vaswani et al. (2017), arXiv:1706.03762, eq. 2; Xiong et al. (2020), arXiv:2002.04745.
 
 With attention A, the feed-forward network F(x) = W_2 f(W_1 x + b_1) + b_2, and normalization N, each sublayer
 adds to its input, and is normalized after (the original) or before:
@@ -6,10 +6,10 @@ adds to its input, and is normalized after (the original) or before:
     encoder layer, after     z = N_1(x + A(x, x))     y = N_2(z + F(z))
     encoder layer, before    z = x + A(N_1 x, N_1 x)  y = z + F(N_2 z)
 
-A decoder layer has a third sublayer between those, attention from its queries to the encoder's output. There
-is no derivation: a sum hands its gradient on to both terms, and all else is a layer with a rule of its own.
-torch's own ``forward`` composes whatever sublayers it finds; ours finds ours, and only has to bring the
-function of the activation, which is no sublayer.
+A decoder layer has a third sublayer between those, attention from its queries to the encoder's output. The
+derivation is that of its sublayers, ``scaled_dot_product``, ``linear`` and ``normalization.layer``: a sum
+hands its gradient on to both terms. torch's own ``forward`` composes whatever sublayers it finds; ours finds
+ours, and only has to bring the function of the activation, which is no sublayer.
 """
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
 """Activations that weigh x by a smooth gate: y = x times a number between 0 and 1.
 
-| function   | y                                     | dL/dx divided by g               | kept |
+| function   | forward: y                            | backward: dL/dx divided by g     | kept |
 |------------|---------------------------------------|----------------------------------|------|
 | silu       | x s(x), s(x) = 1 / (1 + exp(-x))      | s (1 + x (1 - s))                | x    |
 | mish       | x t, t = tanh(softplus(x))            | t + x s (1 - t^2)                | x    |
 | gelu       | x P(x), P the normal law              | P(x) + x p(x), p its density     | x    |
 | gelu, tanh | x (1 + tanh(u / 2)) / 2 = x s(u)      | s (1 + x (1 - s) du/dx)          | x    |
 
-with u = (8 / pi)^(1/2) (x + 0.044715 x^3).
+with u = (8 / pi)^(1/2) (x + 0.044715 x^3). Each is a product, so that its derivative is the gate plus x times
+the gate's slope, since s' = s (1 - s), P' = p, and t' = (1 - t^2) s because softplus' = s. As
+tanh(u / 2) = 2 s(u) - 1, the last row is the first with s(u) as its gate.
 
 Sources: Elfwing, Uchibe & Doya (2018), arXiv:1702.03118, section 2; Misra (2019), arXiv:1908.08681;
-Hendrycks & Gimpel (2016), arXiv:1606.08415, section 2.
+Hendrycks & Gimpel (2016), arXiv:1606.08415, section 2. The slopes of s and of softplus: Goodfellow, Bengio &
+Courville (2016), "Deep Learning", eqs. 3.34 and 3.37.
 """
 
 from __future__ import annotations

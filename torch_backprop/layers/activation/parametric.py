@@ -5,14 +5,20 @@ PReLU, with one slope w for all channels or one for each. He et al. (2015), arXi
     forward   y = x if x > 0 else w x
     backward  dL/dx = g if x > 0 else w g     dL/dw = sum over its channel of x g where x <= 0
 
+since one slope serves every element of its channel, and what it gets from them adds up.
+
 RReLU draws a slope r in [lower, upper] for each x <= 0, and r = 1 above. Xu et al. (2015), arXiv:1505.00853,
 section 2.4:
 
     forward   y = r x                          backward  dL/dx = r g
 
-GLU halves x = (a, b) along a dimension. Dauphin et al. (2017), arXiv:1612.08083, eq. 1, with s = sigmoid(b):
+since r, once drawn, is a constant.
 
-    forward   y = a s                          backward  dL/da = g s     dL/db = g a s (1 - s)
+GLU halves x = (a, b) along a dimension. Dauphin et al. (2017), arXiv:1612.08083, eqs. 1 and 3:
+
+    forward   y = a s, s = sigmoid(b)          backward  dL/da = g s     dL/db = g a s (1 - s)
+
+since each factor of a product gets g times the other, and s' = s (1 - s).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Piecewise linear activations: the derivative is constant on each piece.
 
-| function             | y                                | dL/dx                      | kept |
+| function             | forward: y                       | backward: dL/dx            | kept |
 |----------------------|----------------------------------|----------------------------|------|
 | relu                 | max(x, 0)                        | g if y > 0                 | y    |
 | relu6, hardtanh      | min(max(x, low), high)           | g if low < x < high        | bits |
@@ -11,10 +11,12 @@
 | hardsigmoid          | min(max(x + 3, 0), 6) / 6        | g / 6 if abs(x) < 3        | bits |
 | hardswish            | x min(max(x + 3, 0), 6) / 6      | g (x / 3 + 1/2) if abs(x) < 3, g above | x |
 
-relu keeps what torch keeps, and what the next layer often keeps too. The bits say on which piece x was. At a
-kink the derivative is torch's. Of NaN torch's vectorized code makes another than its scalar code: here NaN
-passes g on wherever it stands, as in the latter. Sources: Nair & Hinton (2010); Maas, Hannun &
-Ng (2013); Howard et al. (2019), arXiv:1905.02244, section 5.2.
+The one non-obvious step: a derivative that is constant on a piece needs of x only the piece, which is a bit;
+and the output of relu has that bit, since y > 0 just where x > 0. torch keeps y too, and often the next
+layer. At a kink the derivative is torch's. Of NaN torch's vectorized code makes another than its scalar code:
+here NaN passes g on wherever it stands, as in the latter. Sources: Nair & Hinton (2010), and Goodfellow,
+Bengio & Courville (2016), "Deep Learning", eq. 3.32 (relu); Maas, Hannun & Ng (2013); Howard et al. (2019),
+arXiv:1905.02244, section 5.2.
 """
 
 from __future__ import annotations

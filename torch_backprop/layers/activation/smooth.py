@@ -1,6 +1,6 @@
 """Activations whose derivative changes smoothly.
 
-| function   | y                             | dL/dx divided by g                               | kept |
+| function   | forward: y                    | backward: dL/dx divided by g                     | kept |
 |------------|-------------------------------|--------------------------------------------------|------|
 | sigmoid    | s(x) = 1 / (1 + exp(-x))      | y (1 - y)                                        | y    |
 | tanh       | tanh x                        | 1 - y^2                                          | y    |
@@ -12,12 +12,16 @@
 | softsign   | x / (1 + abs(x))              | (1 + abs(x))^-2                                  | x    |
 | tanhshrink | x - tanh x                    | tanh(x)^2                                        | x    |
 
-elu, selu and celu keep x although y + a = a exp(x): far below 0 the sum cancels, and at x = -15 in float32 a
-fifth of the gradient is lost. y is kept where torch keeps it too, and nowhere else: whoever writes into the
-output afterwards would spoil it.
+The one non-obvious step: s' = s (1 - s) and 1 - s(x) = s(-x), from which the slopes of tanh x = 2 s(2 x) - 1,
+of log s and of softplus follow.
 
-Sources: Clevert, Unterthiner & Hochreiter (2016), arXiv:1511.07289; Klambauer et al. (2017),
-arXiv:1706.02515; Barron (2017), arXiv:1704.07483; Dugas et al. (2001); Turian et al. (2009).
+elu, selu and celu keep x although y + a = a exp(x): far below 0 the sum cancels, and at x = -15 in
+float32 a fifth of the gradient is lost. y is kept where torch keeps it too, and nowhere else: whoever writes
+into the output afterwards would spoil it.
+
+Sources: Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 3.30-3.37 (s, softplus); Clevert,
+Unterthiner & Hochreiter (2016), arXiv:1511.07289; Klambauer et al. (2017), arXiv:1706.02515, eq. 2; Barron
+(2017), arXiv:1704.07483; Dugas et al. (2001); Turian et al. (2009).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Attention a tile of scores at a time, on plain tensors. After Dao et al. (2022), arXiv:2205.14135.
 
-Whole rows of scores fit the cache, so that nothing has to be carried from tile to tile: no logarithm of a
-sum of exponentials, and not O, of which D = rowsum(g O) could be had too. With those saved the backward pass
-is no faster, since a softmax of scores in the cache costs less than their exponentials by an operator of its
-own; and where one key has all the weight of a row, rowsum(P dP) is its dP to the last digit, and dP - D is 0.
+It serves the derivation of ``scaled_dot_product``. Whole rows of scores fit the cache, so that nothing has to
+be carried from tile to tile: no logarithm of a sum of exponentials, and not O, of which D = rowsum(g O) could
+be had too. With those saved the backward pass is no faster, since a softmax of scores in the cache costs less
+than their exponentials by an operator of its own; and where one key has all the weight of a row, rowsum(P dP)
+is its dP to the last digit, and dP - D is 0.
 """
 
 from __future__ import annotations

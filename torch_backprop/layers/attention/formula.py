@@ -1,4 +1,4 @@
-"""Attention at once: the formulas as they stand, in differentiable operators."""
+"""Attention at once: the derivation in ``scaled_dot_product`` as it stands, in differentiable operators."""
 
 from __future__ import annotations
 

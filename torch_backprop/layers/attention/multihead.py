@@ -2,7 +2,7 @@
 
     forward   head_h = attention(Q W_Qh, K W_Kh, V W_Vh)     y = concat(head_1, ..., head_H) W_O
 
-A composition of linear maps and attention, so that its backward pass is theirs, one after the other.
+Its derivation is that of ``linear`` and ``scaled_dot_product``, of which it is composed: one after the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The scores of attention, cut into tiles that fit the cache.
+"""The scores of attention, cut into tiles that fit the cache, for the derivation in ``scaled_dot_product``.
 
 A tile is some heads by some rows of queries, with all keys that those rows may see: whole rows, so that a
 softmax needs no correction between tiles. Two buffers of the size of a tile serve every tile.

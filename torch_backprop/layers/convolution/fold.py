@@ -2,11 +2,12 @@ r"""Unfold and Fold: an image and its windows (im2col and col2im). Chellapilla, 
 
 With window l at s_l, tap k at d_k and padding p, each of two dimensions:
 
-    unfold  y_n[ck, l] = x_nc[s_l + d_k - p]                          backward  dL/dx = fold(g)
-    fold    y_nc[u] = sum x_n[ck, l] over s_l + d_k - p = u           backward  dL/dx = unfold(g)
+    unfold  forward  y_n[ck, l] = x_nc[s_l + d_k - p]                     backward  dL/dx = fold(g)
+    fold    forward  y_nc[u] = sum x_n[ck, l] over s_l + d_k - p = u      backward  dL/dx = unfold(g)
 
-Both are linear, and each is the transpose of the other: a pixel receives from every window that it was copied
-to.
+Both are linear, and each is the transpose of the other, since the pair of tap k of window l and pixel u is in
+both sums when s_l + d_k - p = u: a pixel receives from every window that it was copied to. The pullback of a
+linear map is its transpose: Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.46.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a convolution is called with: as the caller gave it, and with a number for each dimension."""
+"""What a convolution is called with: as the caller gave it, and with a number for each dimension.
+
+It serves the derivation in :mod:`torch_backprop.layers.convolution.rule`.
+"""
 
 from __future__ import annotations
 

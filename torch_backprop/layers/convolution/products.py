@@ -1,5 +1,8 @@
 r"""The three products of a convolution. LeCun et al. (1989), Neural Computation 1, 541-551.
 
+They serve the derivation in :mod:`torch_backprop.layers.convolution.rule`, and are eqs. 9.8, 9.13 and 9.11 of
+Goodfellow, Bengio & Courville (2016), "Deep Learning", with dilation and padding.
+
 In one dimension, with stride s, padding p and dilation d, a larger side x of size m, a smaller side y of size
 n and a kernel w of size k (more dimensions have more such indices, and each group its own channels):
 

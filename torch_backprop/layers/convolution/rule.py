@@ -1,12 +1,16 @@
-r"""The rule of a convolution and of its transpose, in one to three dimensions.
+r"""The rule of a convolution and of its transpose, in one to three dimensions. LeCun et al. (1989).
+
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 9.8 (forward), 9.11 and 9.13 (backward).
 
 With the three products of :mod:`torch_backprop.layers.convolution.products` and g = dL/dy:
 
     convolution  forward  y = correlate(x, w) + b    backward  dL/dx = spread(g, w)     dL/dw = gather(x, g)
     transposed   forward  y = spread(x, w) + b       backward  dL/dx = correlate(g, w)  dL/dw = gather(g, x)
 
-and dL/db_o = sum_nt g_no[t] of both: they differ only in which of x and y is the larger side. The products
-are convolutions themselves, so that the rule is its own second derivative.
+and dL/db_o = sum_nt g_no[t] of both: they differ only in which of x and y is the larger side. The one
+non-obvious step: sum g y is the same sum of products of x, w and g in all three, so that its derivative by
+one of them is what is left without it, since it is linear in each. The products are convolutions themselves,
+so that the rule is its own second derivative.
 
 Over the complex numbers, with * for any convolution, three real ones suffice (Gauss):
 

@@ -1,5 +1,7 @@
 """The cosine of the angle between two vectors. Salton, Wong & Yang (1975), Commun. ACM 18, 613-620.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 2.34.
+
 Of a pair x1, x2 with lengths n1, n2 and g = dL/dy:
 
     forward   y = x1 . x2 / (m1 m2)                      m1 = max(n1, e), m2 = max(n2, e)

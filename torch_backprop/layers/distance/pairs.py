@@ -1,5 +1,8 @@
 """The distances of all pairs: between two sets of vectors, and within one.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 2.30 (the p-norm) and 6.45 (the sums in
+backward).
+
 With d = x1_i - x2_j, y_ij its p-norm, and g = dL/dy:
 
     cdist   forward   y_ij = |x1_i - x2_j|_p
@@ -7,10 +10,11 @@ With d = x1_i - x2_j, y_ij its p-norm, and g = dL/dy:
     pdist   forward   y_ij = |x_i - x_j|_p for i < j
             backward  dL/dx_i = sum_j (g_ij + g_ji) s(x_i - x_j)
 
-with the slope s of the norm from :mod:`pairwise`, except that for p = inf each of the largest components has
-all of g. Of equal vectors the gradient is 0. A third tensor of all differences is never held: they are
-computed again for a few rows at a time. For p = 2 and many vectors torch itself multiplies matrices, and with
-w_ij = g_ij / y_ij the gradient is (sum_j w_ij) x1_i - sum_j w_ij x2_j.
+since a vector is in as many pairs as there are others, and adds up what it gets from each; with the slope s
+of the norm from :mod:`pairwise`, except that for p = inf each of the largest components has all of g. Of
+equal vectors the gradient is 0. A third tensor of all differences is never held: they are computed again for
+a few rows at a time. For p = 2 and many vectors torch itself multiplies matrices, and with w_ij = g_ij / y_ij
+the gradient is (sum_j w_ij) x1_i - sum_j w_ij x2_j.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ over the number of samples in its bag for a mean, and 0 for padding:
                backward  dL/dw_kd = sum_(b: m_bd = k) g_bd
 
 f_k is 1, or with ``scale_grad_by_freq`` how many n have k_n = k. An empty bag is 0 and has no gradient. The
-one non-obvious step: dL/dw is bags again, of the rows of g, with a bag for each row of the table.
+one non-obvious step: dL/dw is bags again, of the rows of g, with a bag for each row of the table, since
+a row adds up what it gets from all places where it stands (Goodfellow, Bengio & Courville (2016), "Deep
+Learning", eq. 6.45).
 """
 
 from __future__ import annotations

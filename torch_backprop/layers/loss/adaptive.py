@@ -1,14 +1,19 @@
 """Adaptive log-softmax. Grave et al. (2017), arXiv:1609.04309, section 4.
 
+With one cluster: Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 12.10.
+
 The head gives logits for the frequent classes and one for each cluster of rarer ones; a cluster's own logits
 come from a narrow projection of the input. With a target in the head, or in place r of cluster k:
 
     forward   y = log softmax(head x)_t     or     log softmax(head x)_k + log softmax(w_k p_k x)_r
               L = -mean y
+    backward  -dy/dz_c = softmax(z)_c - [c = t]     for the logits z of either term and its target t
+              dL/dx is the sum of the head's, and of each cluster's in the rows that it took
 
 A sample visits one cluster only. Both terms are cross entropies, which save no logarithms of probabilities,
-and their gradients are those of :mod:`linear` and :mod:`cross_entropy`. Selecting a cluster's samples is a
-linear map: the gradient goes back to the rows that were taken, and the others get 0.
+and their gradients are those of :mod:`linear` and :mod:`cross_entropy`. The one non-obvious step: to select a
+cluster's samples is a linear map, whose transpose puts the gradient back into the rows that were taken, and 0
+into the others.
 """
 
 from __future__ import annotations

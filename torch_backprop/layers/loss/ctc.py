@@ -10,10 +10,11 @@ s - 2 unless s is even or l_s equal to l_(s-2):
               b is a of the reversed target in reversed time
     backward  dL/dx_tc = u (exp x_tc - sum_{s: l_s = c} exp(a_ts + b_ts - x_tc + l))          (eqs. 14-16)
 
-The sum is the probability that a path of the target is in c at t. exp x_tc is torch's: it makes of the
-gradient by the log-probabilities that by their logits, and log_softmax passes it on unchanged, because it
-sums to 0 over c. Forward mode and second derivatives are those of this gradient, right in the same sense.
-What is impossible has a very negative logarithm, not an infinite one, whose differences are undefined.
+The sum is the probability that a path of the target is in c at t, since such a path is a beginning and an
+end, which both count x_tc. exp x_tc is torch's: it makes of the gradient by the log-probabilities that by
+their logits, and log_softmax passes it on unchanged, because it sums to 0 over c. Forward mode and second
+derivatives are those of this gradient, right in the same sense. What is impossible has a very negative
+logarithm, not an infinite one, whose differences are undefined.
 """
 
 from __future__ import annotations

@@ -8,10 +8,13 @@ With target t and u what reaches each element:
     poisson   forward   l = e^x - t x + s(t)                    backward  dL/dx = u (e^x - t)
               x the log of the rate                                       dL/dt = u (s'(t) - x)
               of the rate:  l = x - t log(x + e) + s(t)                   dL/dx = u (1 - t / (x + e))
+                                                                            dL/dt = u (s'(t) - log(x + e))
 
-Stirling's s(t) = t log t - t + log(2 pi t) / 2 where t > 1, else 0, so that s'(t) = log t + 1 / (2 t).
+since d(t log t)/dt = log t + 1. With ``full`` s(t) = t log t - t + log(2 pi t) / 2 where t > 1, Stirling's
+logarithm of t!, so that s'(t) = log t + 1 / (2 t); else s is 0.
 
 Kullback & Leibler (1951), Ann. Math. Statist. 22, 79-86, section 2; Poisson (1837); Stirling (1730).
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 3.50 (kl).
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """Cosine embedding loss: pairs should be parallel, or far from it. Torch7: Collobert et al. (2011).
 
+Of the cosine in Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 2.34.
+
 Of a pair x1, x2 with target t, -1 or 1, a1 = |x1|^2 + e, a2 = |x2|^2 + e, and u what reaches the pair's loss:
 
     forward   c = x1 . x2 / sqrt(a1 a2)           l = 1 - c if t = 1, max(0, c - m) if t = -1
     backward  dL/dc = u ([t = -1] [c >= m] - [t = 1])
               dL/dx1 = dL/dc (x2 / sqrt(a1 a2) - c x1 / a1), and with 1 and 2 exchanged dL/dx2
 
-e is 1e-12, a float32 number also in float64. At c = m torch takes the slope of the side where the loss is
-not zero.
+since d a1 / d x1 = 2 x1, of which the root takes half. e is 1e-12, a float32 number also in float64. At c = m
+torch takes the slope of the side where the loss is not zero.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Negative log-likelihood of a normal distribution. Nix & Weigend (1994), ICNN 1, 55-60.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 3.21 (the density).
+
 With d = x - t, variance v, and u what reaches each element:
 
     forward   l = log(v) / 2 + d^2 / (2 v)
     backward  dL/dx = u d / v = -dL/dt      dL/dv = u (1 - d^2 / v) / (2 v)
 
-The variance is bounded below, but its gradient is that at the bound, as if there were none: a variance that
-reached it is to leave it again.
+since d(1 / v)/dv = -1 / v^2. The variance is bounded below, but its gradient is that at the bound, as if
+there were none: a variance that reached it is to leave it again.
 """
 
 from __future__ import annotations

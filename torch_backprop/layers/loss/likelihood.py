@@ -1,10 +1,14 @@
 """Negative log-likelihood of class indices. Good (1952), "Rational decisions".
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.12.
+
 Of sample i with target class t, class weights w (or 1), and u_i what reaches the sample's loss: g_i, or g, or
 g / sum_i w_t; 0 for ignored samples:
 
     forward   l_i = -w_t x_t
     backward  dL/dx_c = -u_i w_t [c = t]
+
+since the loss is one entry of x, to which alone the gradient goes.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ With target t, -1 or 1, d = x1 - x2, and u what reaches each element:
     margin ranking    forward   l = max(0, m - t d)
                       backward  dL/dx1 = -u t [t d <= m] = -dL/dx2      dL/dt = -u d [t d <= m]
 
-The slope of the first is one of -1, 0 and 1, and needs a byte. At the kink torch takes the slope of the side
-where the loss is not zero.
+since a hinge has the slope of its inside where that is positive. The slope of the first is one of -1, 0 and
+1, and needs a byte. At the kink torch takes the slope of the side where the loss is not zero.
 
 Hadsell, Chopra & LeCun (2006), CVPR, 1735-1742, eq. 4; Herbrich, Graepel & Obermayer (2000), "Large margin
 rank boundaries for ordinal regression".

@@ -1,11 +1,14 @@
 """Losses of one element at a time: l = f(x, t, ...), reduced, as rows of a table of pullbacks.
 
-With u what reaches each element's loss, and the arguments broadcast together:
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.45. With u what reaches each element's loss, and
+the arguments broadcast together:
 
+    forward   l = f(x, t, ...)
     backward  dL/dx = sum u df/dx     dL/dt = sum u df/dt     ...     over what x, t, ... were broadcast along
 
-The names of a pullback's parameters say what it is computed from, and so what is saved. The Jacobian of an
-element is a row of numbers, so that a pullback of a tangent is the forward-mode rule too.
+The names of a pullback's parameters say what it is computed from, and so what is saved. The one non-obvious
+step: the Jacobian of an element is a row of numbers, so that a pullback of a tangent is the forward-mode rule
+too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reductions of a loss over its elements, and what they do to the gradient that comes from above."""
+"""Reductions of a loss over its elements, and what they do to the gradient that comes from above.
+
+They serve the derivations in ``loss``, where u is what a reduction sends to an element.
+"""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ g / sum w for a weighted mean.
     mse   forward  l = w d^2       backward  dL/dx = 2 u w d         dL/dt = -dL/dx
     l1    forward  l = w abs(d)    backward  dL/dx = u w sign(d)     dL/dt = -dL/dx
 
-A weight's gradient is u l / w, less the weighted mean's own L g / sum w. Complex sign is d / abs(d).
-Gauss (1809); Laplace (1774).
+since d abs(d) / dd = sign(d), in torch 0 at d = 0. A weight's gradient is u l / w, less the weighted mean's
+own L g / sum w. Complex sign is d / abs(d). Gauss (1809); Laplace (1774); Goodfellow, Bengio & Courville
+(2016), "Deep Learning", eqs. 6.14 and 6.16.
 """
 
 from __future__ import annotations

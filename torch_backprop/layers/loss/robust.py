@@ -7,9 +7,10 @@ With d = x - t over n elements and u what reaches each element: g, or g / n:
     huber       forward   l = d^2 / 2 if abs(d) < delta, else delta (abs(d) - delta / 2)
                 backward  dL/dx = u max(-delta, min(delta, d))         dL/dt = -dL/dx
 
-so that the Huber loss is delta times the smooth l1 loss of beta = delta. The slopes are continuous; their own
-derivatives are not, and are 0 at abs(d) = beta. Element weights w of the Huber loss multiply l, and the mean
-is still over n. Huber (1964), Ann. Math. Statist. 35, 73-101; Girshick (2015), arXiv:1504.08083, eq. 3.
+since square and line meet with one slope, so that the slope of the square, held where they meet, is that of
+the whole. The Huber loss is delta times the smooth l1 loss of beta = delta. The slopes are continuous; their
+own derivatives are not, and are 0 at abs(d) = beta. Element weights w of the Huber loss multiply l, and the
+mean is still over n. Huber (1964), Ann. Math. Statist. 35, 73-101; Girshick (2015), arXiv:1504.08083, eq. 3.
 """
 
 from __future__ import annotations

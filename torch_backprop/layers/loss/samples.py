@@ -1,4 +1,7 @@
-"""What class indices say about the samples of a loss."""
+"""What class indices say about the samples of a loss.
+
+It serves the derivations of ``likelihood``, ``cross_entropy`` and ``chunked``.
+"""
 
 from __future__ import annotations
 

@@ -7,10 +7,12 @@ With the sigmoid s, C classes, element weights w (or 1), and u what reaches each
     multilabel soft   forward   l = -w (t log s(x) + (1 - t) log s(-x))     t is 0 or 1
                       backward  dL/dx = u w ((1 - t) s(x) - t s(-x))        dL/dt = -u w x
 
-where a sample's multilabel loss is the mean of l over its classes. As the logarithm of a sigmoid the first
-does not overflow; as the logarithm of 1 + exp(-t x), torch's form, it does.
+since d log s(x) / dx = s(-x), and log s(x) - log s(-x) = x. A sample's multilabel loss is the mean of l over
+its classes. As the logarithm of a sigmoid the first does not overflow; as the logarithm of 1 + exp(-t x),
+torch's form, it does.
 
-Cox (1958), J. R. Statist. Soc. B 20, 215-242.
+Cox (1958), J. R. Statist. Soc. B 20, 215-242; Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs.
+6.24-6.26 (the first) and 3.36-3.41 (the logarithm of a sigmoid).
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ reaches each triplet's loss:
     forward   l = max(0, m + p - n)            with swap n is min(n, s)
     backward  dL/dp = u [m + p - n >= 0]       dL/dn = -dL/dp
 
-With swap the lesser of n and s has the gradient, or each a half. The distances are rules of their own.
-Schroff, Kalenichenko & Philbin (2015), arXiv:1503.03832, section 3.1; Balntas et al. (2016), BMVC (swap).
+since a hinge has the slope of its inside; at the kink torch takes that too. With swap the lesser of n and s
+has the gradient, or each a half. The distances are rules of their own. Schroff, Kalenichenko & Philbin
+(2015), arXiv:1503.03832, section 3.1, eq. 1; Balntas et al. (2016), BMVC (swap).
 """
 
 from __future__ import annotations

@@ -1,11 +1,16 @@
 """Batch normalization. Ioffe & Szegedy (2015), arXiv:1502.03167, algorithm 1 and section 3.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 8.35-8.37.
+
 In training each channel is standardized over the samples and positions of the batch, h and J those of
 ``moments``; in evaluation with the running mean m and variance v, which are constants, r = (v + eps)^(-1/2):
 
-    forward   y = w h + b
-    training  dL/dx = J (w g)    dL/dw = sum g h              dL/db = sum g    (sums over samples, positions)
-    eval      dL/dx = r w g      dL/dw = sum g r (x - m)      dL/db = sum g
+    forward               y = w h + b
+    backward, training    dL/dx = J (w g)    dL/dw = sum g h            dL/db = sum g
+    backward, evaluation  dL/dx = r w g      dL/dw = sum g r (x - m)    dL/db = sum g
+
+with sums over samples and positions; since of y only h depends on x, in training with the symmetric Jacobian
+J, in evaluation with the slope r.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """The first-order backward pass where channels have coefficients in common: batch and group norm.
 
+It serves the derivations of ``batch`` and ``group``.
+
 With the saved m and r of each group of channels of n elements, d = x - m, and s = sum g and t = sum g d over
 each channel, of a sample or of all samples:
 

@@ -5,6 +5,8 @@ h and J are those of ``moments``:
 
     forward   y = w h + b
     backward  dL/dx = J (w g)    dL/dw = sum g h    dL/db = sum g    (sums over samples and positions)
+
+since y is affine in h element by element, and h has the symmetric Jacobian J.
 """
 
 from __future__ import annotations

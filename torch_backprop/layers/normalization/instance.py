@@ -1,8 +1,10 @@
 """Instance normalization. Ulyanov, Vedaldi & Lempitsky (2016), arXiv:1607.08022, section 2.
 
+Wu & He (2018), arXiv:1803.08494, eqs. 1, 2, 5 and 6.
+
 Each channel of each sample is standardized over its positions. With the N samples of C channels seen as one
-sample of N C channels that is batch normalization, and its derivation holds; the running statistics are the
-means over the samples of what N C channels would have.
+sample of N C channels that is batch normalization: its derivation is that of ``batch``. The running
+statistics are the means over the samples of what N C channels would have.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The n features of a sample, its last dimensions, are standardized together; h an
 
     forward   y = w h + b
     backward  dL/dx = J (w g)    dL/dw = sum g h    dL/db = sum g    (sums over samples)
+
+since y is affine in h element by element, and h has the symmetric Jacobian J.
 """
 
 from __future__ import annotations

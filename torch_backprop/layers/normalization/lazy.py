@@ -1,4 +1,7 @@
-"""Lazy normalizations: the first input says how many channels there are, and they become our layers."""
+"""Lazy normalizations: the first input says how many channels there are, and they become our layers.
+
+Their derivation is that of ``batch``.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Standardization, which layer, batch and group norm share: they differ in what they average over.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 8.35-8.37.
+
 With mean m, variance v and r = (v + eps)^(-1/2) over n elements, and any vector t:
 
     forward   h = (x - m) r

@@ -5,7 +5,8 @@ Channel c is divided by what the channels of its window W(c), n of them, have at
     forward   d_c = k + alpha / n sum_(j in W(c)) x_j^2    y_c = x_c d_c^-beta
     backward  dL/dx_j = g_j d_j^-beta - 2 alpha beta / n x_j sum_(c with j in W(c)) g_c x_c d_c^(-beta - 1)
 
-The one non-obvious step: the second sum is over the windows that j is in, not over those in j's window. They
+The one non-obvious step: the second sum is over the windows that j is in, not over those in j's window, since
+x_j gets from every y_c that it is in (Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.45). They
 differ where windows are not symmetric, as they are not in ``LocalResponseNorm`` of an even size (it has one
 channel more before than after), nor in ``CrossMapLRN2d``: as torch computes it, there the first channel is in
 the window of all channels that come after its own.

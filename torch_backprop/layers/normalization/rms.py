@@ -5,6 +5,8 @@ The n features of a sample, its last dimensions, are divided by their root mean 
 
     forward   h = x r    r = (mean(x^2) + eps)^(-1/2)    y = w h
     backward  dL/dx = J (w g) = r (w g - h mean(w g h))    dL/dw = sum g h    (sums over samples)
+
+since d r / d x_j = -r^2 h_j / n, by which h has the symmetric Jacobian J.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """The first-order backward pass where each row of a matrix is standardized: layer and RMS norm.
 
+It serves the derivations of ``normalization.layer`` and ``rms``.
+
 With the saved m and r of a row, d = x - m, and sums over the n elements of the row:
 
     dL/dx = r (w g - sum(w g) / n - d r^2 sum(w g d) / n)

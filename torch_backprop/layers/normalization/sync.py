@@ -6,8 +6,9 @@ That of ``batch``, with h and J over the samples of all processes, n in number f
     backward  dL/dx = J (w g) = r (w g - sum(w g) / n - h sum(w g h) / n)
               dL/dw = sum g h    dL/db = sum g    (over the process's own samples, as in torch)
 
-The one non-obvious step: a sum over processes is its own transpose. The gradient of what each of them gets is
-summed over them again, to any order of derivatives.
+The one non-obvious step: a sum over processes is its own transpose, by which a gradient is pulled back
+(Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 8.35-8.37 and 6.46). The gradient of what each
+of them gets is summed over them again, to any order of derivatives.
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
 """Vectors of length one: division by the p-norm.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 2.30 (the norm).
+
 Of the vectors x along some dimensions, with u_j = d n / d x_j (complex ones in PyTorch's convention):
 
     forward   n = (sum abs(x_j)^p)^(1/p)    m = max(n, eps)    y = x / m
     backward  dL/dx_j = g_j / m - u_j Re(sum_k conj(g_k) x_k) / m^2, the second term only where n >= eps
+
+since d(1 / m) = -dm / m^2, and dm is dn or, below eps, 0:
 
     p            0    1         2        inf, -inf                        other
     u_j          0    sgn x_j   x_j/n    sgn x_j / ties if abs(x_j) = n   sgn x_j (abs(x_j) / n)^(p - 1)

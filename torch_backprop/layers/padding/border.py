@@ -6,8 +6,9 @@ the element that element i of the output repeats:
     forward   y_i = x_s(i)
     backward  dL/dx_j = sum of g_i over the i with s(i) = j
 
-Inside, s(i) = i - l: the gradient is g, cropped. To that each axis adds the borders of g, folded back onto
-what they repeat. With p = i - l outside [0, n):
+since an element adds up what its repetitions get (Goodfellow, Bengio & Courville (2016), "Deep Learning", eq.
+6.45). Inside, s(i) = i - l: the gradient is g, cropped. To that each axis adds the borders of g, folded back
+onto what they repeat. With p = i - l outside [0, n):
 
     reflect   s = -p or 2 (n - 1) - p      replicate   s = 0 or n - 1      circular   s = p mod n
 

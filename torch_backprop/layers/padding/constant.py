@@ -5,7 +5,8 @@ Along one axis of n elements, padded by l on the left and r on the right (croppe
     forward   y_i = x_(i - l) where 0 <= i - l < n, else the constant
     backward  dL/dx_j = g_(j + l)
 
-The gradient is g padded by -l and -r: cropped, and zero where x was cropped.
+since the constant is none of x (Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.46: the
+transpose of the map). The gradient is g padded by -l and -r: cropped, and zero where x was cropped.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Of n elements, window i has those from floor(i n / o) to before ceil((i + 1) n / o): neighbours share an
 element where n / o is not whole, and several where o > n. Average and maximum of windows, and their
-derivatives, are those of ``averaging`` and ``selection``; only the windows differ.
+derivations, are those of ``averaging`` and ``selection``; only the windows differ.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ Over the elements j of window i, with d_i the elements of the window, or what el
     forward   y_i = sum_j x_j / d_i
     backward  dL/dx_j = sum over the windows i that have j of g_i / d_i
 
-How that sum is taken is in ``averaging``.
+since an element adds up what it gets from each window that it is in (Goodfellow, Bengio & Courville (2016),
+"Deep Learning", eq. 6.45). How that sum is taken is in ``averaging``.
 """
 
 from __future__ import annotations

@@ -3,10 +3,11 @@
     forward   y_i = sum over the elements j of window i of x_j / d_i
     backward  dL/dx_j = sum over the windows i that have j of g_i / d_i
 
-A window is a product of intervals, and so is the set of windows that have an element: the sum over it goes
-axis by axis. Along one axis the windows of element j follow one another, from the first that ends behind j to
-the last that begins at or before it; the m-th of every j at once is a selection from g. The map is linear,
-and of x only the shape matters.
+since an element adds up what it gets from each window that it is in (Goodfellow, Bengio & Courville (2016),
+"Deep Learning", eq. 6.45). A window is a product of intervals, and so is the set of windows that have an
+element: the sum over it goes axis by axis. Along one axis the windows of element j follow one another, from
+the first that ends behind j to the last that begins at or before it; the m-th of every j at once is a
+selection from g. The map is linear, and of x only the shape matters.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Along an axis of n elements, o windows of k begin, with the sample s in [0, 1) a
 
     floor((i + s) a) - floor(s a) for i < o - 1, and the last at n - k
 
-Maximum and derivative are those of ``max``. Of the windows the derivative needs only what they selected.
+Maximum and derivation are those of ``max``. Of the windows the derivative needs only what they selected.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Power-average pooling. Gulcehre, Cho, Pascanu & Bengio (2014), arXiv:1311.1780 (the L_p unit).
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 2.30 (the p-norm).
+
 With power p, K elements in a window and u_i their sum of powers; where ceil_mode lets a window end outside,
 torch takes K times the mean of the d_i elements inside:
 

@@ -1,11 +1,14 @@
 """Max pooling. Riesenhuber & Poggio (1999), Nature Neuroscience 2, 1019-1025.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 6.37 (the maximum over a group).
+
 Over the elements j of window i, with a(i) the place of the largest as torch finds it:
 
     forward   y_i = max_j x_j = x_a(i)
     backward  dL/dx_j = sum of g_i over the windows i with a(i) = j
 
-What follows from the places alone is in ``selection``.
+since a small change of x moves no maximum to another place, but where elements tie. What follows from the
+places alone is in ``selection``.
 """
 
 from __future__ import annotations

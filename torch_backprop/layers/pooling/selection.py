@@ -3,8 +3,10 @@
     forward   y_i = x_a(i)
     backward  dL/dx_j = sum of g_i over the windows i that selected j
 
-The places are constants of the derivative, which is linear in g: the second derivative by x is zero. A place
-is saved as its distance from the window's beginning, so that a byte holds it where the windows are small.
+since the matrix of x_a(i) by x_j has a 1 where a(i) = j, and its transpose pulls back (Goodfellow, Bengio &
+Courville (2016), "Deep Learning", eq. 6.46). The places are constants of the derivative, which is linear in
+g: the second derivative by x is zero. A place is saved as its distance from the window's beginning, so that a
+byte holds it where the windows are small.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ With a(i) the place of value i in its plane:
     forward   y_a(i) = x_i, and 0 elsewhere
     backward  dL/dx_i = g_a(i)
 
-The map is linear, and of x nothing is needed. Where two values have one place, y holds one of them, and as in
-torch both have its gradient.
+since the map is linear, and its transpose takes from where it put (Goodfellow, Bengio & Courville (2016),
+"Deep Learning", eq. 6.46); of x nothing is needed. Where two values have one place, y holds one of them, and
+as in torch both have its gradient.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The windows of a pooling layer: where along each axis they begin and end, and how many overlap."""
+"""The windows of a pooling layer: where along each axis they begin and end, and how many overlap.
+
+They serve the derivations of ``averaging`` and ``selection``.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
 """One direction of a recurrent layer, linearized at all steps at once, whatever its cell.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 10.20-10.28 (backpropagation through time).
+
 With pre-activations a_t = W x_t + d of the input and b_t = U h_(t-1) + e of the state, a cell is the map
 from (a_t, b_t, state) to the next state. Backpropagation through time (Werbos 1990, Proc. IEEE 78) walks back
 with the gradient of the state, and leaves dL/da_t and dL/db_t at every step. The rest knows no time:
 
-    dL/dW = sum_t (dL/da_t)^T x_t     dL/dU = sum_t (dL/db_t)^T h_(t-1)     dL/dx_t = dL/da_t W
+    forward   a_t = W x_t + d               b_t = U h_(t-1) + e
+    backward  dL/dW = sum_t (dL/da_t)^T x_t     dL/dU = sum_t (dL/db_t)^T h_(t-1)     dL/dx_t = dL/da_t W
 
 each of them one matrix product over all steps. The one non-obvious step is what is kept: x and y, and no
 gate. Since h_(t-1) is y one step earlier, two matrix products give all pre-activations again, and the local

@@ -1,11 +1,14 @@
 """Elman's recurrent layer. Elman (1990), Cognitive Science 14, 179-211.
 
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 10.8-10.9 and 10.21.
+
 With pre-activations a_t = W x_t + d and b_t = U h_(t-1) + e:
 
     forward   h_t = f(a_t + b_t)     f = tanh or max(0, .)
     slopes    dh_t/da_t = dh_t/db_t = f' = 1 - h_t^2, or [h_t > 0]
+    backward  that of ``single``, with A = B = f' and k = 0
 
-The derivative follows from the output: of the pre-activations nothing is needed.
+since tanh' = 1 - tanh^2: the slope follows from the output, and of the pre-activations nothing is needed.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ this order, s the sigmoid, and h the state before:
     forward   r = s(a_r + b_r)     z = s(a_z + b_z)     n = tanh(a_n + r b_n)     h' = n + z (h - n)
     slopes    dh'/da_n = (1 - z) (1 - n^2)              dh'/db_n = r dh'/da_n
               dh'/da_z = (h - n) z (1 - z)              dh'/da_r = b_n r (1 - r) dh'/da_n
+    backward  that of ``single``, with A and B these slopes by a and b, and k = z
 
-The slopes by b_z and b_r are those by a_z and a_r, since they are only added; and besides dh'/dh = z.
+The slopes by b_z and b_r are those by a_z and a_r, since they are only added; and besides dh'/dh = z, since h
+itself is in h' too, not only b.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """What a recurrent layer keeps for its backward pass, decided before its rule is called.
 
+It serves the derivation in ``direction``.
+
 torch keeps the gates. The rule recomputes them from x, y and the weights, which is less unless x is wide.
 What of these torch does not keep, a caller may write into between the passes: the rule gets a copy of it, or
 the pre-activations instead, as ``step`` has it.

@@ -1,4 +1,7 @@
-"""The rule of a recurrent layer: torch's forward pass, and its directions pulled back or pushed forward."""
+"""The rule of a recurrent layer: torch's forward pass, and its directions pulled back or pushed forward.
+
+Its derivation is in ``direction``.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Long short-term memory. Hochreiter & Schmidhuber (1997), Neural Computation 9, 1735-1780.
 
 The forget gate is of Gers, Schmidhuber & Cummins (2000), Neural Computation 12, 2451-2471; the projection of
-Sak, Senior & Beaufays (2014), arXiv:1402.1128.
+Sak, Senior & Beaufays (2014), arXiv:1402.1128. Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs.
+10.40-10.44 (forward).
 
 With n = W x + d + U h + e of an input gate i, a forget gate f, a candidate g and an output gate o, in this
 order, s the sigmoid, and (h, c) the states before:
@@ -14,7 +15,8 @@ order, s the sigmoid, and (h, c) the states before:
               dL/dn_g = p i (1 - g^2)              dL/dn_o = dL/dm tanh(c') o (1 - o)
               dL/dc = f p                          dL/dh = U^T dL/dn         dL/dR = sum_t q_t m_t^T
 
-The cell states are the one thing that follows from no matrix product: c' = f c + i g is walked once more.
+since c' reaches the loss by the next step and by m, p has two terms. The cell states are the one thing that
+follows from no matrix product: c' = f c + i g is walked once more.
 """
 
 from __future__ import annotations

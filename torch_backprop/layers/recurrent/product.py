@@ -1,4 +1,4 @@
-"""Matrix products over all steps, by oneDNN where it is to be had."""
+"""Matrix products over all steps, by oneDNN where it is to be had, for the derivation in ``direction``."""
 
 from __future__ import annotations
 

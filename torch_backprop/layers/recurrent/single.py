@@ -1,10 +1,14 @@
-"""Cells with one state: h_t = f(a_t, b_t) + k_t h_(t-1), where each element has its own pre-activations.
+"""Cells with one state, where each element has its own pre-activations.
+
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 10.20-10.21.
 
 With A = df/da, B = df/db and k of each step, and q_t = dL/dh_t with all that comes from later steps:
 
+    forward   h_t = f(a_t, b_t) + k_t h_(t-1)
     backward  dL/da_t = A_t q_t     dL/db_t = B_t q_t     q_(t-1) = g_(t-1) + U^T dL/db_t + k_t q_t
 
-The forward-mode rule walks the other way: dh_t = A_t da_t + B_t (db_t + U dh_(t-1)) + k_t dh_(t-1).
+since h_(t-1) reaches the loss as an output, through b_t = U h_(t-1) + e, and by k_t. The forward-mode rule
+walks the other way: dh_t = A_t da_t + B_t (db_t + U dh_(t-1)) + k_t dh_(t-1).
 """
 
 from __future__ import annotations

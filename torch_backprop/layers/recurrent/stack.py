@@ -1,4 +1,7 @@
-"""The layers of a recurrent module one after the other, and the shapes in which sequences come."""
+"""The layers of a recurrent module one after the other, and the shapes in which sequences come.
+
+It serves the derivation in ``direction``.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The rule of one step of any cell, and how it is called so that it keeps nothing that torch does not keep.
 
-A cell is a layer walked for one step; its derivation is the layer's. Of a product of x and W, torch keeps
-each for the gradient of the other, and a caller may write into what is not kept. The rule reads both again:
-what torch does not keep it gets as a copy, or the product in place of both, whichever is smaller.
+A cell is a layer walked for one step; its derivation is that in ``direction``. Of a product of x and W, torch
+keeps each for the gradient of the other, and a caller may write into what is not kept. The rule reads both
+again: what torch does not keep it gets as a copy, or the product in place of both, whichever is smaller.
 """
 
 from __future__ import annotations

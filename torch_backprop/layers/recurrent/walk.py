@@ -1,5 +1,7 @@
 """Time: sequences of different lengths side by side, walked in one direction or the other.
 
+It serves the derivation in ``direction``.
+
 The rows ``(N, *)`` of a packed batch hold step after step, at each step the sequences that are still alive,
 the longest first. A walk against time meets more and more of them, a walk with time fewer and fewer: states
 join with their initial value, and leave with their last. Backpropagation through a walk is the opposite walk,

@@ -1,5 +1,7 @@
 r"""Upsampling and downsampling. Keys (1981), IEEE TASSP 29(6), 1153-1160, for the cubic kernel.
 
+As at fixed points in Jaderberg et al. (2015), arXiv:1506.02025, eqs. 3 (forward) and 6 (backward).
+
 Along an axis every output o is a weighted sum of a few inputs i, its taps: one of the nearest, two of the
 linear modes, four of the cubic one, more where a filter is widened against aliasing. Axes are independent.
 With W and V for the weights along two of them:
@@ -7,8 +9,9 @@ With W and V for the weights along two of them:
     forward   y_op = sum_ij W_oi V_pj x_ij
     backward  dL/dx_ij = sum_op W_oi V_pj g_op
 
-so that, axis by axis, each output sends its gradient back to its taps. The weights of an axis need no formula
-for each mode: they are what the interpolation makes of the unit vectors, or of the ramp 0, 1, 2, ...
+since the map is linear, and its transpose has the same weights: axis by axis, each output sends its gradient
+back to its taps. The weights of an axis need no formula for each mode: they are what the interpolation makes
+of the unit vectors, or of the ramp 0, 1, 2, ...
 """
 
 from __future__ import annotations
