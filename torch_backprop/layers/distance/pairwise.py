@@ -7,8 +7,8 @@ With d = x1 - x2 + e over the components k of a pair, and g = dL/dy:
     forward   y = (sum_k abs(d_k)^p)^(1/p)
     backward  dL/dx1_k = g sign(d_k) abs(d_k)^(p-1) y^(1-p) = -dL/dx2_k
 
-since y^p = sum_k abs(d_k)^p, of which both sides have the factor p in their derivatives. For p = 2 that is g
-d_k / y, for p = 1 g sign(d_k). For p = 0, which counts components, it is 0. For p = inf the largest
+since y^p = sum_k abs(d_k)^p, of which both sides have the factor p in their derivatives. For p = 2 that is
+g d_k / y, for p = 1 g sign(d_k). For p = 0, which counts components, it is 0. For p = inf the largest
 components share g in equal parts. Where y = 0, or where d_k = 0 and p < 1, the gradient is 0. Over the
 complex numbers sign(d) is d / abs(d).
 """

@@ -6,9 +6,9 @@ With samples n, the row k_n of each, and features d:
     backward  dL/dw_kd = sum_(n: k_n = k) g_nd / f_k
 
 since row k stands in every y_n with k_n = k, and adds up what it gets from each (Goodfellow, Bengio &
-Courville (2016), "Deep Learning", eq. 6.45). f_k is 1, or with ``scale_grad_by_freq`` how many n have k_n =
-k. The row of ``padding_idx`` has no gradient. The map is linear in w, so its forward-mode rule is itself, and
-the second derivative by g is the lookup.
+Courville (2016), "Deep Learning", eq. 6.45). f_k is 1, or with ``scale_grad_by_freq`` how many n have
+k_n = k. The row of ``padding_idx`` has no gradient. The map is linear in w, so its forward-mode rule is
+itself, and the second derivative by g is the lookup.
 """
 
 from __future__ import annotations

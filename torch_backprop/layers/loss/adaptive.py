@@ -1,6 +1,6 @@
 """Adaptive log-softmax. Grave et al. (2017), arXiv:1609.04309, section 4.
 
-With one cluster: Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 12.10.
+Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 3.6 (the product) and 6.46 (the transpose).
 
 The head gives logits for the frequent classes and one for each cluster of rarer ones; a cluster's own logits
 come from a narrow projection of the input. With a target in the head, or in place r of cluster k:

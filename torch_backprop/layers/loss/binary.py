@@ -8,8 +8,8 @@ With target t, element weights w (or 1), and u what reaches each element's loss:
                backward  dL/dx = u w ((1 - t) s(x) - v t s(-x))         dL/dt = u w (log s(-x) - v log s(x))
 
 since d log s(x) / dx = s(-x) (Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 3.36-3.37). Both
-sigmoids are computed, for 1 - s(x) is 0 long before s(-x) is. Without v the two logarithms of dL/dt differ by
--x. e is torch's 1e-12, a float32 number also in float64.
+sigmoids are computed, for 1 - s(x) is 0 long before s(-x) is. Without v the two logarithms of dL/dt differ
+by -x. e is torch's 1e-12, a float32 number also in float64.
 """
 
 from __future__ import annotations

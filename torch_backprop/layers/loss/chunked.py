@@ -7,7 +7,7 @@ g / sum_i v_t; 0 for ignored samples:
     backward  dL/dz_ic = u_i v_t (p_ic - [c = t]), p = softmax(z)
               dL/dx = dL/dz w      dL/dw = dL/dz^T x      dL/db_c = sum_i dL/dz_ic
 
-since d log p_t / d z_c = [c = t] - p_c (Goodfellow, Bengio & Courville (2016), "Deep Learning", eq. 12.16).
+since d log p_t / d z_c = [c = t] - p_c. Bishop (2006), "Pattern recognition and machine learning", eq. 4.109.
 
 A few samples at a time, dL/dz takes the place of z in one buffer. For a sum or a mean all but the factor g is
 known in forward, where z is, and the three gradients are accumulated there; without a reduction, or where the

@@ -6,11 +6,12 @@ q_c = log softmax(x)_c, p = exp(q), and u_i what reaches the sample's loss: g_i,
     forward   l_i = -sum_c a_c q_c        a_c = (1 - e) w_t [c = t] + e w_c / C
     backward  dL/dx_k = u_i (p_k sum_c a_c - a_k)
 
-since d q_c / d x_k = [c = k] - p_k (the last source, eq. 12.16). With class probabilities t_c, a_c = w_c ((1
-- e) t_c + e / C), the mean is over samples, and dL/dt_c = -u_i (1 - e) w_c q_c. Ignored samples have u_i = 0.
+since d q_c / d x_k = [c = k] - p_k (the last source, eq. 4.106). With class probabilities t_c,
+a_c = w_c ((1 - e) t_c + e / C), the mean is over samples, and dL/dt_c = -u_i (1 - e) w_c q_c. Ignored samples
+have u_i = 0.
 
 Sources: Good (1952); Bridle (1990); Szegedy et al. (2016), arXiv:1512.00567, section 7 (label smoothing);
-Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs. 6.30 and 12.13-12.16.
+Bishop (2006), "Pattern recognition and machine learning", eqs. 4.106-4.109.
 """
 
 from __future__ import annotations

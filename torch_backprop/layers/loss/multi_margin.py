@@ -9,12 +9,12 @@ Of one sample with scores x over C classes, class weights w (or 1), and u what r
       set of targets   backward  dL/dx_c = u / C count of targets t with x_c > x_t - 1
                                  dL/dx_t = -u / C count of others c with x_c > x_t - 1
 
-since x_t is in every term, and gets minus what all others get. The counts over all pairs are one binary
+since x_t is in every term, and adds up what it gets from each. The counts over all pairs are one binary
 search: with the thresholds x_t - 1 sorted, each class passes as many as lie below it, and each threshold is
 passed by the classes that pass more than lie below it.
 
 Crammer & Singer (2001), J. Mach. Learn. Res. 2, 265-292; Elisseeff & Weston (2001), NIPS 14. Goodfellow,
-Bengio & Courville (2016), "Deep Learning", eq. 12.19 (the sum of hinges).
+Bengio & Courville (2016), "Deep Learning", eq. 6.45 (the sums in backward).
 """
 
 from __future__ import annotations
