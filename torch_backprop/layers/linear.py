@@ -6,7 +6,8 @@ and outputs o:
     forward   y_no = sum_i x_ni w_oi + b_o
     backward  dL/dx_ni = sum_o g_no w_oi     dL/dw_oi = sum_n g_no x_ni     dL/db_o = sum_n g_no
 
-since an input meets every output, and a weight every sample: each sums over what it met.
+since an input is in every output of its sample, and a weight in every sample: each adds up what it gets
+there.
 
 Bilinear, with inputs i and j. Petersen & Pedersen (2012), "The Matrix Cookbook", eq. 70 (by w):
 

@@ -10,8 +10,8 @@ With d = x1_i - x2_j, y_ij its p-norm, and g = dL/dy:
     pdist   forward   y_ij = |x_i - x_j|_p for i < j
             backward  dL/dx_i = sum_j (g_ij + g_ji) s(x_i - x_j)
 
-since a vector is in as many pairs as there are others, and adds up what it gets from each; with the slope s
-of the norm from :mod:`pairwise`, except that for p = inf each of the largest components has all of g. Of
+since a vector is in as many pairs as there are others, and adds up what it gets from each. The slope s of
+the norm is that of :mod:`pairwise`, except that for p = inf each of the largest components has all of g. Of
 equal vectors the gradient is 0. A third tensor of all differences is never held: they are computed again for
 a few rows at a time. For p = 2 and many vectors torch itself multiplies matrices, and with w_ij = g_ij / y_ij
 the gradient is (sum_j w_ij) x1_i - sum_j w_ij x2_j.

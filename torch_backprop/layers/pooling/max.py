@@ -7,7 +7,7 @@ Over the elements j of window i, with a(i) the place of the largest as torch fin
     forward   y_i = max_j x_j = x_a(i)
     backward  dL/dx_j = sum of g_i over the windows i with a(i) = j
 
-since a small change of x moves no maximum to another place, but where elements tie. What follows from the
+since a small change of x leaves a(i) as it is, but where elements tie. What follows from the
 places alone is in ``selection``.
 """
 

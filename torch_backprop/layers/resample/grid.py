@@ -6,7 +6,7 @@ taps, with weights w(u). Over the combinations i of taps, its corners:
     forward   y_c = sum_i W_i x_ci                       W_i = prod_a w_(i_a)(u_a)
     backward  dL/dx_ci = sum over the points g_c W_i     dL/du_a = sum_i (dW_i/du_a) sum_c g_c x_ci
 
-since a point enters by its weights alone, and a product is differentiated one factor at a time; and u is
+since a point enters by its weights alone, of which a factor for each axis depends on one u_a. And u is
 linear in the grid's coordinate, but for the padding, which folds it back or holds it at the border. The
 weights of the linear mode are 1 - t and t, with t = u - floor(u); of the cubic one, those of Keys (1981),
 IEEE TASSP 29(6), 1153-1160, with a = -3/4.
