@@ -1,4 +1,4 @@
-"""Piecewise linear activations: the derivative is constant on each piece.
+"""Piecewise linear activations: the derivative is constant on each piece, of hardswish linear.
 
 | function             | forward: y                       | backward: dL/dx            | kept |
 |----------------------|----------------------------------|----------------------------|------|

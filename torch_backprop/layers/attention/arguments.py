@@ -1,4 +1,4 @@
-"""The arguments of attention of several heads, and whether they fit together."""
+"""The arguments of attention of several heads; its derivation is in ``scaled_dot_product``."""
 
 from __future__ import annotations
 

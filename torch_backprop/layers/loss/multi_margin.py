@@ -13,8 +13,8 @@ since x_t is in every term, and adds up what it gets from each. The counts over 
 search: with the thresholds x_t - 1 sorted, each class passes as many as lie below it, and each threshold is
 passed by the classes that pass more than lie below it.
 
-Crammer & Singer (2001), J. Mach. Learn. Res. 2, 265-292; Elisseeff & Weston (2001), NIPS 14. Goodfellow,
-Bengio & Courville (2016), "Deep Learning", eq. 6.45 (the sums in backward).
+Weston & Watkins (1999), ESANN, 219-224; Elisseeff & Weston (2001), NIPS 14. Goodfellow, Bengio & Courville
+(2016), "Deep Learning", eq. 6.45 (the sums in backward).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ since d log s(x) / dx = s(-x), and log s(x) - log s(-x) = x. A sample's multilab
 its classes. As the logarithm of a sigmoid the first does not overflow; as the logarithm of 1 + exp(-t x),
 torch's form, it does.
 
-Cox (1958), J. R. Statist. Soc. B 20, 215-242; Goodfellow, Bengio & Courville (2016), "Deep Learning", eqs.
-6.24-6.26 (the first) and 3.36-3.41 (the logarithm of a sigmoid).
+Bishop (2006), "Pattern recognition and machine learning", eq. 7.48 (the first); Goodfellow, Bengio &
+Courville (2016), "Deep Learning", eqs. 3.36-3.41 (the logarithm of a sigmoid).
 """
 
 from __future__ import annotations

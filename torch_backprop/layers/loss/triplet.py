@@ -8,7 +8,7 @@ reaches each triplet's loss:
 
 since a hinge has the slope of its inside; at the kink torch takes that too. With swap the lesser of n and s
 has the gradient, or each a half. The distances are rules of their own. Schroff, Kalenichenko & Philbin
-(2015), arXiv:1503.03832, section 3.1, eq. 1; Balntas et al. (2016), BMVC (swap).
+(2015), arXiv:1503.03832, eq. 3; Balntas et al. (2016), BMVC (swap).
 """
 
 from __future__ import annotations

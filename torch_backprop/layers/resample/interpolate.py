@@ -1,4 +1,4 @@
-r"""Upsampling and downsampling. Keys (1981), IEEE TASSP 29(6), 1153-1160, for the cubic kernel.
+r"""Upsampling and downsampling. Keys (1981), IEEE TASSP 29(6), 1153-1160, eq. 15, for the cubic kernel.
 
 As at fixed points in Jaderberg et al. (2015), arXiv:1506.02025, eqs. 3 (forward) and 6 (backward).
 
