@@ -1,4 +1,4 @@
-"""Attention a tile of scores at a time, on plain tensors. After Dao et al. (2022), arXiv:2205.14135, eqs. 3-6.
+"""Attention a tile of scores at a time, on plain tensors: Dao et al. (2022), arXiv:2205.14135, eqs. 3-6.
 
 It serves the derivation of ``scaled_dot_product``. Whole rows of scores fit the cache, so that nothing has to
 be carried from tile to tile: no logarithm of a sum of exponentials, and not O, of which D = rowsum(g O) could
