@@ -77,7 +77,7 @@ def test_grid_sample_is_held_as_a_layer(mode: str, check: Callable[..., None]) -
 @pytest.mark.parametrize(("dims", "mode", "padding", "corners"), SAMPLINGS)
 def test_grid_sample_in_every_mode(dims: int, mode: str, padding: str, corners: bool) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, 2, *(4, 5, 3)[:dims], dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 2, *(3, 4, 2)[:dims], dtype=torch.float64, requires_grad=True)
     grid = torch.randn(2, *(2, 1, 3)[:dims], dims, dtype=torch.float64).mul(1.5).requires_grad_()
 
     def sample(x: Tensor, grid: Tensor) -> Tensor:
@@ -88,8 +88,10 @@ def test_grid_sample_in_every_mode(dims: int, mode: str, padding: str, corners: 
     g = torch.randn_like(expected)
     gradients = (torch.autograd.grad(y, (x, grid), g) for y in (sample(x, grid), expected))
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-13)
-    assert torch.autograd.gradcheck(sample, (x, grid), check_forward_ad=True, check_backward_ad=False)
-    assert torch.autograd.gradgradcheck(sample, (x, grid))
+    # samples have nothing to do with each other, as the gradients show
+    one = [tensor[:1].detach().requires_grad_() for tensor in (x, grid)]
+    assert torch.autograd.gradcheck(sample, one, check_forward_ad=True, check_backward_ad=False)
+    assert torch.autograd.gradgradcheck(sample, one)
     images, grids = torch.stack((x, 2 * x)).detach(), torch.stack((grid, -grid)).detach()
     derivative = torch.func.grad(lambda x, grid: sample(x, grid).square().sum(), (0, 1))
     each = [derivative(*args) for args in zip(images, grids, strict=True)]
