@@ -17,7 +17,7 @@ from torch_backprop.spec import Case, Draw, LayerSpec
 from .agreement import Raised, agree, outcome
 from .comparison import Comparison, equal, farthest, off, size
 from .layouts import step2
-from .trial import Gradients, Trial, draws, pull_back, trials, values_and_gradients
+from .trial import SEED, Gradients, Trial, draws, pull_back, trials, values_and_gradients
 
 RATIO = 8
 """How many times the built-in's own error, or a unit of rounding, an error may be."""
@@ -113,6 +113,17 @@ def low_precision(spec: LayerSpec, case: Case) -> None:
         ours, builtin = trials(spec, case, dtype)
         # other random numbers are drawn in float64
         as_precise(ours, builtin, truth=builtin if random else widened(builtin))
+    # of the last: a tangent is in its output's dtype, where the built-in has forward mode
+    expected, _ = outcome(_tangent_dtypes, builtin, may_raise=True)
+    if not isinstance(expected, Raised):
+        equal(_tangent_dtypes(ours), expected, f"{ours.title}: dtypes of tangents")
+
+
+def _tangent_dtypes(trial: Trial) -> list[torch.dtype]:
+    function, leaves = trial.function()
+    torch.manual_seed(SEED)
+    found = torch.func.jvp(function, leaves, leaves)[1]
+    return [x.dtype for x in pytree.tree_leaves(found)]
 
 
 def as_precise(ours: Trial, builtin: Trial, truth: Trial) -> None:

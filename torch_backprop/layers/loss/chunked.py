@@ -145,8 +145,9 @@ class LinearCrossEntropyRule(Rule):
         moved = torch.zeros_like(x[:, :1]) if tangent_b is None else tangent_b
         moved = moved if tangent_x is None else moved + tangent_x @ w.mT
         moved = moved if tangent_w is None else moved + x @ tangent_w.mT
-        samples = Samples.like(2, x.dtype, t, v, ctx.ignore_index)
-        slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(x.dtype))
+        wide = widen(x).dtype
+        samples = Samples.like(2, wide, t, v, ctx.ignore_index)
+        slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(wide))
         tangent = reduced((slopes * moved).sum(1), ctx.reduction, samples.weights.sum())
         return tangent, None, None, None
 

@@ -93,7 +93,7 @@ class CrossEntropyRule(Rule):
         x, t, w = ctx.saved_tensors
         samples = Samples.of(x, t, w, ctx.ignore_index)
         # the pullback of ones has the slope of every sample, which the tangent only sums
-        slopes = _gradient(samples, x, w, samples.valid.to(x.dtype), ctx.smoothing)
+        slopes = _gradient(samples, x, w, samples.valid.to(widen(x).dtype), ctx.smoothing)
         tangent = (slopes * tangent_x).sum(samples.dim)
         return reduced(tangent, ctx.reduction, samples.weights.sum())
 

@@ -166,8 +166,9 @@ def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[
         for tangent, state in zip(tangents[:2], initial, strict=True)
         if state is not None
     ]
+    weights = tuple(None if tangent is None else widen(tangent) for tangent in tangents[2:-3])
     pushed = [
-        direction.push(rows, tuple(start[i] for start in starts), Weights(*part(tangents[2:], i)))
+        direction.push(rows, tuple(start[i] for start in starts), Weights(*part(weights, i)))
         for i, direction in _directions(cell, ctx, lambda saved: saved).items()
     ]
     return tuple(tangent.to(y.dtype) for tangent in _joined(pushed, y.shape[:-1]))

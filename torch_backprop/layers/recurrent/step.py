@@ -171,8 +171,9 @@ def _push(cell: type[Cell], ctx: Any, tangent_x: Tensor | None, tangents: tuple[
         if state is not None
     ]
     moved = None if tangent_x is None else widen(tangent_x)
+    weights = (None if tangent is None else widen(tangent) for tangent in tangents[2:-2])
     direction = _direction(cell, saved, len(starts[0]))
-    _, last = direction.push(moved, tuple(starts), Weights._make((*tangents[2:-2], None)))
+    _, last = direction.push(moved, tuple(starts), Weights._make((*weights, None)))
     return tuple(tangent.to(ctx.dtypes[1]) for tangent in last)
 
 
