@@ -10,31 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-HALVES = ({torch.float16}, {torch.bfloat16})
-
 
 def nestable(jvp: Callable[..., Any]) -> Callable[..., Any]:
-    """The ``jvp`` of a rule, right inside another forward pass too, and in half precision."""
+    """The ``jvp`` of a rule, right inside another forward pass too."""
 
     def nestable_jvp(ctx: Any, *tangents: Tensor | None) -> Any:
         with forward_ad._set_fwd_grad_enabled(True):
-            found = jvp(_Primals(ctx), *tangents)
-        halves = {x.dtype for x in tangents if isinstance(x, Tensor)}
-        if halves not in HALVES:
-            return found
-        (half,) = halves
-        # computed in single precision, they are of the dtype of the output, which is the inputs'
-        return tuple(_in(half, x) for x in found) if isinstance(found, tuple) else _in(half, found)
+            return jvp(_Primals(ctx), *tangents)
 
     return nestable_jvp
-
-
-def _in(dtype: torch.dtype, tangent: Tensor | None) -> Tensor | None:
-    return tangent.to(dtype) if tangent is not None and tangent.dtype == torch.float32 else tangent
 
 
 class _Primals:

@@ -73,7 +73,7 @@ class PReLURule(Rule):
         by_x = 0 if tangent_x is None else torch.where(x > 0, tangent_x, _along_channels(w, x) * tangent_x)
         by_w = 0 if tangent_w is None else torch.where(x > 0, 0, x * _along_channels(tangent_w, x))
         # one of the two may be missing, and is 0 then
-        return torch.as_tensor(by_x + by_w)
+        return torch.as_tensor(by_x + by_w).to(x.dtype)
 
 
 def _mean_slope(lower: float, upper: float) -> float:

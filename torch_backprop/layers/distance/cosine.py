@@ -55,7 +55,7 @@ class CosineRule(Rule):
             terms.append(_slope(ctx, x1, x2, 1) * tangent_x1)
         if tangent_x2 is not None:
             terms.append(_slope(ctx, x2, x1, 1) * tangent_x2)
-        return sum(terms[1:], terms[0]).sum(ctx.dim)
+        return sum(terms[1:], terms[0]).sum(ctx.dim).to(torch.promote_types(x1.dtype, x2.dtype))
 
 
 def _slope(ctx: Any, x: Tensor, other: Tensor, g: Tensor | int) -> Tensor:

@@ -35,6 +35,7 @@ class BinaryLossRule(Rule):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         *residuals, ctx.reduction = inputs
+        ctx.dtype = output.dtype
         save(ctx, *residuals)
 
 
@@ -177,7 +178,7 @@ def _push(ctx: Any, tangents: tuple[Tensor | None, ...], saved: tuple[Any, ...],
     pairs = zip(tangents[:2], slopes, strict=True)
     terms = [slope() * tangent for tangent, slope in pairs if tangent is not None]
     tangent = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
-    return reduced(tangent, ctx.reduction, _elements(saved))
+    return reduced(tangent, ctx.reduction, _elements(saved)).to(ctx.dtype)
 
 
 def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> Slopes:

@@ -145,11 +145,10 @@ class LinearCrossEntropyRule(Rule):
         moved = torch.zeros_like(x[:, :1]) if tangent_b is None else tangent_b
         moved = moved if tangent_x is None else moved + tangent_x @ w.mT
         moved = moved if tangent_w is None else moved + x @ tangent_w.mT
-        wide = widen(x).dtype
-        samples = Samples.like(2, wide, t, v, ctx.ignore_index)
-        slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(wide))
+        samples = Samples.like(2, widen(x).dtype, t, v, ctx.ignore_index)
+        slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(samples.weights.dtype))
         tangent = reduced((slopes * moved).sum(1), ctx.reduction, samples.weights.sum())
-        return tangent, None, None, None
+        return tangent.to(x.dtype), None, None, None
 
 
 def _bytes(*tensors: Tensor | None) -> int:

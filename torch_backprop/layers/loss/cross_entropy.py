@@ -91,11 +91,11 @@ class CrossEntropyRule(Rule):
     @staticmethod
     def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
         x, t, w = ctx.saved_tensors
-        samples = Samples.of(x, t, w, ctx.ignore_index)
+        samples = Samples.of(widen(x), t, w, ctx.ignore_index)
         # the pullback of ones has the slope of every sample, which the tangent only sums
-        slopes = _gradient(samples, x, w, samples.valid.to(widen(x).dtype), ctx.smoothing)
+        slopes = _gradient(samples, x, w, samples.valid.to(samples.weights.dtype), ctx.smoothing)
         tangent = (slopes * tangent_x).sum(samples.dim)
-        return reduced(tangent, ctx.reduction, samples.weights.sum())
+        return reduced(tangent, ctx.reduction, samples.weights.sum()).to(x.dtype)
 
 
 class SoftCrossEntropyRule(Rule):

@@ -58,6 +58,7 @@ def pointwise(f: Callable[..., Tensor], autocast: dict[str, str], **pullbacks: P
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.dtype = output.dtype
             _save(ctx, inputs, names, rows)
 
         @staticmethod
@@ -104,7 +105,7 @@ def _push(ctx: Any, tangents: tuple[Tensor | None, ...], names: Names, rows: Row
         if tangent is not None
     ]
     tangent = sum(terms[1:], terms[0]).expand(ctx.shape)
-    return reduced(tangent, ctx.reduction, ctx.shape.numel())
+    return reduced(tangent, ctx.reduction, ctx.shape.numel()).to(ctx.dtype)
 
 
 def _read_by(pullback: Pullback) -> Names:
