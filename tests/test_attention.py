@@ -195,3 +195,11 @@ def test_no_subset_of_what_learns_holds_more_than_in_torch(size: tuple[int, ...]
             call = partial(module, *inputs, need_weights=weights)
             held.append(held_bytes(call, module.parameters()))
         assert held[0] <= held[1], f"{held[0]} bytes for {needs}, the built-in {held[1]}"
+
+
+def test_weights_that_only_values_could_learn_by_need_no_gradient() -> None:
+    q, k, v = torch.ones(2, 1, 4), torch.ones(3, 1, 4), torch.ones(3, 1, 4, requires_grad=True)
+    for kind in (torch.nn.MultiheadAttention, nn.MultiheadAttention):
+        y, w = kind(4, 2).requires_grad_(False)(q, k, v)
+        assert y.requires_grad
+        assert not w.requires_grad

@@ -179,6 +179,10 @@ def test_the_soft_margin_loss_is_in_the_dtype_of_the_scores() -> None:
     torch.testing.assert_close(grad_x, -t * torch.sigmoid(-t * X) / 20)
 
 
+def test_a_vector_that_is_broadcast_has_the_length_of_its_own() -> None:
+    alike("cosine_embedding_loss", X[:, :1], T, T[:, 0].sign(), margin=-0.9)
+
+
 def test_whole_numbers_have_the_loss_of_torch() -> None:
     a, b, t = torch.arange(4), torch.arange(4).flip(0), torch.tensor([1, -1, 1, -1])
     torch.testing.assert_close(functional.margin_ranking_loss(a, b, t), F.margin_ranking_loss(a, b, t))

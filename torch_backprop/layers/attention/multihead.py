@@ -17,7 +17,7 @@ from torch import Tensor
 from torch_backprop.layers.attention.arguments import Call, fits
 from torch_backprop.layers.attention.scaled_dot_product import AttentionRule
 from torch_backprop.layers.linear import linear
-from torch_backprop.rule import private, tracked
+from torch_backprop.rule import by_autograd, private, tracked, wanted
 from torch_backprop.spec import LayerSpec, case
 
 
@@ -175,6 +175,8 @@ def _attend(call: Call) -> tuple[Tensor, Tensor | None]:
     y = linear(o, call.out_proj_weight, call.out_proj_bias)
     if not call.need_weights:
         return y, None
+    if by_autograd(q, k, v, mask) and not any(map(wanted, (q, k, mask))):
+        w = w.detach()  # they do not depend on the values
     w = w.mean(1) if call.average_attn_weights else w
     return y, w.squeeze(0) if y.dim() == 2 else w
 

@@ -136,7 +136,8 @@ def scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
     given = (query, key, value, attn_mask)
-    if is_plain(query) and _by_operators(*given, dropout_p, is_causal, enable_gqa):
+    plain = all(x is None or is_plain(x) for x in given)
+    if plain and _by_operators(*given, dropout_p, is_causal, enable_gqa):
         # there torch keeps products of these, not what a caller can write into
         query, key = private(query, *given), private(key, *given)
         attn_mask = None if attn_mask is None else private(attn_mask, *given)

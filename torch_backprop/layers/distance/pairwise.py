@@ -9,8 +9,8 @@ With d = x1 - x2 + e over the components k of a pair, and g = dL/dy:
 
 since y^p = sum_k abs(d_k)^p, of which both sides have the factor p in their derivatives. For p = 2 that is
 g d_k / y, for p = 1 g sign(d_k). For p = 0, which counts components, it is 0. For p = inf the largest
-components share g in equal parts. Where y = 0, or where d_k = 0 and p < 1, the gradient is 0. Over the
-complex numbers sign(d) is d / abs(d).
+components share g in equal parts, for p = -inf the smallest. Where y = 0, or where d_k = 0 and p < 1, the
+gradient is 0. Over the complex numbers sign(d) is d / abs(d).
 """
 
 from __future__ import annotations
@@ -68,17 +68,17 @@ def slope(d: Tensor, y: Tensor, p: float, g: Tensor, shared: bool = True) -> Ten
         y: ``(*, 1)``.
         p: the order of the norm.
         g: ``(*, 1)``.
-        shared: whether the largest components share g when ``p`` is infinite, or each have it.
+        shared: whether the components of size y share g when ``p`` is infinite, or each have it.
     """
     if p == 0:
         return torch.zeros_like(d)
     if p == 1:
         return torch.sgn(d) * g
-    if p == math.inf:
+    if abs(p) == math.inf:
         # in numbers, not booleans, which take several times as long
-        largest = d.abs().eq_(y)
-        count = largest.sum(-1, keepdim=True).clamp(min=1) if shared else 1
-        return torch.sgn(d) * largest * (g / count)
+        chosen = d.abs().eq_(y)
+        count = chosen.sum(-1, keepdim=True).clamp(min=1) if shared else 1
+        return torch.sgn(d) * chosen * (g / count)
     positive = torch.where(y == 0, 1, y)
     if p == 2:
         return d * torch.where(y == 0, 0, g / positive)
@@ -137,6 +137,7 @@ SPECS = (
             case((2, 3, 4), (3, 4), p=3.0, keepdim=True),
             case((3, 4), (4,), p=1.0, eps=0.5),
             case((5,), (5,), p=math.inf),
+            case((3, 4), (3, 4), p=-math.inf),
             case((3, 4), (3, 4), p=0.5),
         ),
     ),

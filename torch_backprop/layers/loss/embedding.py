@@ -51,9 +51,9 @@ class CosineEmbeddingRule(Rule):
         u = torch.where(t == 1, -u, torch.where((t == -1) & (c >= ctx.margin), u, 0)).unsqueeze(-1)
         grad_x1 = grad_x2 = None
         if needs_x1:
-            grad_x1 = sum_to(x2 * (u * across) - x1 * (u * by_x1), x1.shape).to(x1.dtype)
+            grad_x1 = _turned(x1, x2, u * across, u * by_x1).to(x1.dtype)
         if needs_x2:
-            grad_x2 = sum_to(x1 * (u * across) - x2 * (u * by_x2), x2.shape).to(x2.dtype)
+            grad_x2 = _turned(x2, x1, u * across, u * by_x2).to(x2.dtype)
         return grad_x1, grad_x2, None, None, None
 
     @staticmethod
@@ -62,10 +62,10 @@ class CosineEmbeddingRule(Rule):
         c, by_x1, by_x2, across = _cosines(x1, x2)
         terms: list[Tensor] = []
         if tangent_x1 is not None:
-            terms.append((x2 * across - x1 * by_x1) * tangent_x1)
+            terms += (x2 * across * tangent_x1).sum(-1), -(x1 * by_x1 * tangent_x1).sum(-1)
         if tangent_x2 is not None:
-            terms.append((x1 * across - x2 * by_x2) * tangent_x2)
-        turn = sum(terms[1:], terms[0]).sum(-1)
+            terms += (x1 * across * tangent_x2).sum(-1), -(x2 * by_x2 * tangent_x2).sum(-1)
+        turn = sum(terms[1:], terms[0])
         # the slope is -1 towards the target, and 0 where the margin is kept
         turn = torch.where(t == 1, -turn, torch.where((t == -1) & (c >= ctx.margin), turn, 0))
         return reduced(turn, ctx.reduction, turn.numel())
@@ -117,6 +117,15 @@ def _cosines(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     a1, a2 = ((x * x).sum(-1) + least() for x in (x1, x2))
     c = (x1 * x2).sum(-1) / (a1 * a2).sqrt()
     return c, (c / a1).unsqueeze(-1), (c / a2).unsqueeze(-1), (a1 * a2).rsqrt().unsqueeze(-1)
+
+
+def _turned(x: Tensor, other: Tensor, across: Tensor, along: Tensor) -> Tensor:
+    """``across`` times the other vector less ``along`` times x: the gradient of x."""
+    if x.shape == other.shape:
+        return other * across - x * along
+    # the length is that of x itself, not of what it was broadcast to
+    whole = torch.broadcast_shapes(x.shape, other.shape)
+    return sum_to((other * across).expand(whole), x.shape) - sum_to(x * along, x.shape)
 
 
 SPECS = (
