@@ -259,3 +259,15 @@ def test_a_layer_large_enough_for_onednn_is_compiled_whole(name: str) -> None:
         for each in (layer, compiled)
     ]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 1), (5, 3)])
+@pytest.mark.parametrize("name", ["RNNCell", "GRUCell", "LSTMCell"])
+def test_a_state_of_another_size_is_refused_by_a_cell(name: str, shape: tuple[int, int]) -> None:
+    words = []
+    for source in (torch.nn, nn):
+        state = torch.ones(shape)
+        with pytest.raises(RuntimeError) as caught:
+            getattr(source, name)(4, 3)(torch.ones(2, 4), (state, state) if name == "LSTMCell" else state)
+        words.append(str(caught.value))
+    assert words[0] == words[1]

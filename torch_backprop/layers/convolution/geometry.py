@@ -84,5 +84,6 @@ class Geometry:
         return Steps(stride, padding, dilation, self.groups, extra, remainder, self.transposed)
 
     def _each(self, sizes: Sizes) -> Numbers:
-        listed = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+        # a number may be numpy's, or a tensor
+        listed = tuple(sizes) if isinstance(sizes, (tuple, list)) else (int(sizes),)
         return listed * self.dimensions if len(listed) == 1 else listed

@@ -44,7 +44,8 @@ def _weighted_soft_labels(x: Tensor, t: Tensor, w: Tensor, reduction: str) -> Te
 
 
 def _slope_of_logit(x: Tensor, t: Tensor) -> Tensor:
-    return (1 - t) * torch.sigmoid(x) - t * torch.sigmoid(-x)
+    # x first: where two operands lie differently in memory, the result lies as the first
+    return torch.sigmoid(x) * (1 - t) - torch.sigmoid(-x) * t
 
 
 SoftMarginRule = pointwise(

@@ -67,6 +67,9 @@ def _step(module: Any, rule: Any, input: Tensor, hx: States | None, count: int) 
     elif input.dim() == 1:
         hx = tuple(state.unsqueeze(0) for state in hx)
     weights = module.weight_ih, module.weight_hh, module.bias_ih, module.bias_hh
+    if any(state.shape != (x.shape[0], module.hidden_size) for state in hx):
+        # torch refuses them, in its own words
+        rule.cell.single(x, hx if count == 2 else hx[0], *weights)
     states = one_step(rule, x, hx[0], hx[1] if count == 2 else None, weights)
     return states if input.dim() == 2 else tuple(state.squeeze(0) for state in states)
 
