@@ -177,3 +177,18 @@ def test_running_statistics_have_no_gradient_as_in_torch(name: str, training: bo
             function(x, mean, var, None, None, training)
         with torch.no_grad():
             function(x, mean.detach(), var, None, None, training)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm"])
+def test_weights_with_gaps_and_repetitions(name: str) -> None:
+    def call(source: Any, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        if name in ("layer_norm", "rms_norm"):
+            return getattr(source, name)(x.mT, (4,), w, *([b] if name == "layer_norm" else []))
+        if name == "group_norm":
+            return source.group_norm(x, 2, w, b)
+        return getattr(source, name)(x, None, None, w, b, True)
+
+    columns, one = drawn(4, 3, seed=1), drawn(1, seed=2)
+    for w, b in ((columns[:, 0], columns[:, 2]), (one.expand(4), one.expand(4))):
+        seen, expected = (call(source, drawn(2, 4, 3), w, b) for source in (functional, torch.nn.functional))
+        equal(seen, expected, name)

@@ -39,6 +39,8 @@ class GroupNormRule(Rule):
     ) -> tuple[Tensor, Tensor, Tensor]:
         # channels that are last stay last
         x = x.contiguous(memory_format=suggest_memory_format(x)) if is_plain(x) else x.contiguous()
+        # torch's kernel reads these as if they had no gaps
+        w, b = (p if p is None else p.contiguous() for p in (w, b))
         samples, channels, *positions = x.shape
         return torch.native_group_norm(x, w, b, samples, channels, torch.Size(positions).numel(), groups, eps)
 
