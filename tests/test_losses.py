@@ -186,3 +186,24 @@ def test_a_vector_that_is_broadcast_has_the_length_of_its_own() -> None:
 def test_whole_numbers_have_the_loss_of_torch() -> None:
     a, b, t = torch.arange(4), torch.arange(4).flip(0), torch.tensor([1, -1, 1, -1])
     torch.testing.assert_close(functional.margin_ranking_loss(a, b, t), F.margin_ranking_loss(a, b, t))
+
+
+def test_weights_of_binary_cross_entropy_have_tangents() -> None:
+    x, t, w, v = torch.rand(4, 2, 3, dtype=torch.float64).unbind()
+    found = []
+    for place in (functional, F):
+
+        def loss(w: Tensor, v: Tensor, place: Any = place) -> Tensor:
+            return place.binary_cross_entropy_with_logits(x, t, w, pos_weight=v)
+
+        found.append(torch.func.jvp(loss, (w, v), (v, w))[1])
+    torch.testing.assert_close(found[0], found[1])
+    # the loss is linear in its weights; torch's tangent is 0
+    seen = torch.func.jvp(lambda w: functional.binary_cross_entropy(x, t, w), (w,), (v,))[1]
+    torch.testing.assert_close(seen, F.binary_cross_entropy(x, t, v))
+
+
+def test_a_gradient_lies_as_the_logits_and_not_as_the_targets() -> None:
+    x, t = torch.randn(3, 4, requires_grad=True), torch.rand(4, 3).T
+    loss = functional.multilabel_soft_margin_loss(x, t)
+    assert torch.autograd.grad(loss, x)[0].is_contiguous()

@@ -160,14 +160,14 @@ class BCEWithLogitsLoss(torch.nn.BCEWithLogitsLoss):
         )
 
 
-Slopes = tuple[Callable[[], Tensor], Callable[[], Tensor]]
-"""How an element's loss changes with its input and with its target; computed when called."""
+Slopes = tuple[Callable[[], Tensor], ...]
+"""How an element's loss changes with each of the saved tensors; computed when called."""
 
 
 def _pull(ctx: Any, grad_y: Tensor, saved: tuple[Any, ...], slopes: Slopes) -> tuple[Tensor | None, ...]:
     u = spread(widen(grad_y), ctx.reduction, _elements(saved))
     grads: list[Tensor | None] = [None for _ in ctx.needs_input_grad]
-    for i, (tensor, slope) in enumerate(zip(saved[:2], slopes, strict=True)):
+    for i, (tensor, slope) in enumerate(zip(saved, slopes, strict=True)):
         if ctx.needs_input_grad[i]:
             # the slope first: where two operands lie differently in memory, the result lies as the first
             grads[i] = sum_to(slope() * u, tensor.shape).to(tensor.dtype)
@@ -175,7 +175,7 @@ def _pull(ctx: Any, grad_y: Tensor, saved: tuple[Any, ...], slopes: Slopes) -> t
 
 
 def _push(ctx: Any, tangents: tuple[Tensor | None, ...], saved: tuple[Any, ...], slopes: Slopes) -> Tensor:
-    pairs = zip(tangents[:2], slopes, strict=True)
+    pairs = zip(tangents, slopes, strict=False)
     terms = [slope() * tangent for tangent, slope in pairs if tangent is not None]
     tangent = torch.stack(torch.broadcast_tensors(*terms)).sum(0)
     return reduced(tangent, ctx.reduction, _elements(saved)).to(ctx.dtype)
@@ -187,6 +187,7 @@ def _slopes_of_probability(p: Tensor, t: Tensor, w: Tensor | None) -> Slopes:
         lambda: _weighted((p - t) / (p * (1 - p)).clamp(min=least()), w),
         # not bounded by -100 as in forward: neither is torch's
         lambda: _weighted(torch.log1p(-p) - torch.log(p), w),
+        lambda: F.binary_cross_entropy(p, t, reduction="none"),
     )
 
 
@@ -197,6 +198,8 @@ def _slopes_of_logit(x: Tensor, t: Tensor, w: Tensor | None, v: Tensor | None) -
     return (
         lambda: _weighted((1 - t) * torch.sigmoid(x) - positive * torch.sigmoid(-x), w),
         lambda: _weighted(-x if v is None else F.logsigmoid(-x) - v * F.logsigmoid(x), w),
+        lambda: F.binary_cross_entropy_with_logits(x, t, reduction="none", pos_weight=v),
+        lambda: _weighted(-t * F.logsigmoid(x), w),
     )
 
 
