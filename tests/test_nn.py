@@ -108,3 +108,9 @@ def test_nothing_of_torch_is_left_out() -> None:
 def test_public_names_are_listed() -> None:
     assert set(nn.__all__) == set(LAYERS)
     assert set(functional.__all__) == set(FUNCTIONS)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_slopes_in_the_wrong_order_are_refused_in_the_words_of_torch(training: bool) -> None:
+    with pytest.raises(RuntimeError, match="Lower bound should be less than or equal to the upper bound"):
+        functional.rrelu(torch.ones(2), 0.5, 0.1, training)

@@ -176,8 +176,9 @@ def rrelu(
     """leaky_relu with slopes drawn in training; as :func:`torch.nn.functional.rrelu`."""
     if not training:
         return bend(mean_rrelu_rule, input, inplace, lower, upper)
-    if inplace and is_for_others():
-        return F.rrelu(input, lower, upper, True, True)
+    # torch refuses bounds in the wrong order, in its own words
+    if lower > upper or (inplace and is_for_others()):
+        return F.rrelu(input, lower, upper, True, inplace)
     y, *_ = RReLURule.call(input, lower, upper)
     # r has been drawn: what x was is not needed again
     return input.copy_(y) if inplace else y
