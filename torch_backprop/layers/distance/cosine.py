@@ -67,7 +67,8 @@ def _slope(ctx: Any, x: Tensor, other: Tensor, g: Tensor | int) -> Tensor:
     turned = other / other_m * g
     grown = (turned * ((x / m) / m)).sum(ctx.dim, keepdim=True)
     # the zero vector has no direction in which its length grows
-    return turned / m - x * torch.where(n == 0, 0, grown / torch.where(n == 0, 1, n))
+    # x first: where two operands lie differently in memory, the result lies as the first
+    return x * -torch.where(n == 0, 0, grown / torch.where(n == 0, 1, n)) + turned / m
 
 
 def _lengths(x: Tensor, dim: int, eps: float) -> tuple[Tensor, Tensor]:
