@@ -203,3 +203,9 @@ def test_weights_that_only_values_could_learn_by_need_no_gradient() -> None:
         y, w = kind(4, 2).requires_grad_(False)(q, k, v)
         assert y.requires_grad
         assert not w.requires_grad
+
+
+def test_values_alone_are_batched() -> None:
+    q, k, v = torch.randn(3, 2, 3, 4).unbind()
+    seen = torch.func.vmap(lambda v: functional.scaled_dot_product_attention(q, k, v))(v.expand(2, 2, 3, 4))
+    torch.testing.assert_close(seen[1], functional.scaled_dot_product_attention(q, k, v))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checks.comparison import equal
@@ -149,3 +150,14 @@ def test_the_gradient_of_what_alone_learns_may_be_derived(name: str, learning: i
     gradient.square().sum().backward()
     assert variable.grad is not None
     assert not variable.grad.any()
+
+
+@pytest.mark.parametrize("number", [np.int64(2), torch.tensor(2)], ids=["numpy", "tensor"])
+@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
+def test_sizes_that_are_numbers_of_other_libraries(name: str, number: Any) -> None:
+    x, w = (torch.randn(size, requires_grad=True) for size in ((2, 3, 5, 5), (3, 3, 2, 2)))
+    found = []
+    for place in (ours, nn.functional):
+        y = getattr(place, name)(x, w, stride=number, padding=number)
+        found.append(torch.autograd.grad(y.square().sum(), (x, w)))
+    torch.testing.assert_close(found[0], found[1])
