@@ -156,3 +156,15 @@ def test_the_second_derivative_of_the_nearest_element_is_zero_and_not_missing() 
     for first in torch.autograd.grad(y.sum(), (x, grid), create_graph=True):
         (second,) = torch.autograd.grad(first.sum(), grid, retain_graph=True)
         assert not second.any()
+
+
+@pytest.mark.parametrize("dims", [(-1, 1), (0, 1), (2, 0)])
+def test_images_and_grids_are_batched_along_any_dimensions(dims: tuple[int, int]) -> None:
+    def cost(x: Tensor, grid: Tensor) -> Tensor:
+        return functional.grid_sample(x, grid, align_corners=False).sin().sum()
+
+    x, grid = torch.randn(3, 2, 1, 4, 4), torch.rand(3, 2, 3, 3, 2)
+    batched = (each.movedim(0, dim) for each, dim in zip((x, grid), dims, strict=True))
+    seen = torch.func.vmap(torch.func.grad(cost, (0, 1)), dims)(*batched)
+    for i in range(3):
+        torch.testing.assert_close([g[i] for g in seen], list(torch.func.grad(cost, (0, 1))(x[i], grid[i])))

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_backprop.layers.constants import cubic
-from torch_backprop.rule import Rule, first_order, save, widen
+from torch_backprop.rule import Rule, first_order, is_batched, save, widen
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class Sampling:
 
     def __call__(self, x: Tensor, grid: Tensor) -> Tensor:
         """The samples, by torch's operator."""
+        if is_batched(x) and is_batched(grid):
+            # torch takes two batches for one of two dimensions, unless both come first as in a product
+            x, grid = x * 1, grid * 1
         return F.grid_sample(x, grid, self.mode, self.padding_mode, self.align_corners)
 
     def corners(self, grid: Tensor, sizes: torch.Size) -> Iterator[Corner]:
