@@ -262,12 +262,17 @@ def test_a_layer_large_enough_for_onednn_is_compiled_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (2, 1), (5, 3)])
-@pytest.mark.parametrize("name", ["RNNCell", "GRUCell", "LSTMCell"])
-def test_a_state_of_another_size_is_refused_by_a_cell(name: str, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("name", "wrong"), [("RNNCell", 0), ("GRUCell", 0), ("LSTMCell", 0), ("LSTMCell", 1), ("LSTMCell", None)]
+)
+def test_a_state_of_another_size_is_refused_by_a_cell(
+    name: str, wrong: int | None, shape: tuple[int, int]
+) -> None:
     words = []
     for source in (torch.nn, nn):
-        cell, state = getattr(source, name)(4, 3), torch.ones(shape)
+        cell = getattr(source, name)(4, 3)
+        states = tuple(torch.ones(shape if wrong in (None, i) else (2, 3)) for i in range(2))
         with pytest.raises(RuntimeError) as caught:
-            cell(torch.ones(2, 4, requires_grad=True), (state, state) if name == "LSTMCell" else state)
+            cell(torch.ones(2, 4, requires_grad=True), states if name == "LSTMCell" else states[0])
         words.append(str(caught.value))
     assert words[0] == words[1]
