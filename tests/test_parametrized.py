@@ -81,11 +81,16 @@ def test_a_weight_is_asked_for_as_often_as_by_torch(spec: LayerSpec) -> None:
         assert counted(ours, inputs) == counted(builtin, inputs), given
 
 
-def test_spectral_norm_of_attention_iterates_as_often() -> None:
+@pytest.mark.parametrize(
+    ("layer", "name", "inputs"),
+    [(partial(nn.MultiheadAttention, 4, 2), "in_proj_weight", 3), (partial(nn.GRU, 4, 2), "weight_ih_l0", 1)],
+)
+def test_spectral_norm_iterates_as_often(layer: Any, name: str, inputs: int) -> None:
     torch.manual_seed(0)
-    builtin = parametrizations.spectral_norm(nn.MultiheadAttention(4, 2), "in_proj_weight")
+    builtin = parametrizations.spectral_norm(layer(), name)
     ours = copy.deepcopy(builtin)
     convert(ours)
-    x = torch.randn(3, 2, 4)
-    torch.testing.assert_close(ours(x, x, x), builtin(x, x, x))
+    given = [torch.randn(3, 2, 4)] * inputs
+    for _ in range(2):
+        torch.testing.assert_close(ours(*given), builtin(*given))
     torch.testing.assert_close(ours.state_dict(), builtin.state_dict())
