@@ -88,7 +88,8 @@ def needs(spec: LayerSpec, case: Case) -> None:
         agree(lambda t, to=subset: differentiate(t, to), ours, builtin, f"gradients of {subset}")
         _no_wasted_work(ours, subset)
     for name in ours.leaves:
-        agree(partial(_recorded, name=name), ours, builtin, f"gradient of {name} alone, with a graph")
+        recorded = partial(differentiate, needs=(name,), create_graph=True)
+        agree(recorded, ours, builtin, f"gradient of {name} alone, with a graph")
 
 
 def subsets(names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -141,13 +142,6 @@ def _one_at_a_time(trial: Trial) -> Any:
     pull = partial(torch.autograd.grad, inputs=leaves, retain_graph=True, allow_unused=True)
     alone = [pull((y,), grad_outputs=(g,)) for y, g in zip(outputs, given, strict=True)]
     return alone, pull(_Ends.apply(*outputs), grad_outputs=given) if outputs else ()
-
-
-def _recorded(trial: Trial, name: str) -> Any:
-    leaf = trial.need((name,))[name]
-    outputs = differentiable(trial.call())
-    given = [draw_like(y, trial.grain) for y in outputs]
-    return torch.autograd.grad(outputs, leaf, given, create_graph=True, allow_unused=True) if outputs else ()
 
 
 def _twice(trial: Trial) -> Any:

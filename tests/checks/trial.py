@@ -152,11 +152,11 @@ def differentiable(output: Any, any_tensor: bool = False) -> list[Tensor]:
 
 
 def differentiate(
-    trial: Trial, needs: Iterable[str] | None = None, layout: Layout | None = None
+    trial: Trial, needs: Iterable[str] | None = None, layout: Layout | None = None, create_graph: bool = False
 ) -> Gradients:
     """Calls the layer and returns the gradients of the leaves for a random cotangent."""
     leaves = trial.need(needs)
-    return pull_back(trial, trial.call(), leaves, layout)
+    return pull_back(trial, trial.call(), leaves, layout, create_graph)
 
 
 def values_and_gradients(trial: Trial, layout: Layout | None = None) -> tuple[Any, Gradients]:
@@ -167,7 +167,11 @@ def values_and_gradients(trial: Trial, layout: Layout | None = None) -> tuple[An
 
 
 def pull_back(
-    trial: Trial, output: Any, leaves: dict[str, Tensor], layout: Layout | None = None
+    trial: Trial,
+    output: Any,
+    leaves: dict[str, Tensor],
+    layout: Layout | None = None,
+    create_graph: bool = False,
 ) -> Gradients:
     """The gradients of ``leaves`` for a random cotangent of ``output``."""
     outputs = differentiable(output)
@@ -175,5 +179,7 @@ def pull_back(
         return {}
     cotangents = [draw_like(y, trial.grain) for y in outputs]
     cotangents = [layout(g) for g in cotangents] if layout else cotangents
-    gradients = torch.autograd.grad(outputs, tuple(leaves.values()), cotangents, allow_unused=True)
+    gradients = torch.autograd.grad(
+        outputs, tuple(leaves.values()), cotangents, create_graph=create_graph, allow_unused=True
+    )
     return dict(zip(leaves, gradients, strict=True))
