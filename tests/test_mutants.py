@@ -23,7 +23,6 @@ ONLY_LAYOUT = "the numbers are the same, in other places of memory"
 
 EQUIVALENT: dict[str, str] = {
     "smooth _softplus_into: x * beta detached": "it is only compared",
-    "pairwise slope: torch.sgn(d) * largest detached": "signs and masks have no derivative",
     "elementwise tiles: max(1, tensors[0].shape[0] * TILE // max(largest, 1)) -> 1": "only how tiles are cut",
     "linear _conj: saved.conj() -> saved": "torch differentiates no complex bilinear",
     "pointwise _gradient: 2 * TILE -> 2 / TILE": SAME_PATHS,

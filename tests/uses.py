@@ -39,6 +39,7 @@ CALLS: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
     ("mse_loss", lambda f, x, t, w: f(x, t, weight=w), WEIGHTED),
     ("mse_loss", lambda f, x, t, w: f(x, t, weight=w, reduction="sum"), WEIGHTED),
     ("linear", lambda f, x, w: f(x, w), ((4, 3), (3,))),
+    ("conv1d", lambda f, x, w: f(x, w, stride=2), ((2, 2, 7), (3, 2, 3))),
     ("linear", lambda f, x, w, b: f(x, w, b), ((2, 4, 3), (3,), ())),
     ("mse_loss", lambda f, x, t: f(x, t), ((4, 3), (3,))),
     ("mse_loss", lambda f, x, t: f(x, t), ((3,), (4, 3))),
