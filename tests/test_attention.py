@@ -17,7 +17,6 @@ from torch import Tensor
 
 from experiments.held import held_bytes
 from torch_backprop import functional, nn
-from torch_backprop.layers import transformer
 from torch_backprop.layers.attention import multihead, tiling
 from torch_backprop.spec import Case, Draw, LayerSpec, case
 
@@ -58,8 +57,6 @@ CASES = (
 RANDOM = (case(*qkv(1, 2, 6, 2), dropout_p=0.3), case(*qkv(1, 1, 6, 2), dropout_p=1.0))
 SPEC = LayerSpec(Attention, Builtin, CASES + RANDOM, QUADRATIC)
 EVERY = [pytest.param(SPEC, case, id=str(case)) for case in SPEC.cases]
-WITH_DROPOUT = (*multihead.SPECS, *transformer.SPECS[:2])
-"""Layers of whose cases the last draws random numbers."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,8 +85,8 @@ def test_function_compiled_by_inductor() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", COMPILED_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("spec", WITH_DROPOUT, ids=lambda spec: spec.layer.__name__)
-def test_layer_compiled_with_dropout(spec: LayerSpec, check: Callable[..., None]) -> None:
+def test_layer_compiled_with_dropout(check: Callable[..., None]) -> None:
+    (spec,) = multihead.SPECS
     assert draws(trials(spec, spec.cases[-1])[0])
     check(spec, spec.cases[-1])
 

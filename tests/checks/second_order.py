@@ -16,7 +16,7 @@ from .comparison import equal
 from .corrected import CORRECTED_SECOND_ORDER
 from .trial import Gradients, Trial, differentiable, draw_like, trials
 
-MOST = 128
+MOST = 64
 """Elements of the leaves that the matrices of second derivatives are asked of, if of more than one leaf."""
 
 

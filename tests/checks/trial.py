@@ -70,20 +70,25 @@ class Trial:
 
     def function(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
         """The layer as a pure function of its leaves, and the leaves."""
-        names = tuple(self.leaves)
-        stateless = not [*self.module.parameters(), *self.module.buffers()]
+        leaves = self.leaves
+        # what can be known before is not done inside, which a compiler reads line by line
+        moving = [i for i in range(len(self.inputs)) if f"input{i}" in leaves]
+        names = tuple(leaves)[len(moving) :]
+        buffers = dict(self.module.named_buffers())
 
         # seeding is the caller's: a transform may not call what draws from a generator it does not know
         def pure(*tensors: Tensor) -> Any:
-            values = dict(zip(names, tensors, strict=True))
-            inputs = tuple(values.pop(f"input{i}", x) for i, x in enumerate(self.inputs))
-            if stateless:
+            inputs = list(self.inputs)
+            for i, x in zip(moving, tensors, strict=False):
+                inputs[i] = x
+            if not names and not buffers:
                 return self.module(*self.spare(inputs))
+            values = dict(zip(names, tensors[len(moving) :], strict=True))
             # a transform refuses to write into a buffer that it does not know
-            values |= {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+            values |= {name: buffer.clone() for name, buffer in buffers.items()}
             return torch.func.functional_call(self.module, values, self.spare(inputs))
 
-        return pure, tuple(leaf.detach() for leaf in self.leaves.values())
+        return pure, tuple(leaf.detach() for leaf in leaves.values())
 
     def cost(self) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
         """The sum of the layer's outputs, weighted at random, as a pure function of its leaves."""
@@ -147,7 +152,8 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> Tensor:
 
 def differentiable(output: Any, any_tensor: bool = False) -> list[Tensor]:
     """The tensors of an output through which a gradient can flow."""
-    tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    leaves = [output] if isinstance(output, Tensor) else pytree.tree_leaves(output)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     return [y for y in tensors if y.requires_grad or (any_tensor and y.is_floating_point())]
 
 

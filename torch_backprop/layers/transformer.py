@@ -182,9 +182,9 @@ SPECS = (
         TransformerEncoderLayer,
         torch.nn.TransformerEncoderLayer,
         (
-            case((3, 2, 4), **STILL),
+            case((3, 2, 4), **SMALL),
             case((2, 3, 4), (2, 3), (3, 3), call=masked, **MASKED),
-            case((5, 4), **SMALL),
+            case((5, 4), **STILL),
         ),
         QUADRATIC,
         large=case((128, 32, 256), **BIG_RANDOM),
@@ -192,7 +192,7 @@ SPECS = (
     LayerSpec(
         TransformerDecoderLayer,
         torch.nn.TransformerDecoderLayer,
-        (case((3, 1, 4), (4, 1, 4), call=causal, **STILL), case((5, 4), (4, 4), **SMALL)),
+        (case((3, 1, 4), (4, 1, 4), call=causal, **SMALL), case((5, 4), (4, 4), **STILL)),
         QUADRATIC,
         large=case((128, 32, 256), (128, 32, 256), **BIG_RANDOM),
     ),
