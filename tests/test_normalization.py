@@ -192,3 +192,11 @@ def test_weights_with_gaps_and_repetitions(name: str) -> None:
     for w, b in ((columns[:, 0], columns[:, 2]), (one.expand(4), one.expand(4))):
         seen, expected = (call(source, drawn(2, 4, 3), w, b) for source in (functional, torch.nn.functional))
         equal(seen, expected, name)
+
+
+@pytest.mark.parametrize("name", ["LocalResponseNorm", "CrossMapLRN2d"])
+def test_without_a_power_nothing_is_divided(name: str) -> None:
+    x = torch.zeros(1, 4, 2, 2, dtype=torch.float64, requires_grad=True)
+    y = getattr(nn, name)(3, alpha=0.5, beta=0.0, k=0.0)(x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    equal((y, gradient), (torch.zeros_like(x), torch.ones_like(x)), name)

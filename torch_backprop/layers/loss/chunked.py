@@ -141,13 +141,15 @@ class LinearCrossEntropyRule(Rule):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Any, ...]:
         x, t, w, b, v, *_ = ctx.saved_tensors
-        tangent_x, _, tangent_w, tangent_b, *_ = tangents
+        tangent_x, _, tangent_w, tangent_b, tangent_v, *_ = tangents
         moved = torch.zeros_like(x[:, :1]) if tangent_b is None else tangent_b
         moved = moved if tangent_x is None else moved + tangent_x @ w.mT
         moved = moved if tangent_w is None else moved + x @ tangent_w.mT
         samples = Samples.like(2, widen(x).dtype, t, v, ctx.ignore_index)
-        slopes = _slopes(F.linear(x, w, b), samples, samples.valid.to(samples.weights.dtype))
-        tangent = reduced((slopes * moved).sum(1), ctx.reduction, samples.weights.sum())
+        z = F.linear(x, w, b)
+        slopes = _slopes(z, samples, samples.valid.to(samples.weights.dtype))
+        q = torch.log_softmax(widen(z), 1)
+        tangent = samples.push((slopes * moved).sum(1), q, v, tangent_v, ctx.reduction)
         return tangent.to(x.dtype), None, None, None
 
 

@@ -89,13 +89,14 @@ class CrossEntropyRule(Rule):
         return grad_x, None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
+    def jvp(ctx: Any, tangent_x: Tensor, _: Any, tangent_w: Tensor | None, *__: Any) -> Tensor:
         x, t, w = ctx.saved_tensors
         samples = Samples.of(widen(x), t, w, ctx.ignore_index)
         # the pullback of ones has the slope of every sample, which the tangent only sums
         slopes = _gradient(samples, x, w, samples.valid.to(samples.weights.dtype), ctx.smoothing)
-        tangent = (slopes * tangent_x).sum(samples.dim)
-        return reduced(tangent, ctx.reduction, samples.weights.sum()).to(x.dtype)
+        tangents = (slopes * tangent_x).sum(samples.dim)
+        q = torch.log_softmax(widen(x), samples.dim)
+        return samples.push(tangents, q, w, tangent_w, ctx.reduction, ctx.smoothing).to(x.dtype)
 
 
 class SoftCrossEntropyRule(Rule):

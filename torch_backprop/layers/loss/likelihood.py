@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import deprecated
 
-from torch_backprop.layers.loss.reduction import reduced, resolve
+from torch_backprop.layers.loss.reduction import resolve
 from torch_backprop.layers.loss.samples import Samples
-from torch_backprop.rule import FLOAT32, Rule, first_order, owned, save, wanted, widen
+from torch_backprop.rule import FLOAT32, Rule, first_order, owned, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
 
@@ -47,7 +47,8 @@ class NLLLossRule(Rule):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, t, w, ctx.reduction, ctx.ignore_index = inputs
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        save(ctx, t, w, output[1])
+        ctx.save_for_backward(t, w, output[1])
+        ctx.save_for_forward(t, w, output[1], x)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
@@ -60,11 +61,11 @@ class NLLLossRule(Rule):
         return grad_x + link.sum() if torch.is_grad_enabled() else grad_x, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-        t, w, link = ctx.saved_tensors
+    def jvp(ctx: Any, tangent_x: Tensor, _: Any, tangent_w: Tensor | None, *__: Any) -> tuple[Tensor, Tensor]:
+        t, w, link, x = ctx.saved_tensors
         samples = Samples.of(tangent_x, t, w, ctx.ignore_index)
-        tangent = -samples.weights * samples.gather(tangent_x)
-        return reduced(tangent, ctx.reduction, samples.weights.sum()), torch.zeros_like(link)
+        tangents = -samples.weights * samples.gather(tangent_x)
+        return samples.push(tangents, x, w, tangent_w, ctx.reduction), torch.zeros_like(link)
 
 
 def nll_loss(

@@ -54,10 +54,16 @@ class MultiMarginRule(Rule):
         return grad_x, None, None, None, None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
+    def jvp(ctx: Any, tangent_x: Tensor, _: Any, tangent_w: Tensor | None, *__: Any) -> Tensor:
         x, t, w = ctx.saved_tensors
-        slopes = _slopes(_rows(x), t.reshape(-1, 1), w, *ctx.options)
-        return _push(ctx, tangent_x, x, slopes, t.shape)
+        p, margin = ctx.options
+        rows, classes = _rows(x), t.reshape(-1, 1)
+        tangents = (_slopes(rows, classes, w, p, margin) * _rows(tangent_x)).sum(1)
+        if tangent_w is not None:
+            # the losses are linear in the class weights, which have no gradient, as in torch
+            hinges = torch.relu(rows - rows.gather(1, classes) + margin).scatter(1, classes, 0)
+            tangents = tangents + tangent_w[classes[:, 0]] * (hinges**p).mean(1)
+        return _reduced(ctx, tangents, t.shape)
 
 
 class MultiLabelMarginRule(Rule):
@@ -90,7 +96,8 @@ class MultiLabelMarginRule(Rule):
     @staticmethod
     def jvp(ctx: Any, tangent_x: Tensor, *_: Any) -> Tensor:
         x, t = ctx.saved_tensors
-        return _push(ctx, tangent_x, x, _slopes_by_labels(_rows(x), _rows(t)), x.shape[:-1])
+        slopes = _slopes_by_labels(_rows(x), _rows(t))
+        return _reduced(ctx, (slopes * _rows(tangent_x)).sum(1), x.shape[:-1])
 
 
 def multi_margin_loss(
@@ -189,9 +196,8 @@ def _pull(ctx: Any, grad_y: Tensor, x: Tensor, t: Tensor, slopes: Any) -> Tensor
     return grad.reshape(x.shape)
 
 
-def _push(ctx: Any, tangent_x: Tensor, x: Tensor, slopes: Tensor, shape: torch.Size) -> Tensor:
-    tangent = (slopes * _rows(tangent_x)).sum(1).reshape(shape)
-    return reduced(tangent, ctx.reduction, max(_rows(x).shape[0], 1))
+def _reduced(ctx: Any, losses: Tensor, shape: torch.Size) -> Tensor:
+    return reduced(losses.reshape(shape), ctx.reduction, max(losses.shape[0], 1))
 
 
 def _slopes(x: Tensor, t: Tensor, w: Tensor | None, p: int, margin: float) -> Tensor:

@@ -6,13 +6,13 @@ It serves the derivations of ``likelihood``, ``cross_entropy`` and ``chunked``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from torch_backprop.layers.elementwise import tiles
-from torch_backprop.layers.loss.reduction import spread
+from torch_backprop.layers.loss.reduction import reduced, spread
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,14 @@ class Samples:
         valid = t != ignore_index
         # ignore_index may be no class at all, and indexing needs one
         target = (t * valid).long()
-        weights = valid.to(dtype)
-        if w is not None:
-            # not w[target]: to index by a single class asks for its number, which vmap and meta do not have
-            weights = w.to(dtype).index_select(0, target.reshape(-1)).reshape(target.shape) * valid
-        return cls(min(1, dimensions - 1), target, weights, valid)
+        samples = cls(min(1, dimensions - 1), target, valid.to(dtype), valid)
+        return samples if w is None else samples.weighed(w)
+
+    def weighed(self, w: Tensor) -> Samples:
+        """The same samples with class weights ``w``."""
+        # not w[target]: to index by a single class asks for its number, which vmap and meta do not have
+        weights = w.to(self.weights.dtype).index_select(0, self.target.reshape(-1))
+        return replace(self, weights=weights.reshape(self.target.shape) * self.valid)
 
     def tiles(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Samples, Tensor, tuple[Tensor, ...]]]:
         """Cuts the samples, their logits and what else has a row for each into tiles."""
@@ -69,6 +72,35 @@ class Samples:
         """x plus ``column`` at the target of each sample."""
         add = x.scatter_add_ if inplace else x.scatter_add
         return add(self.dim, self.target.unsqueeze(self.dim), column.unsqueeze(self.dim))
+
+    def losses(self, q: Tensor, w: Tensor | None, smoothing: float) -> Tensor:
+        """Minus the log-probability q of each target, smoothed, in differentiable operators."""
+        losses = -self.weights * torch.where(self.valid, self.gather(q), 0)
+        return losses if not smoothing else (1 - smoothing) * losses - smoothing * self.smoothed(q, w)
+
+    def push(
+        self,
+        tangents: Tensor,
+        q: Tensor,
+        w: Tensor | None,
+        tangent_w: Tensor | None,
+        reduction: str,
+        smoothing: float = 0.0,
+    ) -> Tensor:
+        """The tangent of the reduced :meth:`losses`, of which those that come of q alone are ``tangents``.
+
+        Class weights have no gradient, as in torch, but a tangent, which torch takes for 0. The losses are
+        linear in them; a mean is the quotient of two sums that are.
+        """
+        total = self.weights.sum()
+        if tangent_w is None:
+            return reduced(tangents, reduction, total)
+        moved = self.weighed(tangent_w)
+        tangents = tangents + moved.losses(q, tangent_w, smoothing)
+        if reduction != "mean":
+            return reduced(tangents, reduction, total)
+        mean = self.losses(q, w, smoothing).sum() / total
+        return (tangents.sum() - mean * moved.weights.sum()) / total
 
     def smoothed(self, q: Tensor, w: Tensor | None) -> Tensor:
         """The mean over the classes of w_c q_c; 0 where the sample is ignored."""

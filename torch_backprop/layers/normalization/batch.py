@@ -115,11 +115,17 @@ class RunningNormRule(Rule):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
         x, w, m, v = ctx.saved_tensors
-        tangent_x, tangent_w, tangent_b = tangents[0], *(shaped(t, ctx.shape) for t in tangents[1:3])
-        tangent: Any = torch.zeros_like(widen(x))
-        tangent = tangent if tangent_x is None else tangent_x * _scale(w, v, ctx)
-        tangent = tangent if tangent_w is None else tangent + tangent_w * _standardized(x, m, v, ctx)
+        tangent_x, *of_channels = tangents[:5]
+        tangent_w, tangent_b, tangent_m, tangent_v = (shaped(t, ctx.shape) for t in of_channels)
+        scale, x_hat = _scale(w, v, ctx), _standardized(x, m, v, ctx)
+        tangent: Any = torch.zeros_like(x_hat)
+        tangent = tangent if tangent_x is None else tangent_x * scale
+        tangent = tangent if tangent_w is None else tangent + tangent_w * x_hat
         tangent = tangent if tangent_b is None else tangent + tangent_b
+        # running statistics have no gradients, as in torch, but tangents, which torch takes for 0
+        tangent = tangent if tangent_m is None else tangent - tangent_m * scale
+        if tangent_v is not None:
+            tangent = tangent - tangent_v * x_hat * scale * _scale(None, v, ctx) / 2
         return tangent.to(x.dtype)
 
 

@@ -133,7 +133,8 @@ def _divided(
     """d^-beta, and alpha beta / n d^(-beta - 1)."""
     d = _window(x * x, before, after, keeps_first) * share + k
     power = d**-beta
-    return power, power / d * (share * beta)
+    # without a power nothing is divided, not even by a d of 0
+    return power, power / d * (share * beta) if beta else torch.zeros_like(d)
 
 
 def _window(t: Tensor, before: int, after: int, keeps_first: bool) -> Tensor:

@@ -1,0 +1,56 @@
+"""Class weights and running statistics: no gradients, as in torch, but tangents, which torch drops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from checks.trial import differentiable, draw_like, trials
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, jvp
+
+from torch_backprop.nn import SPECS
+from torch_backprop.spec import Case, LayerSpec
+
+STEP = 1e-5
+
+
+def floating_buffers(spec: LayerSpec, case: Case) -> dict[str, Tensor]:
+    buffers = trials(spec, case)[0].module.named_buffers()
+    return {name: buffer for name, buffer in buffers if buffer.is_floating_point()}
+
+
+@pytest.mark.parametrize(
+    ("spec", "case"),
+    [
+        pytest.param(spec, case, id=f"{spec.layer.__name__}-{case}")
+        for spec in SPECS
+        for case in spec.cases
+        if floating_buffers(spec, case)
+    ],
+)
+def test_values_and_gradients_move_with_the_buffers(spec: LayerSpec, case: Case) -> None:
+    trial, _ = trials(spec, case)
+    buffers = floating_buffers(spec, case)
+    directions = tuple(draw_like(buffer, buffer.dtype) for buffer in buffers.values())
+    weights = [draw_like(y, trial.grain) for y in differentiable(trial.call(), any_tensor=True)]
+
+    def probe(*values: Tensor) -> Any:
+        every = dict(trial.module.named_buffers()) | dict(zip(buffers, values, strict=True))
+
+        def cost(x: Tensor) -> Tensor:
+            # in training they are written into
+            moved = {name: buffer.clone() for name, buffer in every.items()}
+            output = functional_call(trial.module, moved, (x, *trial.inputs[1:]))
+            outputs = differentiable(output, any_tensor=True)
+            return torch.stack([(y * w).sum() for y, w in zip(outputs, weights, strict=True)]).sum()
+
+        return grad_and_value(cost)(trial.inputs[0])
+
+    def at(step: float) -> Any:
+        return probe(*(b + step * d for b, d in zip(buffers.values(), directions, strict=True)))
+
+    seen: Any = jvp(probe, tuple(buffers.values()), directions)[1]
+    for tangent, above, below in zip(seen, at(STEP), at(-STEP), strict=True):
+        torch.testing.assert_close(tangent, (above - below) / (2 * STEP), rtol=1e-7, atol=1e-8)
