@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from checks.comparison import equal
 from checks.trial import differentiable, draw_like, trials
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, jvp
 
+from torch_backprop import functional
 from torch_backprop.nn import SPECS
 from torch_backprop.spec import Case, LayerSpec
 
@@ -54,3 +56,15 @@ def test_values_and_gradients_move_with_the_buffers(spec: LayerSpec, case: Case)
     seen: Any = jvp(probe, tuple(buffers.values()), directions)[1]
     for tangent, above, below in zip(seen, at(STEP), at(-STEP), strict=True):
         torch.testing.assert_close(tangent, (above - below) / (2 * STEP), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_an_infinite_loss_whose_weights_stand_still_has_the_tangent_of_torch(reduction: str) -> None:
+    x = torch.tensor([[0.3, -torch.inf], [torch.inf, 0.1], [0.2, 0.7]], dtype=torch.float64)
+    direction = torch.ones_like(x)
+    target, weight = torch.tensor([1, -100, 0]), torch.tensor([0.5, 2.0], dtype=torch.float64)
+
+    def tangent(source: Any) -> Any:
+        return jvp(lambda x: source.nll_loss(x, target, weight, reduction=reduction), (x,), (direction,))
+
+    equal(tangent(functional), tangent(torch.nn.functional), reduction)

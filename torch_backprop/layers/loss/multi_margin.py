@@ -28,6 +28,7 @@ from torch import Tensor
 from torch_backprop.layers.elementwise import TILE, tiles
 from torch_backprop.layers.loss.pointwise import CAST
 from torch_backprop.layers.loss.reduction import reduced, resolve, spread, whole
+from torch_backprop.layers.loss.samples import weighted
 from torch_backprop.rule import Rule, first_order, is_plain, save, wanted, widen
 from torch_backprop.spec import Draw, LayerSpec, case
 
@@ -62,7 +63,7 @@ class MultiMarginRule(Rule):
         if tangent_w is not None:
             # the losses are linear in the class weights, which have no gradient, as in torch
             hinges = torch.relu(rows - rows.gather(1, classes) + margin).scatter(1, classes, 0)
-            tangents = tangents + tangent_w[classes[:, 0]] * (hinges**p).mean(1)
+            tangents = tangents + weighted(tangent_w[classes[:, 0]], (hinges**p).mean(1))
         return _reduced(ctx, tangents, t.shape)
 
 

@@ -6,7 +6,7 @@ It serves the derivations of ``likelihood``, ``cross_entropy`` and ``chunked``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ class Samples:
         """The same samples with class weights ``w``."""
         # not w[target]: to index by a single class asks for its number, which vmap and meta do not have
         weights = w.to(self.weights.dtype).index_select(0, self.target.reshape(-1))
-        return replace(self, weights=weights.reshape(self.target.shape) * self.valid)
+        return Samples(self.dim, self.target, weights.reshape(self.target.shape) * self.valid, self.valid)
 
     def tiles(self, x: Tensor, *others: Tensor) -> Iterator[tuple[Samples, Tensor, tuple[Tensor, ...]]]:
         """Cuts the samples, their logits and what else has a row for each into tiles."""
@@ -75,7 +75,7 @@ class Samples:
 
     def losses(self, q: Tensor, w: Tensor | None, smoothing: float) -> Tensor:
         """Minus the log-probability q of each target, smoothed, in differentiable operators."""
-        losses = -self.weights * torch.where(self.valid, self.gather(q), 0)
+        losses = -weighted(self.weights, self.gather(q))
         return losses if not smoothing else (1 - smoothing) * losses - smoothing * self.smoothed(q, w)
 
     def push(
@@ -100,12 +100,17 @@ class Samples:
         if reduction != "mean":
             return reduced(tangents, reduction, total)
         mean = self.losses(q, w, smoothing).sum() / total
-        return (tangents.sum() - mean * moved.weights.sum()) / total
+        return (tangents.sum() - weighted(moved.weights.sum(), mean)) / total
 
     def smoothed(self, q: Tensor, w: Tensor | None) -> Tensor:
         """The mean over the classes of w_c q_c; 0 where the sample is ignored."""
         weighted = q if w is None else q * along_classes(w, q.dim())
         return torch.where(self.valid, weighted.mean(self.dim), 0)
+
+
+def weighted(weights: Tensor, x: Tensor) -> Tensor:
+    """``weights`` times x; 0, never NaN, of an infinite x that has no weight."""
+    return weights * torch.where((weights == 0) & ~x.isfinite(), 0, x)
 
 
 def along_classes(w: Tensor, dimensions: int) -> Tensor:
