@@ -42,6 +42,8 @@ def pytest_collection_finish() -> None:
     guards.__dict__["profile_guard_manager"] = lambda *_: 0.0
     # a compilation makes so many objects that the default has it collect hundreds of times
     gc.set_threshold(10_000)
+    # what is there by now, a million objects, stays to the end: nothing to look through again and again
+    gc.freeze()
 
 
 @pytest.fixture
