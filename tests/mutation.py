@@ -102,10 +102,13 @@ def key(code: CodeType) -> Key:
 def living() -> dict[Key, list[FunctionType]]:
     """The functions of the layers that are alive, by their code."""
     found: dict[Key, list[FunctionType]] = defaultdict(list)
+    # what is frozen is on no list
+    gc.unfreeze()
     for thing in gc.get_objects():
         # not isinstance, which asks things for their class, and some warn
         if type(thing) is FunctionType and (thing.__module__ or "").startswith(layers.__name__):
             found[key(thing.__code__)].append(thing)
+    gc.freeze()
     return found
 
 

@@ -47,12 +47,13 @@ class NLLLossRule(Rule):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         x, t, w, ctx.reduction, ctx.ignore_index = inputs
         ctx.shape, ctx.dtype = x.shape, x.dtype
-        ctx.save_for_backward(t, w, output[1])
+        # as many for both, since vmap has one list of their dimensions
+        ctx.save_for_backward(t, w, output[1], None)
         ctx.save_for_forward(t, w, output[1], x)
 
     @staticmethod
-    def backward(ctx: Any, grad_y: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        t, w, link = ctx.saved_tensors
+    def backward(ctx: Any, grad_y: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        t, w, link, _ = ctx.saved_tensors
         samples = Samples.like(len(ctx.shape), widen(grad_y).dtype, t, w, ctx.ignore_index)
         column = -samples.weights * samples.upstream(widen(grad_y), ctx.reduction)
         # of a sample only the entry of its target counts
