@@ -7,6 +7,7 @@ every derivation needs and none should repeat:
   differentiated by autograd and the rule sees one dtype;
 * forward mode of any order, by :mod:`torch_backprop.forward_mode`;
 * cotangents that are not there, by :mod:`torch_backprop.unused`;
+* second derivatives of gradients that depend on nothing, by :mod:`torch_backprop.constant`;
 * compilation: Dynamo refuses a Function with a ``jvp``, so each rule has a reverse-only twin for it. (Inside
   a compiled ``torch.func.grad`` only ``forward`` is taken, and Dynamo differentiates its operators itself.)
 * what holds no Function, as an exported program does, or no strides, as a nested tensor: these get the
@@ -27,6 +28,7 @@ from torch import Tensor
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import forward_ad
 
+from torch_backprop.constant import differentiable
 from torch_backprop.forward_mode import nestable
 from torch_backprop.unused import of_used
 
@@ -89,7 +91,7 @@ class Rule(torch.autograd.Function):
         if "jvp" in vars(cls) and cls.jvp is not NO_JVP:
             cls.jvp = staticmethod(nestable(cls.jvp))
         if "backward" in vars(cls):
-            cls.backward = staticmethod(of_used(cls.backward, cls.sees_unused))
+            cls.backward = staticmethod(of_used(differentiable(cls.backward), cls.sees_unused))
         cls.call = staticmethod(_call(cls))
 
 

@@ -31,6 +31,7 @@ CHECKS = (
     gradients.unused,
     gradients.repeated,
     second_order.double_backward,
+    second_order.constants,
     second_order.directional,
     second_order.hessians,
     transforms.tangents,

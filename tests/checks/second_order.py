@@ -14,7 +14,7 @@ from torch_backprop.spec import Case, LayerSpec
 from .agreement import Raised, agree, outcome
 from .comparison import equal
 from .corrected import CORRECTED_SECOND_ORDER
-from .trial import Gradients, Trial, differentiable, draw_like, trials
+from .trial import Gradients, Trial, differentiable, differentiate, draw_like, trials
 
 MOST = 64
 """Elements of the leaves that the matrices of second derivatives are asked of, if of more than one leaf."""
@@ -25,6 +25,21 @@ def double_backward(spec: LayerSpec, case: Case) -> None:
     for order in (2, 3):
         ours, builtin = trials(spec, case, corrected=CORRECTED_SECOND_ORDER)
         agree(lambda t, n=order: gradients_of_order(t, n), ours, builtin, f"gradients of order {order}")
+
+
+def constants(spec: LayerSpec, case: Case) -> None:
+    """A gradient that depends on nothing has a derivative, zero, where that of the built-in has one."""
+    for names in (None, *((name,) for name in trials(spec, case)[0].leaves)):
+        ours, builtin = trials(spec, case, corrected={})
+        expected, _ = outcome(lambda trial, to=names: _with_graph(trial, to), builtin, may_raise=True)
+        if not isinstance(expected, Raised):
+            missing = expected - _with_graph(ours, names)
+            assert not missing, f"{ours.title}: no graph of the gradients of {missing}"
+
+
+def _with_graph(trial: Trial, names: tuple[str, ...] | None) -> set[str]:
+    gradients = differentiate(trial, names, create_graph=True)
+    return {name for name, gradient in gradients.items() if gradient is not None and gradient.requires_grad}
 
 
 def directional(spec: LayerSpec, case: Case) -> None:
