@@ -64,3 +64,7 @@ class _Tie(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:
         return None, *(torch.zeros_like(leaf) for leaf in ctx.leaves)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return tangents[0].view_as(tangents[0])
