@@ -108,5 +108,6 @@ def test_errors(name: str) -> None:
         assert raised[1] == raised[0]
 
 
-def test_the_samples_are_found() -> None:
-    assert len(INFOS) >= 34
+def test_every_module_that_torch_has_samples_of_is_ours() -> None:
+    assert len(INFOS) >= 114
+    assert [info.name for info in module_db if info.module_cls not in OURS] == []
