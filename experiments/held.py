@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from torch_backprop.graph import below
+
 
 def held_bytes(call: Callable[[], Any], alive: Iterable[Tensor] = ()) -> int:
     """Bytes of the storages that a forward pass saves for its backward pass.
@@ -35,12 +37,4 @@ def held_bytes(call: Callable[[], Any], alive: Iterable[Tensor] = ()) -> int:
 
 def nodes_of(output: Any) -> list[Any]:
     """Every node of the graph behind an output."""
-    found: dict[Any, None] = {}
-    tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
-    waiting = [y.grad_fn for y in tensors]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found[node] = None
-            waiting.extend(following for following, _ in node.next_functions)
-    return list(found)
+    return list(below(y.grad_fn for y in pytree.tree_leaves(output) if isinstance(y, Tensor)))

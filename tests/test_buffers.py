@@ -8,11 +8,11 @@ import pytest
 import torch
 from checks.comparison import equal
 from checks.trial import differentiable, draw_like, trials
+from test_layers import every_case
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, jvp
 
 from torch_backprop import functional
-from torch_backprop.nn import SPECS
 from torch_backprop.spec import Case, LayerSpec
 
 STEP = 1e-5
@@ -23,15 +23,7 @@ def floating_buffers(spec: LayerSpec, case: Case) -> dict[str, Tensor]:
     return {name: buffer for name, buffer in buffers if buffer.is_floating_point()}
 
 
-@pytest.mark.parametrize(
-    ("spec", "case"),
-    [
-        pytest.param(spec, case, id=f"{spec.layer.__name__}-{case}")
-        for spec in SPECS
-        for case in spec.cases
-        if floating_buffers(spec, case)
-    ],
-)
+@pytest.mark.parametrize(("spec", "case"), [one for one in every_case() if floating_buffers(*one.values)])
 def test_values_and_gradients_move_with_the_buffers(spec: LayerSpec, case: Case) -> None:
     trial, _ = trials(spec, case)
     buffers = floating_buffers(spec, case)

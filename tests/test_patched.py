@@ -10,17 +10,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import torch_backprop
+from experiments.held import nodes_of
 
 
 def rules(output: Tensor) -> set[str]:
     """The names of the nodes behind an output."""
-    found, waiting = set(), [output.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting += [following for following, _ in node.next_functions]
-    return {node.name() for node in found}
+    return {node.name() for node in nodes_of(output)}
 
 
 def test_patched_calls_the_twins_of_functions_and_gives_the_same() -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torch_backprop.graph import below
+
 
 def differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
     """The ``backward`` of a rule, whose gradients have a graph where one is recorded."""
@@ -27,7 +29,7 @@ def differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
         found = grads if isinstance(grads, tuple) else (grads,)
         if not any(map(_is_loose, found)):
             return grads
-        leaves = _leaves(ctx)
+        leaves = [node.variable for node in below((ctx,)) if hasattr(node, "variable")]
         tied = tuple(_Tie.apply(grad, *leaves) if _is_loose(grad) else grad for grad in found)
         return tied if isinstance(grads, tuple) else tied[0]
 
@@ -36,20 +38,6 @@ def differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 def _is_loose(grad: Tensor | None) -> bool:
     return grad is not None and not grad.requires_grad and grad.layout == torch.strided
-
-
-def _leaves(ctx: Any) -> list[Tensor]:
-    """The leaves of the graph below a node."""
-    found, seen, ahead = [], set(), [ctx]
-    while ahead:
-        node = ahead.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-        ahead += [below for below, _ in node.next_functions]
-    return found
 
 
 class _Tie(torch.autograd.Function):

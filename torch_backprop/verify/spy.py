@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils import _pytree as pytree
 
+from torch_backprop.graph import below
+
 
 @dataclass
 class Pass:
@@ -74,15 +76,7 @@ def nodes(outputs: tuple[Tensor, ...]) -> Iterator[Any]:
 
 def graph(outputs: tuple[Tensor, ...]) -> Iterator[Any]:
     """All nodes of the graph of the outputs."""
-    stack = [y.grad_fn for y in outputs if y.grad_fn is not None]
-    known: set[Any] = set()
-    while stack:
-        node = stack.pop()
-        if node in known:
-            continue
-        known.add(node)
-        stack += [function for function, _ in node.next_functions if function is not None]
-        yield node
+    return below(y.grad_fn for y in outputs)
 
 
 def tensors_on(node: Any) -> dict[str, list[Tensor]]:

@@ -148,7 +148,10 @@ class LinearCrossEntropyRule(Rule):
         samples = Samples.like(2, widen(x).dtype, t, v, ctx.ignore_index)
         z = F.linear(x, w, b)
         slopes = _slopes(z, samples, samples.valid.to(samples.weights.dtype))
-        q = torch.log_softmax(widen(z), 1)
+
+        def q() -> Tensor:
+            return torch.log_softmax(widen(z), 1)
+
         tangent = samples.push((slopes * moved).sum(1), q, v, tangent_v, ctx.reduction)
         return tangent.to(x.dtype), None, None, None
 

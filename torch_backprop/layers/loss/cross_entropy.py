@@ -95,7 +95,10 @@ class CrossEntropyRule(Rule):
         # the pullback of ones has the slope of every sample, which the tangent only sums
         slopes = _gradient(samples, x, w, samples.valid.to(samples.weights.dtype), ctx.smoothing)
         tangents = (slopes * tangent_x).sum(samples.dim)
-        q = torch.log_softmax(widen(x), samples.dim)
+
+        def q() -> Tensor:
+            return torch.log_softmax(widen(x), samples.dim)
+
         return samples.push(tangents, q, w, tangent_w, ctx.reduction, ctx.smoothing).to(x.dtype)
 
 
@@ -228,7 +231,7 @@ def _losses(
     q = torch.log_softmax(widen(x), samples.dim)
     w = None if w is None else w.to(q.dtype)
     losses = F.nll_loss(q, t, w, ignore_index=ignore_index, reduction="none")
-    return losses if not smoothing else (1 - smoothing) * losses - smoothing * samples.smoothed(q, w)
+    return samples.smoothed(losses, q, w, smoothing)
 
 
 def _gradient(samples: Samples, x: Tensor, w: Tensor | None, u: Tensor, smoothing: float) -> Tensor:

@@ -66,7 +66,7 @@ class NLLLossRule(Rule):
         t, w, link, x = ctx.saved_tensors
         samples = Samples.of(tangent_x, t, w, ctx.ignore_index)
         tangents = -samples.weights * samples.gather(tangent_x)
-        return samples.push(tangents, x, w, tangent_w, ctx.reduction), torch.zeros_like(link)
+        return samples.push(tangents, lambda: x, w, tangent_w, ctx.reduction), torch.zeros_like(link)
 
 
 def nll_loss(

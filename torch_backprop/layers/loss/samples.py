@@ -5,7 +5,7 @@ It serves the derivations of ``likelihood``, ``cross_entropy`` and ``chunked``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -45,9 +45,9 @@ class Samples:
         # ignore_index may be no class at all, and indexing needs one
         target = (t * valid).long()
         samples = cls(min(1, dimensions - 1), target, valid.to(dtype), valid)
-        return samples if w is None else samples.weighed(w)
+        return samples if w is None else samples.with_weights(w)
 
-    def weighed(self, w: Tensor) -> Samples:
+    def with_weights(self, w: Tensor) -> Samples:
         """The same samples with class weights ``w``."""
         # not w[target]: to index by a single class asks for its number, which vmap and meta do not have
         weights = w.to(self.weights.dtype).index_select(0, self.target.reshape(-1))
@@ -75,13 +75,12 @@ class Samples:
 
     def losses(self, q: Tensor, w: Tensor | None, smoothing: float) -> Tensor:
         """Minus the log-probability q of each target, smoothed, in differentiable operators."""
-        losses = -weighted(self.weights, self.gather(q))
-        return losses if not smoothing else (1 - smoothing) * losses - smoothing * self.smoothed(q, w)
+        return self.smoothed(-weighted(self.weights, self.gather(q)), q, w, smoothing)
 
     def push(
         self,
         tangents: Tensor,
-        q: Tensor,
+        log_probabilities: Callable[[], Tensor],
         w: Tensor | None,
         tangent_w: Tensor | None,
         reduction: str,
@@ -89,23 +88,26 @@ class Samples:
     ) -> Tensor:
         """The tangent of the reduced :meth:`losses`, of which those that come of q alone are ``tangents``.
 
-        Class weights have no gradient, as in torch, but a tangent, which torch takes for 0. The losses are
-        linear in them; a mean is the quotient of two sums that are.
+        The log-probabilities are called for q only if there are class weights. These have no gradient, as in
+        torch, but a tangent, which torch takes for 0. The losses are linear in them; a mean is the quotient
+        of two sums that are.
         """
         total = self.weights.sum()
         if tangent_w is None:
             return reduced(tangents, reduction, total)
-        moved = self.weighed(tangent_w)
+        q, moved = log_probabilities(), self.with_weights(tangent_w)
         tangents = tangents + moved.losses(q, tangent_w, smoothing)
         if reduction != "mean":
             return reduced(tangents, reduction, total)
         mean = self.losses(q, w, smoothing).sum() / total
         return (tangents.sum() - weighted(moved.weights.sum(), mean)) / total
 
-    def smoothed(self, q: Tensor, w: Tensor | None) -> Tensor:
-        """The mean over the classes of w_c q_c; 0 where the sample is ignored."""
-        weighted = q if w is None else q * along_classes(w, q.dim())
-        return torch.where(self.valid, weighted.mean(self.dim), 0)
+    def smoothed(self, losses: Tensor, q: Tensor, w: Tensor | None, smoothing: float) -> Tensor:
+        """``losses`` of the targets, less the mean over the classes of w_c q_c in the part ``smoothing``."""
+        if not smoothing:
+            return losses
+        every = q if w is None else q * along_classes(w, q.dim())
+        return (1 - smoothing) * losses - smoothing * torch.where(self.valid, every.mean(self.dim), 0)
 
 
 def weighted(weights: Tensor, x: Tensor) -> Tensor:
